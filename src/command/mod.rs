@@ -1,0 +1,85 @@
+//! What each command means: the only layer that knows both [`protocol`](crate::protocol) and [`shard`](crate::shard).
+//!
+//! In: a request's [`Args`]. Out: where it must run ([`Route`]), and, when it runs, a reply appended to an
+//! [`Output`](crate::protocol::Output). One [`table`] describes every command: its name, arity, flags, keys and the function that runs it; help,
+//! `COMMAND`, routing and arity checks all read it. What must stay true: a command touches no descriptor, no thread
+//! and no clock; results are the same with one worker and with many.
+
+use crate::clock::Now;
+use crate::config::Settings;
+use crate::instance::Instance;
+use crate::protocol::Args;
+use crate::protocol::resp::Reply;
+use crate::shard::Shard;
+
+pub mod fanout;
+pub mod session;
+pub mod slot;
+pub mod table;
+
+pub use session::Session;
+
+/// What a command may use while it runs on the worker that owns its keys.
+pub struct Call<'a> {
+    /// That worker's shard.
+    pub shard: &'a mut Shard,
+    /// That worker's clients.
+    pub clients: &'a mut dyn Clients,
+    /// What all workers share.
+    pub instance: &'a Instance,
+    /// The settings of this tick.
+    pub settings: &'a Settings,
+    /// The worker's index.
+    pub worker: u16,
+    /// The time of this tick.
+    pub now: Now,
+}
+
+/// Runs on the worker that owns the keys; knows nothing of the client but the reply's version.
+pub type Execute = fn(&mut Call<'_>, Args<'_>, &mut Reply<'_>);
+
+/// Runs on the worker that owns the connection; may change the client's session.
+pub type Converse = fn(&mut Call<'_>, &mut Session, Args<'_>, &mut Reply<'_>);
+
+/// Where a command runs.
+#[derive(Clone, Copy)]
+pub enum Run {
+    /// On the connection's worker, whatever the keys.
+    Session(Converse),
+    /// Where its keys are; all of them on one worker.
+    Keyed(Execute),
+    /// Several keys, which may be on several workers; see [`fanout`].
+    Spread(Execute, fanout::Spread),
+    /// On every worker; see [`fanout`].
+    Everywhere(Execute, fanout::Merge),
+    /// Only with a subcommand.
+    Container,
+}
+
+/// A client as `CLIENT LIST` shows it.
+pub struct ClientView<'a> {
+    /// What the client told of itself.
+    pub session: &'a Session,
+    /// The peer's address.
+    pub peer: String,
+    /// The address the client connected to.
+    pub local: String,
+    /// Descriptor number.
+    pub fd: i32,
+    /// Milliseconds since it connected.
+    pub age_ms: u64,
+    /// Milliseconds since its last request.
+    pub idle_ms: u64,
+    /// Bytes received and not yet a whole request.
+    pub input_bytes: usize,
+    /// Bytes of replies not yet sent.
+    pub output_bytes: usize,
+}
+
+/// The clients of one worker, for `CLIENT LIST` and `CLIENT KILL`.
+pub trait Clients {
+    /// Shows every client that is connected.
+    fn for_each(&mut self, show: &mut dyn FnMut(&ClientView<'_>));
+    /// Closes a client; `false` when there is none with that id.
+    fn kill(&mut self, id: u64) -> bool;
+}

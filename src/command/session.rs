@@ -1,0 +1,44 @@
+//! What the server remembers of one client.
+
+use crate::protocol::resp::Version;
+
+/// Which replies a client wants (`CLIENT REPLY`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReplyMode {
+    /// Every reply.
+    #[default]
+    On,
+    /// None.
+    Off,
+    /// None for the next command.
+    SkipNext,
+    /// None for the command being executed, then every reply.
+    Skip,
+}
+
+/// What the server remembers of one client.
+#[derive(Clone, Debug, Default)]
+pub struct Session {
+    /// Unique in the server's life, from 1.
+    pub id: u64,
+    /// `CLIENT SETNAME`.
+    pub name: Box<[u8]>,
+    /// `CLIENT SETINFO LIB-NAME`.
+    pub library_name: Box<str>,
+    /// `CLIENT SETINFO LIB-VER`.
+    pub library_version: Box<str>,
+    /// Negotiated with `HELLO`.
+    pub version: Version,
+    /// No password is set, or the client has given it.
+    pub is_authenticated: bool,
+    /// `CLIENT REPLY`.
+    pub reply_mode: ReplyMode,
+    /// `CLIENT NO-EVICT`.
+    pub is_no_evict: bool,
+    /// `CLIENT NO-TOUCH`.
+    pub is_no_touch: bool,
+    /// Close the connection once everything before has been answered.
+    pub is_closing: bool,
+    /// The last command's name, as `CLIENT LIST` shows it.
+    pub last_command: &'static str,
+}

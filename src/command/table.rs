@@ -1,0 +1,1 @@
+//! THE command table.

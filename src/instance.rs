@@ -1,0 +1,121 @@
+//! What all workers of one running server share: identity, settings, metrics, and the wish to stop.
+//!
+//! Nothing here is written on the request path except a worker's own metrics, which no other thread writes.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use crate::config::Settings;
+use crate::observe::Metrics;
+
+/// How far a server's life has come; it only moves on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Phase {
+    /// Accepting and answering.
+    Running = 0,
+    /// Accepting no more; answering what was received, then closing.
+    Draining = 1,
+    /// Closing everything now.
+    Stopping = 2,
+}
+
+/// One running server, as its workers and the control plane see it.
+#[derive(Debug)]
+pub struct Instance {
+    /// Every counter and gauge, one set per worker.
+    pub metrics: Metrics,
+    /// 40 hexadecimal digits, new for each start.
+    pub run_id: String,
+    /// Wall time of the start, milliseconds since the Unix epoch.
+    pub started_unix_ms: u64,
+    /// How many workers there are.
+    pub workers: u16,
+    /// The data path's mode and flags, for INFO and the start-up line.
+    pub io_mode: String,
+    /// The TCP port that was bound (of interest when the setting was 0).
+    pub tcp_port: u16,
+    /// The settings file, if any, as an absolute path.
+    pub settings_file: Option<std::path::PathBuf>,
+    settings: Mutex<Arc<Settings>>,
+    settings_version: AtomicU64,
+    client_id_last: AtomicU64,
+    phase: AtomicU8,
+    /// Writes are paused until then / everything is paused until then (`CLIENT PAUSE`), Unix milliseconds.
+    paused_until_ms: AtomicU64,
+    pause_all: AtomicBool,
+}
+
+impl Instance {
+    /// A running server before its first tick.
+    pub fn new(settings: Settings, workers: u16, run_id: String, started_unix_ms: u64) -> Self {
+        Self {
+            metrics: Metrics::new(workers as usize),
+            run_id,
+            started_unix_ms,
+            workers,
+            io_mode: String::new(),
+            tcp_port: settings.port,
+            settings_file: None,
+            settings: Mutex::new(Arc::new(settings)),
+            settings_version: AtomicU64::new(1),
+            client_id_last: AtomicU64::new(0),
+            phase: AtomicU8::new(0),
+            paused_until_ms: AtomicU64::new(0),
+            pause_all: AtomicBool::new(false),
+        }
+    }
+
+    /// The settings now; a worker asks again when [`settings_version`](Self::settings_version) has changed.
+    pub fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.lock().expect("no panic while held"))
+    }
+
+    /// Changes with every change of a setting.
+    pub fn settings_version(&self) -> u64 {
+        self.settings_version.load(Ordering::Acquire)
+    }
+
+    /// Changes settings as a whole: `change` works on a copy, which takes effect only when it succeeds.
+    ///
+    /// # Errors
+    /// Whatever `change` returns; nothing has changed then.
+    pub fn change_settings<E>(&self, change: impl FnOnce(&mut Settings) -> Result<(), E>) -> Result<(), E> {
+        let mut current = self.settings.lock().expect("no panic while held");
+        let mut next = Settings::clone(&current);
+        change(&mut next)?;
+        *current = Arc::new(next);
+        self.settings_version.fetch_add(1, Ordering::Release);
+        Ok(())
+    }
+
+    /// The next client's id, from 1.
+    pub fn next_client_id(&self) -> u64 {
+        self.client_id_last.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// How far the server's life has come.
+    pub fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Acquire) {
+            0 => Phase::Running,
+            1 => Phase::Draining,
+            _ => Phase::Stopping,
+        }
+    }
+
+    /// Moves on to `phase`; never back.
+    pub fn advance(&self, phase: Phase) {
+        self.phase.fetch_max(phase as u8, Ordering::AcqRel);
+    }
+
+    /// Starts, prolongs or ends (`until_unix_ms` = 0) a pause of commands.
+    pub fn pause(&self, until_unix_ms: u64, all: bool) {
+        self.pause_all.store(all, Ordering::Relaxed);
+        self.paused_until_ms.store(until_unix_ms, Ordering::Release);
+    }
+
+    /// Until when commands are paused, and whether reads are too.
+    pub fn paused(&self) -> (u64, bool) {
+        (self.paused_until_ms.load(Ordering::Acquire), self.pause_all.load(Ordering::Relaxed))
+    }
+}

@@ -1,0 +1,206 @@
+//! Bytes on their way to a socket.
+//!
+//! An [`Output`] is one run of bytes into which large values are spliced by reference, so that a 10 MB value is sent
+//! from where it lies. Small things are appended to the run; the run is reused from send to send.
+
+use std::io::IoSlice;
+use std::ops::Range;
+
+use bytes::Bytes;
+
+/// Bytes in order, with large values spliced in.
+#[derive(Debug, Default, Clone)]
+pub struct Output {
+    /// Everything that is not spliced.
+    bytes: Vec<u8>,
+    /// Large values, each with the place in `bytes` before which it belongs; places never decrease.
+    spliced: Vec<(usize, Bytes)>,
+    /// Total length of the spliced values.
+    spliced_len: usize,
+}
+
+impl Output {
+    /// An empty output; allocates nothing.
+    pub const fn new() -> Self {
+        Self { bytes: Vec::new(), spliced: Vec::new(), spliced_len: 0 }
+    }
+
+    /// Length in bytes, spliced values included.
+    pub fn len(&self) -> usize {
+        self.bytes.len() + self.spliced_len
+    }
+
+    /// Whether nothing is in it.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty() && self.spliced.is_empty()
+    }
+
+    /// Memory that this output holds for itself, in bytes (spliced values belong to the shard).
+    pub fn capacity(&self) -> usize {
+        self.bytes.capacity() + self.spliced.capacity() * size_of::<(usize, Bytes)>()
+    }
+
+    /// Appends a copy.
+    pub fn extend(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Appends one byte.
+    pub fn push(&mut self, byte: u8) {
+        self.bytes.push(byte);
+    }
+
+    /// Appends a value without copying it.
+    pub fn splice(&mut self, value: Bytes) {
+        self.spliced_len += value.len();
+        self.spliced.push((self.bytes.len(), value));
+    }
+
+    /// Empties it and keeps the allocation.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.spliced.clear();
+        self.spliced_len = 0;
+    }
+
+    /// Drops everything after the first `len` bytes. `len` must not lie inside a spliced value.
+    pub fn truncate(&mut self, len: usize) {
+        let mut spliced_before = 0;
+        let mut keep = 0;
+        for (place, value) in &self.spliced {
+            if place + spliced_before >= len {
+                break;
+            }
+            spliced_before += value.len();
+            keep += 1;
+        }
+        self.spliced.truncate(keep);
+        self.spliced_len = spliced_before;
+        self.bytes.truncate(len - spliced_before);
+    }
+
+    /// The run of bytes when nothing is spliced into it.
+    pub fn as_plain(&self) -> Option<&[u8]> {
+        self.spliced.is_empty().then_some(&self.bytes[..])
+    }
+
+    /// Appends another output, moving its spliced values and copying the rest.
+    pub fn append(&mut self, other: &Output) {
+        self.append_range(other, 0..other.len());
+    }
+
+    /// Appends `range` of another output, copying plain bytes and sharing spliced values.
+    pub fn append_range(&mut self, other: &Output, range: Range<usize>) {
+        other.pieces(range, |piece| match piece {
+            Piece::Plain(bytes) => self.extend(bytes),
+            Piece::Spliced(value, part) => self.splice(value.slice(part)),
+        });
+    }
+
+    /// Fills `slices` with the pieces of `from..from + limit`, in order; stops when `slices` has `max` entries.
+    /// Returns how many bytes they cover.
+    pub fn io_slices<'a>(&'a self, from: usize, limit: usize, max: usize, slices: &mut Vec<IoSlice<'a>>) -> usize {
+        let mut covered = 0;
+        let end = self.len().min(from.saturating_add(limit));
+        self.pieces(from..end, |piece| {
+            if slices.len() < max {
+                let bytes = match piece {
+                    Piece::Plain(bytes) => bytes,
+                    Piece::Spliced(value, part) => &value[part],
+                };
+                covered += bytes.len();
+                slices.push(IoSlice::new(bytes));
+            }
+        });
+        covered
+    }
+
+    /// All bytes in one allocation; for tests and small replies.
+    pub fn to_vec(&self) -> Vec<u8> {
+        let mut all = Vec::with_capacity(self.len());
+        self.pieces(0..self.len(), |piece| match piece {
+            Piece::Plain(bytes) => all.extend_from_slice(bytes),
+            Piece::Spliced(value, part) => all.extend_from_slice(&value[part]),
+        });
+        all
+    }
+
+    /// Walks the non-empty pieces that overlap `range`, in order.
+    fn pieces<'a>(&'a self, range: Range<usize>, mut visit: impl FnMut(Piece<'a>)) {
+        let mut at = 0; // position in the whole output
+        let mut taken = 0; // position in `bytes`
+        let clip = |start: usize, len: usize| {
+            let from = range.start.clamp(start, start + len) - start;
+            let to = range.end.clamp(start, start + len) - start;
+            from..to
+        };
+        for (place, value) in &self.spliced {
+            let plain = clip(at, place - taken);
+            if !plain.is_empty() {
+                visit(Piece::Plain(&self.bytes[taken + plain.start..taken + plain.end]));
+            }
+            at += place - taken;
+            taken = *place;
+            let part = clip(at, value.len());
+            if !part.is_empty() {
+                visit(Piece::Spliced(value, part));
+            }
+            at += value.len();
+            if at >= range.end {
+                return;
+            }
+        }
+        let plain = clip(at, self.bytes.len() - taken);
+        if !plain.is_empty() {
+            visit(Piece::Plain(&self.bytes[taken + plain.start..taken + plain.end]));
+        }
+    }
+}
+
+enum Piece<'a> {
+    Plain(&'a [u8]),
+    Spliced(&'a Bytes, Range<usize>),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Output {
+        let mut output = Output::new();
+        output.extend(b"ab");
+        output.splice(Bytes::from_static(b"CDE"));
+        output.splice(Bytes::from_static(b"F"));
+        output.extend(b"gh");
+        output
+    }
+
+    #[test]
+    fn every_range_reads_as_the_whole_does() {
+        let output = sample();
+        let whole = output.to_vec();
+        assert_eq!(whole, b"abCDEFgh");
+        for from in 0..=whole.len() {
+            for to in from..=whole.len() {
+                let mut slices = Vec::new();
+                let covered = output.io_slices(from, to - from, 1024, &mut slices);
+                let joined: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+                assert_eq!(joined, &whole[from..to]);
+                assert_eq!(covered, to - from);
+                let mut copy = Output::new();
+                copy.append_range(&output, from..to);
+                assert_eq!(copy.to_vec(), &whole[from..to]);
+            }
+        }
+    }
+
+    #[test]
+    fn truncating_drops_the_tail() {
+        for len in [0, 1, 2, 5, 6, 7, 8] {
+            let mut output = sample();
+            output.truncate(len);
+            assert_eq!(output.to_vec(), &b"abCDEFgh"[..len]);
+            assert_eq!(output.len(), len);
+        }
+    }
+}

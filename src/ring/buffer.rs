@@ -1,0 +1,1 @@
+//! The shared receive buffers of a ring.

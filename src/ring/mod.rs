@@ -1,0 +1,252 @@
+//! The one door to the kernel on the data path.
+//!
+//! In: operations ([`Op`]) that own whatever the kernel will touch, each with a [`Token`] chosen by the worker.
+//! Out: [`Completion`]s that carry the same token and give the owned memory back. Two things stand behind the door:
+//! [`uring`], the kernel's io_uring, and [`sim`], a deterministic twin that runs whole workers from a seed.
+//!
+//! What must stay true:
+//! - Memory handed to the kernel is owned by the ring until the last completion of its operation.
+//! - At most one [`Op::Send`] is in flight per token slot; [`Ring::push`] asserts it.
+//! - A receive buffer is lent inside a closure and recycled when the closure ends, so no client can hold one.
+//! - The ring knows descriptors and bytes; never a command or a key.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::protocol::Output;
+
+pub mod buffer;
+pub mod sim;
+pub mod uring;
+
+/// A socket: a file descriptor for the kernel's ring, a number of its own for the simulated one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Fd(pub i32);
+
+/// What an operation is for; the `kind` field of a [`Token`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Kind {
+    /// Multishot accept on a listener; the slot is the listener's index.
+    Accept = 1,
+    /// Multishot receive on a connection.
+    Recv = 2,
+    /// The send in flight on a connection.
+    Send = 3,
+    /// Cancellation of a connection's receive or send.
+    Cancel = 4,
+    /// shutdown(2) of a connection.
+    Shutdown = 5,
+    /// close(2) of a connection.
+    Close = 6,
+    /// A wake-up posted to, or arriving from, another ring.
+    Wake = 7,
+    /// Receive on the control socket, by which other threads wake this worker.
+    Control = 8,
+}
+
+/// Names an operation in flight; it travels through the kernel as `user_data`.
+///
+/// | bits  | field      | meaning                                                     |
+/// |-------|------------|-------------------------------------------------------------|
+/// | 56–63 | kind       | [`Kind`]                                                    |
+/// | 32–55 | generation | how often the slot was reused, so that late completions show |
+/// | 0–31  | slot       | the connection's (or listener's) place in its slab          |
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Token(u64);
+
+/// Generations wrap after this many reuses of a slot.
+pub const GENERATION_MASK: u32 = (1 << 24) - 1;
+
+impl Token {
+    /// The one constructor; `generation` is taken modulo 2^24.
+    pub const fn new(kind: Kind, generation: u32, slot: u32) -> Self {
+        Token(((kind as u64) << 56) | (((generation & GENERATION_MASK) as u64) << 32) | slot as u64)
+    }
+
+    /// Reads a token back from `user_data`; `None` when no [`Kind`] has that number.
+    pub const fn from_user_data(user_data: u64) -> Option<Self> {
+        match user_data >> 56 {
+            1..=8 => Some(Token(user_data)),
+            _ => None,
+        }
+    }
+
+    /// The 64 bits that the kernel carries.
+    pub const fn user_data(self) -> u64 {
+        self.0
+    }
+
+    /// What the operation is for.
+    pub const fn kind(self) -> Kind {
+        match self.0 >> 56 {
+            1 => Kind::Accept,
+            2 => Kind::Recv,
+            3 => Kind::Send,
+            4 => Kind::Cancel,
+            5 => Kind::Shutdown,
+            6 => Kind::Close,
+            7 => Kind::Wake,
+            _ => Kind::Control,
+        }
+    }
+
+    /// The slot's generation, 24 bits.
+    pub const fn generation(self) -> u32 {
+        (self.0 >> 32) as u32 & GENERATION_MASK
+    }
+
+    /// The place in the slab.
+    pub const fn slot(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// The same connection's token for another kind of operation.
+    pub const fn with_kind(self, kind: Kind) -> Self {
+        Token::new(kind, self.generation(), self.slot())
+    }
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}/{}.{}", self.kind(), self.slot(), self.generation())
+    }
+}
+
+/// An operation for the kernel. It owns what the kernel will read.
+#[derive(Debug)]
+pub enum Op {
+    /// Accepts connections until it completes without [`Completion::has_more`].
+    Accept {
+        /// A listening socket.
+        listener: Fd,
+    },
+    /// Receives into the ring's shared buffers until it completes without [`Completion::has_more`].
+    Recv {
+        /// A connected socket.
+        fd: Fd,
+    },
+    /// Sends `output[from..from + limit]`, all of it unless the peer goes away.
+    Send {
+        /// A connected socket.
+        fd: Fd,
+        /// The bytes; they come back in [`Carried::Output`].
+        output: Output,
+        /// Bytes of `output` that earlier sends have delivered.
+        from: usize,
+        /// Send at most this many bytes.
+        limit: usize,
+    },
+    /// Cancels the operation with this token; its own completion still arrives.
+    Cancel {
+        /// The operation to cancel.
+        target: Token,
+    },
+    /// shutdown(2) in both directions.
+    Shutdown {
+        /// A connected socket.
+        fd: Fd,
+    },
+    /// close(2). Push it only when nothing else is in flight on the socket.
+    Close {
+        /// The socket to close.
+        fd: Fd,
+    },
+    /// Posts a [`Kind::Wake`] completion to another worker's ring.
+    Wake {
+        /// [`Ring::wake_address`] of the other ring.
+        peer: WakeAddress,
+    },
+}
+
+/// Where [`Op::Wake`] finds another ring: its descriptor, or its number in a simulation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WakeAddress(pub i32);
+
+/// A receive buffer that a completion filled; give it to [`Ring::lend`] exactly once.
+#[derive(Debug, PartialEq, Eq)]
+pub struct BufferId {
+    /// The buffer's number in the ring's set.
+    pub id: u16,
+    /// How many bytes were received.
+    pub len: u32,
+}
+
+/// What a completion gives back or hands over.
+#[derive(Debug)]
+pub enum Carried {
+    /// Nothing.
+    Nothing,
+    /// Received bytes.
+    Buffer(BufferId),
+    /// The output of a finished send, whether it succeeded or not.
+    Output(Output),
+}
+
+/// An errno value, as the kernel returned it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Errno(pub i32);
+
+/// One finished step of an operation.
+#[derive(Debug)]
+pub struct Completion {
+    /// The token that the operation was pushed with.
+    pub token: Token,
+    /// Bytes transferred, or an accepted descriptor, or the errno.
+    pub result: Result<u32, Errno>,
+    /// A multishot operation stays armed. When false, it has ended and must be pushed again if wanted.
+    pub has_more: bool,
+    /// Memory that changes hands.
+    pub carried: Carried,
+}
+
+/// How long [`Ring::enter`] may wait when nothing has completed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Submit, collect what is there, return.
+    No,
+    /// Until something completes, or this long.
+    For(Duration),
+    /// Until something completes.
+    Forever,
+}
+
+/// A submission and completion queue pair. One thread, one ring.
+pub trait Ring {
+    /// Queues an operation for the next [`enter`](Self::enter); submits at once when the queue is full.
+    ///
+    /// # Panics
+    /// When a second send is pushed for a slot that already has one in flight: a bug in the caller.
+    fn push(&mut self, token: Token, op: Op);
+
+    /// Submits what is queued, runs completion work, and waits as told.
+    ///
+    /// # Errors
+    /// Only those from which the ring cannot recover; EINTR, ETIME, EAGAIN and EBUSY are handled inside.
+    fn enter(&mut self, wait: Wait) -> io::Result<()>;
+
+    /// Whether [`enter`](Self::enter) with [`Wait::No`] would bring completions. Two loads; made for spinning.
+    fn is_ready(&mut self) -> bool;
+
+    /// Whether operations are queued that no `enter` has submitted yet.
+    fn has_unsubmitted(&mut self) -> bool;
+
+    /// Takes the next completion that has arrived.
+    fn complete(&mut self) -> Option<Completion>;
+
+    /// Lends a received buffer to `read`, then gives it back to the kernel.
+    fn lend<T>(&mut self, buffer: BufferId, read: impl FnOnce(&[u8]) -> T) -> T;
+
+    /// How many operations the kernel holds (a multishot counts as one).
+    fn in_flight(&self) -> usize;
+
+    /// Asks for the cancellation of everything in flight; completions keep arriving until [`in_flight`](Self::in_flight) is zero.
+    fn cancel_all(&mut self);
+
+    /// The address at which other rings wake this one.
+    fn wake_address(&self) -> WakeAddress;
+
+    /// The address of a socket's peer and of its own end; `None` for unix sockets and the disconnected. A system call: cold paths only.
+    fn addresses(&self, fd: Fd) -> Option<(SocketAddr, SocketAddr)>;
+}

@@ -1,0 +1,1 @@
+//! The deterministic twin of the kernel's ring.

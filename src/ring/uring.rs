@@ -1,0 +1,1 @@
+//! The kernel's io_uring behind the door.

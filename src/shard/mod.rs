@@ -1,0 +1,221 @@
+//! One worker's slice of the keyspace. Single-threaded, pure: no I/O, no clock of its own.
+//!
+//! In: keys, values, conditions and the time. Out: typed outcomes, which RESP, memcached and HTTP each spell in their
+//! own words. What must stay true: an item past its expiry is never returned; memory stays within the budget by
+//! evicting; every call does a bounded amount of work, and [`Shard::maintain`] does the rest in slices.
+
+use bytes::Bytes;
+
+use crate::config::Policy;
+
+/// Milliseconds since the Unix epoch.
+pub type UnixMs = u64;
+
+/// Values of this many bytes and more have an allocation of their own, are stored without a copy when they come as
+/// [`NewValue::Shared`], and are sent from where they lie.
+pub const LARGE_VALUE_BYTES: usize = 16 * 1024;
+
+/// What a shard is created with.
+#[derive(Clone, Debug)]
+pub struct ShardOptions {
+    /// Memory this shard may use, keys and index included; `u64::MAX` for no limit.
+    pub budget_bytes: u64,
+    /// What to evict when the budget is reached.
+    pub policy: Policy,
+    /// Seed of the key hash and of random choices; the same seed and calls give the same results.
+    pub seed: u64,
+}
+
+/// A key's hash, computed once and used for prefetch and look-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyHash(pub u64);
+
+/// A value to be stored.
+#[derive(Clone, Copy, Debug)]
+pub enum NewValue<'a> {
+    /// Copied into the shard.
+    Copied(&'a [u8]),
+    /// Kept by reference; for large values.
+    Shared(&'a Bytes),
+}
+
+/// What becomes of the expiry when a value is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expiry {
+    /// The item never expires.
+    Never,
+    /// The expiry that the key had stays; none if the key is new.
+    Keep,
+    /// Expires at this time.
+    At(UnixMs),
+}
+
+/// On what condition a value is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// Always.
+    Always,
+    /// Only when the key is absent (`NX`).
+    Absent,
+    /// Only when the key is present (`XX`).
+    Present,
+}
+
+/// What came of storing a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// Stored; whether the key was there before.
+    Done {
+        /// The key had a live value before.
+        replaced: bool,
+    },
+    /// The condition did not hold; nothing changed.
+    Refused,
+    /// It does not fit and nothing may be evicted for it; nothing changed.
+    OutOfMemory,
+}
+
+/// An item as it lies in the shard.
+#[derive(Clone, Copy, Debug)]
+pub struct Item<'a> {
+    /// The key.
+    pub key: &'a [u8],
+    /// The value's bytes.
+    pub value: &'a [u8],
+    /// The value's own allocation when it is large: clone it to send it without a copy.
+    pub shared: Option<&'a Bytes>,
+    /// When it expires.
+    pub expires_at: Option<UnixMs>,
+    /// Changes with every write; for compare-and-swap.
+    pub version: u64,
+    /// Access counter as `OBJECT FREQ` reports it.
+    pub frequency: u8,
+    /// When it was last read or written; for `OBJECT IDLETIME`.
+    pub accessed_at: UnixMs,
+    /// Memory the item takes, key, value and bookkeeping; for `MEMORY USAGE`.
+    pub memory_bytes: usize,
+}
+
+/// Where a key stands with its expiry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeToLive {
+    /// No such key.
+    Missing,
+    /// The key never expires.
+    Forever,
+    /// The key expires then.
+    At(UnixMs),
+}
+
+/// Counters and gauges of a shard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ShardStats {
+    /// Items present, those past their expiry but not yet swept included.
+    pub keys: u64,
+    /// Items that have an expiry.
+    pub expires: u64,
+    /// Mean time to live of those, milliseconds.
+    pub ttl_ms_mean: u64,
+    /// Items removed because their time had come.
+    pub expired: u64,
+    /// Items removed to make room.
+    pub evicted: u64,
+    /// Look-ups that found the key.
+    pub hits: u64,
+    /// Look-ups that did not.
+    pub misses: u64,
+    /// Memory used, bytes.
+    pub used_bytes: u64,
+    /// Memory used by live keys and values themselves, bytes.
+    pub dataset_bytes: u64,
+}
+
+/// One worker's items.
+#[derive(Debug)]
+pub struct Shard {}
+
+#[allow(unused_variables)]
+impl Shard {
+    /// An empty shard.
+    pub fn new(options: ShardOptions) -> Self {
+        unimplemented!()
+    }
+    /// The hash that every look-up of `key` begins with.
+    pub fn hash(&self, key: &[u8]) -> KeyHash {
+        unimplemented!()
+    }
+    /// Brings what a look-up of this hash will touch towards the cache. Never changes a result.
+    pub fn prefetch(&self, hash: KeyHash) {
+        unimplemented!()
+    }
+    /// Looks a key up as a client's read: counts a hit or a miss and raises the item's frequency.
+    pub fn get(&mut self, key: &[u8], now: UnixMs) -> Option<Item<'_>> {
+        unimplemented!()
+    }
+    /// Looks a key up without leaving a trace (`OBJECT`, `CLIENT NO-TOUCH`, conditions of writes).
+    pub fn peek(&self, key: &[u8], now: UnixMs) -> Option<Item<'_>> {
+        unimplemented!()
+    }
+    /// Stores a value.
+    pub fn set(&mut self, key: &[u8], value: NewValue<'_>, expiry: Expiry, when: When, now: UnixMs) -> Stored {
+        unimplemented!()
+    }
+    /// Appends to a value, creating it if absent; its expiry stays. The new length, or `None` when out of memory.
+    pub fn append(&mut self, key: &[u8], tail: &[u8], now: UnixMs) -> Option<usize> {
+        unimplemented!()
+    }
+    /// Overwrites a value from `offset` on, padding with zero bytes; its expiry stays. The new length, or `None` when out of memory.
+    pub fn set_range(&mut self, key: &[u8], offset: usize, bytes: &[u8], now: UnixMs) -> Option<usize> {
+        unimplemented!()
+    }
+    /// Removes a key; whether it was there.
+    pub fn delete(&mut self, key: &[u8], now: UnixMs) -> bool {
+        unimplemented!()
+    }
+    /// When a key expires.
+    pub fn time_to_live(&self, key: &[u8], now: UnixMs) -> TimeToLive {
+        unimplemented!()
+    }
+    /// Sets or removes a key's expiry; a time not after `now` deletes the key. Whether the key was there.
+    pub fn set_expiry(&mut self, key: &[u8], expires_at: Option<UnixMs>, now: UnixMs) -> bool {
+        unimplemented!()
+    }
+    /// Shows some items, about `count`, and returns the cursor to go on with; 0 starts and ends. An item present from
+    /// the first call to the last is shown at least once. Cursors stay below 2^48.
+    pub fn scan(&mut self, cursor: u64, count: usize, now: UnixMs, show: &mut dyn FnMut(&Item<'_>)) -> u64 {
+        unimplemented!()
+    }
+    /// Any one key.
+    pub fn random_key(&mut self, now: UnixMs) -> Option<&[u8]> {
+        unimplemented!()
+    }
+    /// Number of keys, those past their expiry but not yet swept included.
+    #[allow(clippy::len_without_is_empty, reason = "nobody asks")]
+    pub fn len(&self) -> usize {
+        unimplemented!()
+    }
+    /// Removes everything. What takes long is done in [`maintain`](Self::maintain).
+    pub fn clear(&mut self) {
+        unimplemented!()
+    }
+    /// One bounded slice of the work that is due: expiring, evicting ahead of need, freeing. Whether more is waiting.
+    pub fn maintain(&mut self, now: UnixMs) -> bool {
+        unimplemented!()
+    }
+    /// Changes the budget; shrinking happens in [`maintain`](Self::maintain).
+    pub fn set_budget(&mut self, budget_bytes: u64) {
+        unimplemented!()
+    }
+    /// Changes the policy.
+    pub fn set_policy(&mut self, policy: Policy) {
+        unimplemented!()
+    }
+    /// Counters and gauges, kept up to date; reading them costs nothing.
+    pub fn stats(&self) -> ShardStats {
+        unimplemented!()
+    }
+    /// Starts hits, misses, expired and evicted from zero (`CONFIG RESETSTAT`).
+    pub fn reset_stats(&mut self) {
+        unimplemented!()
+    }
+}

@@ -28,6 +28,7 @@ pub enum Policy {
 
 /// Everything an operator can set. Field names are the keys with `-` written `_`.
 #[derive(Clone, Debug)]
+#[allow(missing_docs)]
 pub struct Settings {
     pub port: u16,
     pub bind: Vec<std::net::IpAddr>,

@@ -94,9 +94,8 @@ mod tests {
     fn folding_eight_bytes_equals_folding_one() {
         let bytes: Vec<u8> = (0..100u32).map(|i| (i * 37 + 11) as u8).collect();
         for len in 0..bytes.len() {
-            let by_byte = bytes[..len]
-                .iter()
-                .fold(0u16, |crc, byte| (crc << 8) ^ TABLES[0][((crc >> 8) as u8 ^ byte) as usize]);
+            let by_byte =
+                bytes[..len].iter().fold(0u16, |crc, byte| (crc << 8) ^ TABLES[0][((crc >> 8) as u8 ^ byte) as usize]);
             assert_eq!(crc16(&bytes[..len]), by_byte, "length {len}");
         }
     }

@@ -54,7 +54,13 @@ pub struct Decoder {}
 impl Decoder {
     /// Decodes at most `requests_max` complete requests into `batch` (cleared first). Without buffered bytes it works
     /// in place on `input`; an incomplete tail is copied. With buffered bytes it takes over all of `input` first.
-    pub fn decode<'a>(&'a mut self, _input: &'a [u8], _requests_max: usize, _limits: &Limits, _batch: &mut Requests) -> Decoded<'a> {
+    pub fn decode<'a>(
+        &'a mut self,
+        _input: &'a [u8],
+        _requests_max: usize,
+        _limits: &Limits,
+        _batch: &mut Requests,
+    ) -> Decoded<'a> {
         unimplemented!()
     }
     /// Keeps `input` for a later [`decode`](Self::decode): the connection may not go on now.
@@ -77,33 +83,63 @@ pub struct Reply<'a> {
 
 impl Reply<'_> {
     /// `+text`; for `OK`, `PONG`, `QUEUED`.
-    pub fn simple(&mut self, _text: &str) { unimplemented!() }
+    pub fn simple(&mut self, _text: &str) {
+        unimplemented!()
+    }
     /// `-text`; the text begins with its code: `ERR …`, `WRONGTYPE …`. Line ends in it are replaced by spaces.
-    pub fn error(&mut self, _text: &str) { unimplemented!() }
+    pub fn error(&mut self, _text: &str) {
+        unimplemented!()
+    }
     /// `:value`.
-    pub fn integer(&mut self, _value: i64) { unimplemented!() }
+    pub fn integer(&mut self, _value: i64) {
+        unimplemented!()
+    }
     /// `$len` and a copy.
-    pub fn bulk(&mut self, _bytes: &[u8]) { unimplemented!() }
+    pub fn bulk(&mut self, _bytes: &[u8]) {
+        unimplemented!()
+    }
     /// `$len` and the value spliced in, not copied.
-    pub fn bulk_shared(&mut self, _value: &Bytes) { unimplemented!() }
+    pub fn bulk_shared(&mut self, _value: &Bytes) {
+        unimplemented!()
+    }
     /// `$-1` or `_`.
-    pub fn null(&mut self) { unimplemented!() }
+    pub fn null(&mut self) {
+        unimplemented!()
+    }
     /// `*-1` or `_`.
-    pub fn null_array(&mut self) { unimplemented!() }
+    pub fn null_array(&mut self) {
+        unimplemented!()
+    }
     /// `*len`.
-    pub fn array(&mut self, _len: usize) { unimplemented!() }
+    pub fn array(&mut self, _len: usize) {
+        unimplemented!()
+    }
     /// `%len`, or `*2·len` in RESP2; `len` pairs follow.
-    pub fn map(&mut self, _len: usize) { unimplemented!() }
+    pub fn map(&mut self, _len: usize) {
+        unimplemented!()
+    }
     /// `~len`, or `*len` in RESP2.
-    pub fn set(&mut self, _len: usize) { unimplemented!() }
+    pub fn set(&mut self, _len: usize) {
+        unimplemented!()
+    }
     /// `>len`, or `*len` in RESP2.
-    pub fn push(&mut self, _len: usize) { unimplemented!() }
+    pub fn push(&mut self, _len: usize) {
+        unimplemented!()
+    }
     /// `,value`, or a bulk string in RESP2.
-    pub fn double(&mut self, _value: f64) { unimplemented!() }
+    pub fn double(&mut self, _value: f64) {
+        unimplemented!()
+    }
     /// `#t`/`#f`, or `:1`/`:0` in RESP2.
-    pub fn boolean(&mut self, _value: bool) { unimplemented!() }
+    pub fn boolean(&mut self, _value: bool) {
+        unimplemented!()
+    }
     /// `=len` with a three-letter format, or a bulk string in RESP2.
-    pub fn verbatim(&mut self, _format: &str, _text: &str) { unimplemented!() }
+    pub fn verbatim(&mut self, _format: &str, _text: &str) {
+        unimplemented!()
+    }
     /// `(digits`, or a bulk string in RESP2.
-    pub fn big_number(&mut self, _digits: &str) { unimplemented!() }
+    pub fn big_number(&mut self, _digits: &str) {
+        unimplemented!()
+    }
 }

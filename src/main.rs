@@ -1,0 +1,3 @@
+//! The process: settings, log, server, exit code.
+
+fn main() {}

@@ -33,4 +33,6 @@ pub enum Merge {
     Text,
     /// Any reply that is not null (`RANDOMKEY`).
     AnyPresent,
+    /// `+OK` when any says so, else the first error (`CLIENT KILL address`).
+    AnyOk,
 }

@@ -31,6 +31,8 @@ pub struct Call<'a> {
     pub settings: &'a Settings,
     /// The worker's index.
     pub worker: u16,
+    /// The id of the client that asked, wherever it is connected (`CLIENT KILL … SKIPME`).
+    pub caller: u64,
     /// The time of this tick.
     pub now: Now,
 }
@@ -78,6 +80,8 @@ pub struct ClientView<'a> {
 
 /// The clients of one worker, for `CLIENT LIST` and `CLIENT KILL`.
 pub trait Clients {
+    /// One client, by its own session (`CLIENT INFO`); `None` when it is not one of this worker's.
+    fn view<'a>(&mut self, session: &'a Session) -> Option<ClientView<'a>>;
     /// Shows every client that is connected.
     fn for_each(&mut self, show: &mut dyn FnMut(&ClientView<'_>));
     /// Closes a client; `false` when there is none with that id.

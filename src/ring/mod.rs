@@ -143,10 +143,12 @@ pub enum Op {
         /// The operation to cancel.
         target: Token,
     },
-    /// shutdown(2) in both directions.
+    /// shutdown(2).
     Shutdown {
         /// A connected socket.
         fd: Fd,
+        /// One direction (`Write`: the peer sees the end, we can still read) or both.
+        how: std::net::Shutdown,
     },
     /// close(2). Push it only when nothing else is in flight on the socket.
     Close {

@@ -4,6 +4,7 @@ pub mod clock;
 pub mod command;
 pub mod config;
 pub mod instance;
+pub mod mailbox;
 pub mod observe;
 pub mod protocol;
 pub mod ring;

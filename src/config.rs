@@ -70,3 +70,10 @@ pub struct Settings {
     pub loglevel: String,
     pub log_format: String,
 }
+
+impl Settings {
+    /// The share of the memory budget that one of `workers` shards gets.
+    pub fn shard_budget_bytes(&self, workers: u16) -> u64 {
+        if self.maxmemory == 0 { u64::MAX } else { self.maxmemory / u64::from(workers.max(1)) }
+    }
+}

@@ -9,3 +9,4 @@ pub mod observe;
 pub mod protocol;
 pub mod ring;
 pub mod shard;
+pub mod worker;

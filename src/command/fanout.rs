@@ -1,7 +1,15 @@
 //! Commands over several workers: what is sent where, and how the replies become one.
 //!
-//! A [`Fanout`] is a small plan in rounds. Each round is a list of [`Part`]s, requests for single workers; when the
-//! replies of a round have all arrived, [`Fanout::advance`] either asks for another round or writes the client's reply.
+//! A [`Fanout`] is a small plan in rounds. Each [`Round`] is a list of requests for single workers; when their replies
+//! have all arrived, [`Fanout::advance`] either asks for another round or writes the client's reply. The replies of a
+//! round are encoded in RESP2, except where they are passed on as they are. What must stay true: each key is handled
+//! atomically by its owner, the whole is not; a client sees the same reply as with one worker; an error of any part
+//! becomes the reply.
+
+use super::slot::owner_of;
+use super::table::{self, CommandId};
+use crate::protocol::resp::{Reply, Version};
+use crate::protocol::{Args, Output, Requests};
 
 /// How a command with several keys is spread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,11 +20,12 @@ pub enum Spread {
     Pairs,
     /// Every key on its own; array elements in key order (`MGET`).
     Each,
-    /// Set all or none (`MSETNX`).
+    /// Set all or none (`MSETNX`): worker after worker in ascending order, undone when a later one refuses. Of two
+    /// overlapping calls at most one succeeds; others may see a part of it while it runs.
     AllOrNone,
-    /// Moves or copies one key's item to another key (`RENAME RENAMENX COPY`).
+    /// Moves or copies one key's item to another key (`RENAME RENAMENX COPY`): copied first, then removed.
     Transfer,
-    /// The first key's worker... the cursor's worker (`SCAN`).
+    /// Runs on the worker that the cursor names (`SCAN`).
     Cursor,
 }
 
@@ -35,4 +44,346 @@ pub enum Merge {
     AnyPresent,
     /// `+OK` when any says so, else the first error (`CLIENT KILL address`).
     AnyOk,
+}
+
+/// Requests to be sent at once; one reply is awaited for each.
+#[derive(Debug, Default)]
+pub struct Round {
+    /// Worker and command of each request in `requests`.
+    pub parts: Vec<(u16, CommandId)>,
+    /// The requests; they depend on no received bytes.
+    pub requests: Requests,
+}
+
+impl Round {
+    fn add(&mut self, worker: u16, command: CommandId, args: &[&[u8]]) {
+        args.iter().for_each(|arg| self.requests.push_copy(arg));
+        self.finish(worker, command);
+    }
+
+    fn finish(&mut self, worker: u16, command: CommandId) {
+        self.requests.finish();
+        self.parts.push((worker, command));
+    }
+}
+
+/// A command that is being carried out by several workers.
+#[derive(Debug)]
+pub struct Fanout {
+    plan: Plan,
+}
+
+#[derive(Debug)]
+enum Plan {
+    Sum,
+    AllOk,
+    Each,
+    Concat,
+    Text,
+    AnyPresent,
+    AnyOk,
+    AllOrNone(AllOrNone),
+    Transfer(Transfer),
+}
+
+/// `MSETNX`, worker by worker.
+#[derive(Debug)]
+struct AllOrNone {
+    /// One request per worker, ascending.
+    steps: Round,
+    done: usize,
+    /// The reply to give once the undo round has been answered.
+    undone: Option<Output>,
+}
+
+/// `RENAME`, `RENAMENX`, `COPY` from one worker to another.
+#[derive(Debug)]
+struct Transfer {
+    from: Box<[u8]>,
+    to: Box<[u8]>,
+    /// Workers of `from` and `to`.
+    owners: (u16, u16),
+    keeps_source: bool,
+    replaces: bool,
+    replies_integer: bool,
+    step: TransferStep,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum TransferStep {
+    Dump,
+    Restore,
+    Delete,
+}
+
+impl Fanout {
+    /// Plans a command whose keys are on several workers; `None` when its arguments are wrong, so that running it
+    /// anywhere gives the error.
+    pub fn spread(command: CommandId, spread: Spread, args: Args<'_>, workers: u16) -> Option<(Fanout, Round)> {
+        let owner = |index: usize| owner_of(args.get(index), workers);
+        let (plan, round) = match spread {
+            Spread::Sum => (Plan::Sum, grouped(command, args, 1, workers)),
+            Spread::Pairs if args.len() % 2 == 1 => (Plan::AllOk, grouped(command, args, 2, workers)),
+            Spread::Each => {
+                let mut round = Round::default();
+                (1..args.len()).for_each(|i| round.add(owner(i), command, &[args.get(0), args.get(i)]));
+                (Plan::Each, round)
+            }
+            Spread::AllOrNone if args.len() % 2 == 1 => {
+                let mut plan = AllOrNone { steps: grouped(command, args, 2, workers), done: 0, undone: None };
+                let first = plan.next_step();
+                (Plan::AllOrNone(plan), first)
+            }
+            Spread::Transfer => {
+                let transfer = Transfer::new(command, args, (owner(1), owner(2)))?;
+                let round = transfer.round(&[]);
+                (Plan::Transfer(transfer), round)
+            }
+            Spread::Pairs | Spread::AllOrNone | Spread::Cursor => return None,
+        };
+        Some((Fanout { plan }, round))
+    }
+
+    /// Plans a command that runs on every worker.
+    pub fn everywhere(command: CommandId, merge: Merge, args: Args<'_>, workers: u16) -> (Fanout, Round) {
+        let plan = match merge {
+            Merge::Sum => Plan::Sum,
+            Merge::AllOk => Plan::AllOk,
+            Merge::Concat => Plan::Concat,
+            Merge::Text => Plan::Text,
+            Merge::AnyPresent => Plan::AnyPresent,
+            Merge::AnyOk => Plan::AnyOk,
+        };
+        let mut round = Round::default();
+        for worker in 0..workers {
+            round.requests.push_request(args);
+            round.parts.push((worker, command));
+        }
+        (Fanout { plan }, round)
+    }
+
+    /// The version that the parts' replies are wanted in: the client's where they are passed on as they are.
+    pub fn reply_version(&self, client: Version) -> Version {
+        match self.plan {
+            Plan::Each | Plan::AnyPresent => client,
+            _ => Version::Resp2,
+        }
+    }
+
+    /// Whether the client's next requests must wait until this one is done, because later rounds would be overtaken.
+    pub fn is_sequential(&self) -> bool {
+        matches!(self.plan, Plan::AllOrNone(_) | Plan::Transfer(_))
+    }
+
+    /// Takes the replies of a round, in the order of its parts. Returns the next round, or writes the client's reply.
+    pub fn advance(&mut self, replies: &[Output], reply: &mut Reply<'_>) -> Option<Round> {
+        match &mut self.plan {
+            Plan::AllOrNone(plan) => return plan.advance(replies, reply),
+            Plan::Transfer(plan) => return plan.advance(replies, reply),
+            Plan::AnyOk => {
+                let ok = replies.iter().find(|reply| first_byte(reply) != b'-').or(replies.first());
+                ok.into_iter().for_each(|ok| reply.output.append(ok));
+                return None;
+            }
+            _ => {}
+        }
+        if let Some(error) = replies.iter().find(|reply| first_byte(reply) == b'-') {
+            reply.output.append(error);
+            return None;
+        }
+        match &self.plan {
+            Plan::Sum => reply.integer(replies.iter().map(number).sum()),
+            Plan::AllOk => reply.simple("OK"),
+            Plan::Each => {
+                reply.array(replies.len());
+                replies.iter().for_each(|element| append_body(reply, element));
+            }
+            Plan::Concat => {
+                reply.array(replies.iter().map(number).sum::<i64>() as usize);
+                replies.iter().for_each(|array| append_body(reply, array));
+            }
+            Plan::Text => {
+                let texts = replies.iter().map(|text| String::from_utf8_lossy(bulk(&text.to_vec())).into_owned());
+                reply.verbatim("txt", &texts.collect::<String>());
+            }
+            Plan::AnyPresent => match replies.iter().find(|reply| number(reply) >= 0) {
+                Some(present) => reply.output.append(present),
+                None => reply.null(),
+            },
+            Plan::AnyOk | Plan::AllOrNone(_) | Plan::Transfer(_) => unreachable!("answered above"),
+        }
+        None
+    }
+}
+
+/// One request per worker that owns any of the keys, ascending, each with its keys (and values) in their order.
+fn grouped(command: CommandId, args: Args<'_>, step: usize, workers: u16) -> Round {
+    let owners: Vec<u16> = (1..args.len()).step_by(step).map(|key| owner_of(args.get(key), workers)).collect();
+    let mut round = Round::default();
+    for worker in 0..workers {
+        if !owners.contains(&worker) {
+            continue;
+        }
+        round.requests.push_copy(args.get(0));
+        for (index, _) in owners.iter().enumerate().filter(|(_, owner)| **owner == worker) {
+            let key = 1 + index * step;
+            (key..key + step).for_each(|index| push_argument(&mut round.requests, args, index));
+        }
+        round.finish(worker, command);
+    }
+    round
+}
+
+fn push_argument(requests: &mut Requests, args: Args<'_>, index: usize) {
+    match args.body(index) {
+        Some(body) => requests.push_body(body.clone()),
+        None => requests.push_copy(args.get(index)),
+    }
+}
+
+impl AllOrNone {
+    fn next_step(&mut self) -> Round {
+        let mut round = Round::default();
+        round.requests.push_request(self.steps.requests.get(self.done, &[]));
+        round.parts.push(self.steps.parts[self.done]);
+        self.done += 1;
+        round
+    }
+
+    fn advance(&mut self, replies: &[Output], reply: &mut Reply<'_>) -> Option<Round> {
+        if let Some(undone) = &self.undone {
+            reply.output.append(undone);
+            return None;
+        }
+        let refused = first_byte(&replies[0]) == b'-' || number(&replies[0]) == 0;
+        if !refused && self.done < self.steps.parts.len() {
+            return Some(self.next_step());
+        }
+        if !refused || self.done == 1 {
+            reply.output.append(&replies[0]);
+            return None;
+        }
+        self.undone = Some(replies[0].clone());
+        Some(self.undo())
+    }
+
+    /// Deletes what the steps before the one that was refused have set.
+    fn undo(&self) -> Round {
+        let delete = table::hidden("del");
+        let mut round = Round::default();
+        for step in 0..self.done - 1 {
+            let args = self.steps.requests.get(step, &[]);
+            round.requests.push_copy(b"del");
+            (1..args.len()).step_by(2).for_each(|key| round.requests.push_copy(args.get(key)));
+            round.finish(self.steps.parts[step].0, delete);
+        }
+        round
+    }
+}
+
+impl Transfer {
+    fn new(command: CommandId, args: Args<'_>, owners: (u16, u16)) -> Option<Self> {
+        let name = command.spec().name;
+        let mut replaces = name == "rename";
+        let mut options = args.iter().skip(3);
+        while let Some(option) = options.next() {
+            if option.eq_ignore_ascii_case(b"replace") {
+                replaces = true;
+            } else if !(option.eq_ignore_ascii_case(b"db") && options.next() == Some(b"0")) {
+                return None;
+            }
+        }
+        Some(Transfer {
+            from: args.get(1).into(),
+            to: args.get(2).into(),
+            owners,
+            keeps_source: name == "copy",
+            replaces,
+            replies_integer: name != "rename",
+            step: TransferStep::Dump,
+        })
+    }
+
+    /// The request of the current step; `dumped` is the reply to the dump.
+    fn round(&self, dumped: &[u8]) -> Round {
+        let mut round = Round::default();
+        match self.step {
+            TransferStep::Dump => round.add(self.owners.0, table::hidden(" dump"), &[b" dump", &self.from]),
+            TransferStep::Restore => {
+                let (value, expiry) = dumped_item(dumped);
+                let replace: &[u8] = if self.replaces { b"1" } else { b"0" };
+                let args = [b" restore", &self.to[..], value, expiry, replace];
+                round.add(self.owners.1, table::hidden(" restore"), &args);
+            }
+            TransferStep::Delete => round.add(self.owners.0, table::hidden("del"), &[b"del", &self.from]),
+        }
+        round
+    }
+
+    fn advance(&mut self, replies: &[Output], reply: &mut Reply<'_>) -> Option<Round> {
+        let answer = &replies[0];
+        if first_byte(answer) == b'-' {
+            reply.output.append(answer);
+            return None;
+        }
+        match self.step {
+            TransferStep::Dump if number(answer) < 0 => {
+                if self.keeps_source {
+                    reply.integer(0);
+                } else {
+                    reply.error("ERR no such key");
+                }
+                return None;
+            }
+            TransferStep::Dump => {
+                self.step = TransferStep::Restore;
+                return Some(self.round(&answer.to_vec()));
+            }
+            TransferStep::Restore if number(answer) == 0 => reply.integer(0),
+            TransferStep::Restore if !self.keeps_source => {
+                self.step = TransferStep::Delete;
+                return Some(self.round(&[]));
+            }
+            TransferStep::Restore | TransferStep::Delete if self.replies_integer => reply.integer(1),
+            TransferStep::Restore | TransferStep::Delete => reply.simple("OK"),
+        }
+        None
+    }
+}
+
+fn first_byte(reply: &Output) -> u8 {
+    reply.first().unwrap_or(b'-')
+}
+
+/// Splits a reply's first line from the rest: the number after its type byte, and the position after the line end.
+fn header(bytes: &[u8]) -> (i64, usize) {
+    let end = memchr::memchr(b'\n', bytes).map_or(bytes.len(), |at| at + 1);
+    let digits = bytes.get(1..end.saturating_sub(2)).unwrap_or_default();
+    let number = std::str::from_utf8(digits).ok().and_then(|text| text.parse().ok());
+    (number.unwrap_or(-1), end)
+}
+
+/// The number in a reply's first line: an integer's value, an aggregate's or a string's length, -1 for null.
+fn number(reply: &Output) -> i64 {
+    header(reply.head()).0
+}
+
+/// The content of an encoded bulk string.
+fn bulk(bytes: &[u8]) -> &[u8] {
+    let (len, start) = header(bytes);
+    bytes.get(start..start + len.max(0) as usize).unwrap_or_default()
+}
+
+/// The value and the expiry in a reply to the hidden dump command: an array of a bulk string and an integer.
+fn dumped_item(reply: &[u8]) -> (&[u8], &[u8]) {
+    let rest = &reply[header(reply).1..];
+    let value = bulk(rest);
+    let integer = &rest[header(rest).1 + value.len() + 2..];
+    (value, &integer[1..integer.len() - 2])
+}
+
+/// Appends a reply without its first line.
+fn append_body(reply: &mut Reply<'_>, array: &Output) {
+    let start = header(array.head()).1;
+    reply.output.append_range(array, start..array.len());
 }

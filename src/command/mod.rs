@@ -17,7 +17,11 @@ pub mod session;
 pub mod slot;
 pub mod table;
 
+pub use fanout::{Fanout, Round};
 pub use session::Session;
+pub use table::CommandId;
+
+use fanout::Spread;
 
 /// What a command may use while it runs on the worker that owns its keys.
 pub struct Call<'a> {
@@ -86,4 +90,51 @@ pub trait Clients {
     fn for_each(&mut self, show: &mut dyn FnMut(&ClientView<'_>));
     /// Closes a client; `false` when there is none with that id.
     fn kill(&mut self, id: u64) -> bool;
+}
+
+/// Where a request must run.
+#[derive(Debug)]
+pub enum Route {
+    /// On the worker that has the connection.
+    Here,
+    /// On another worker, as it is.
+    Worker(u16),
+    /// On several; the first round is ready to be sent.
+    Fanout(Box<Fanout>, Round),
+}
+
+/// Decides where a request runs. With one worker that is always here, and no slot is computed.
+pub fn route(command: CommandId, args: Args<'_>, here: u16, workers: u16) -> Route {
+    if workers == 1 {
+        return Route::Here;
+    }
+    let spec = command.spec();
+    let to = |worker: u16| if worker == here { Route::Here } else { Route::Worker(worker) };
+    let fanned = |(fanout, round)| Route::Fanout(Box::new(fanout), round);
+    match spec.run {
+        Run::Session(_) | Run::Container => Route::Here,
+        Run::Keyed(_) => to(slot::owner_of(args.get(spec.keys.first as usize), workers)),
+        Run::Everywhere(_, merge) => fanned(Fanout::everywhere(command, merge, args, workers)),
+        Run::Spread(_, Spread::Cursor) => to(slot::cursor_worker(args.get(1)).filter(|w| *w < workers).unwrap_or(here)),
+        Run::Spread(_, spread) => {
+            let mut owners = spec.keys.positions(args.len()).map(|key| slot::owner_of(args.get(key), workers));
+            let first = owners.next().unwrap_or(here);
+            if owners.all(|owner| owner == first) {
+                return to(first);
+            }
+            Fanout::spread(command, spread, args, workers).map_or(Route::Here, fanned)
+        }
+    }
+}
+
+/// Whether the client may run this command at all.
+///
+/// # Errors
+/// The text of the error reply.
+pub fn check(session: &Session, spec: &table::Spec, _settings: &Settings) -> Result<(), &'static str> {
+    if session.is_authenticated || spec.flags.has(table::Flags::NO_AUTH) {
+        Ok(())
+    } else {
+        Err("NOAUTH Authentication required.")
+    }
 }

@@ -80,6 +80,15 @@ pub fn owner_of(key: &[u8], workers: u16) -> u16 {
     if workers == 1 { 0 } else { worker_of(slot_of(key), workers) }
 }
 
+/// A `SCAN` cursor is the worker's index above this many bits of the shard's own cursor.
+pub const CURSOR_BITS: u32 = 48;
+
+/// The worker that a `SCAN` cursor names; `None` when it is no number.
+pub fn cursor_worker(cursor: &[u8]) -> Option<u16> {
+    let cursor: u64 = std::str::from_utf8(cursor).ok()?.parse().ok()?;
+    u16::try_from(cursor >> CURSOR_BITS).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -41,6 +41,15 @@ pub struct Keys {
     pub step: i32,
 }
 
+impl Keys {
+    /// The indices of the keys among `count` arguments.
+    pub fn positions(self, count: usize) -> impl Iterator<Item = usize> {
+        let last = if self.last < 0 { count as i32 + self.last } else { self.last.min(count as i32 - 1) };
+        let (first, last) = if self.first == 0 { (1, 0) } else { (self.first, last) };
+        (first..=last).step_by(self.step.max(1) as usize).map(|index| index as usize)
+    }
+}
+
 /// One command.
 pub struct Spec {
     /// Lower case; a subcommand's own name without its container's.
@@ -81,5 +90,10 @@ impl CommandId {
 /// # Errors
 /// The text of the error reply, as Redis spells it: unknown command, unknown subcommand, wrong number of arguments.
 pub fn find(_args: crate::protocol::Args<'_>) -> Result<CommandId, String> {
+    unimplemented!()
+}
+
+/// The row of a command by its exact name; also finds the hidden rows, which clients cannot name.
+pub fn hidden(_name: &str) -> CommandId {
     unimplemented!()
 }

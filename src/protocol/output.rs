@@ -84,6 +84,16 @@ impl Output {
         self.spliced.is_empty().then_some(&self.bytes[..])
     }
 
+    /// The run of bytes before the first spliced value.
+    pub fn head(&self) -> &[u8] {
+        &self.bytes[..self.spliced.first().map_or(self.bytes.len(), |(place, _)| *place)]
+    }
+
+    /// The first byte, unless it is spliced.
+    pub fn first(&self) -> Option<u8> {
+        self.head().first().copied()
+    }
+
     /// Appends another output, moving its spliced values and copying the rest.
     pub fn append(&mut self, other: &Output) {
         self.append_range(other, 0..other.len());

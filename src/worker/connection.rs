@@ -1,0 +1,202 @@
+//! One client's connection: its state, what was received and not yet executed, what is to be sent.
+//!
+//! A connection pushes no operation itself: whatever happens marks it dirty, and at the end of the tick
+//! [`lifecycle`](super::lifecycle) looks at its state and pushes what is missing.
+
+use std::net::SocketAddr;
+
+use crate::command::Session;
+use crate::protocol::resp::Decoder;
+use crate::protocol::{Output, Requests};
+use crate::ring::Fd;
+
+use super::gather::Gather;
+
+/// Where a connection is in its life.
+///
+/// ```text
+///            QUIT, EOF, bad input, drain        all replies sent        peer's EOF, 1 s
+///      Open ────────────────────────────> Flushing ─────────> Lingering ───────────────┐
+///       │                                    │  peer's EOF seen before                 │
+///       │ reset, killed, stalled, idle       └─────────────────────────────> Closing <─┘
+///       └──────────────────────────────────────────────────────────────────>    │ nothing in flight
+///                                                                             Closed ──> slot is free
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// Receiving, executing, answering.
+    Open,
+    /// Executing nothing more; sending what is still owed.
+    Flushing,
+    /// Our half is shut; discarding input until the peer has seen the end, so that no reset overtakes our last reply.
+    Lingering,
+    /// Cancelling what is in flight.
+    Closing,
+    /// close(2) is in flight.
+    Closed,
+}
+
+/// The multishot receive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Receive {
+    /// Not armed.
+    Idle,
+    /// Armed in the kernel.
+    Armed,
+    /// Armed, and its cancellation is on the way.
+    Cancelling,
+}
+
+/// Requests that were decoded but may not be executed yet.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    pub(super) requests: Requests,
+    pub(super) next: usize,
+}
+
+/// The peer's address and our own.
+pub(super) type Addresses = (SocketAddr, SocketAddr);
+
+/// One client's connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) fd: Fd,
+    pub(super) generation: u32,
+    /// `None` for unix sockets.
+    pub(super) addresses: Option<Addresses>,
+    pub(super) state: State,
+    pub(super) session: Session,
+    /// Bytes received that are no whole request yet.
+    pub(super) decoder: Decoder,
+    /// Requests that wait for a sequential command, a pause, or room in the output.
+    pub(super) held: Option<Box<Held>>,
+    /// Replies for the next send.
+    pub(super) output: Output,
+    /// Replies that other workers still owe.
+    pub(super) gather: Gather,
+    pub(super) receive: Receive,
+    /// Bytes of the send in flight that the peer has not taken yet; 0 when none is in flight.
+    pub(super) sending_bytes: usize,
+    /// Operations that the ring holds for this connection.
+    pub(super) in_flight: u8,
+    /// A sequential command is under way: later requests wait.
+    pub(super) is_sequential: bool,
+    /// The output was over its soft limit and is not yet below half of it.
+    pub(super) is_over_limit: bool,
+    /// The peer will send nothing more.
+    pub(super) has_eof: bool,
+    /// Counted as an open client (refused ones are not).
+    pub(super) is_admitted: bool,
+    /// The server is draining: to be closed once everything received is answered.
+    pub(super) is_draining: bool,
+    /// `CLIENT PAUSE` has stopped it.
+    pub(super) is_paused: bool,
+    /// shutdown(2) of our half was pushed.
+    pub(super) is_shut: bool,
+    /// What was in flight when closing began is being cancelled.
+    pub(super) is_cancelled: bool,
+    /// In the worker's list of connections to settle.
+    pub(super) is_dirty: bool,
+    /// In the worker's list of connections with requests to execute.
+    pub(super) is_runnable: bool,
+    /// In the timer wheel.
+    pub(super) is_timed: bool,
+    /// Tick of `requests_in_tick`.
+    pub(super) tick: u64,
+    /// Requests executed in that tick.
+    pub(super) requests_in_tick: u32,
+    pub(super) connected_ns: u64,
+    /// When the last request came.
+    pub(super) active_ns: u64,
+    /// When the output last made progress, or lingering began.
+    pub(super) progress_ns: u64,
+    /// Memory last added to the worker's gauge.
+    pub(super) accounted_bytes: usize,
+}
+
+impl Connection {
+    pub(super) fn new(fd: Fd, generation: u32, addresses: Option<Addresses>, now_ns: u64) -> Self {
+        Self {
+            fd,
+            generation,
+            addresses,
+            state: State::Open,
+            session: Session::default(),
+            decoder: Decoder::default(),
+            held: None,
+            output: Output::new(),
+            gather: Gather::default(),
+            receive: Receive::Idle,
+            sending_bytes: 0,
+            in_flight: 0,
+            is_sequential: false,
+            is_over_limit: false,
+            has_eof: false,
+            is_admitted: false,
+            is_draining: false,
+            is_paused: false,
+            is_shut: false,
+            is_cancelled: false,
+            is_dirty: false,
+            is_runnable: false,
+            is_timed: false,
+            tick: 0,
+            requests_in_tick: 0,
+            connected_ns: now_ns,
+            active_ns: now_ns,
+            progress_ns: now_ns,
+            accounted_bytes: 0,
+        }
+    }
+
+    /// Bytes of replies that the peer has not taken yet.
+    pub(super) fn output_bytes(&self) -> usize {
+        self.output.len() + self.sending_bytes + self.gather.ready_bytes()
+    }
+
+    /// Bytes and requests received and not executed yet.
+    pub(super) fn input_bytes(&self) -> usize {
+        self.decoder.buffered_bytes() + self.held.as_ref().map_or(0, |held| held.requests.capacity())
+    }
+
+    /// Memory that the connection holds beyond its slot.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.input_bytes() + self.output.capacity() + self.gather.ready_bytes()
+    }
+
+    /// Whether no further request may be executed for now.
+    pub(super) fn must_wait(&self) -> bool {
+        self.state != State::Open
+            || self.is_sequential
+            || self.is_paused
+            || self.is_over_limit
+            || self.gather.len() >= super::PENDING_MAX
+    }
+
+    /// Whether bytes should be received.
+    pub(super) fn wants_input(&self) -> bool {
+        match self.state {
+            State::Open => {
+                let is_backed_up = self.must_wait() && self.input_bytes() > super::HELD_INPUT_BYTES_MAX;
+                !self.has_eof && !self.is_over_limit && !is_backed_up
+            }
+            State::Lingering => !self.has_eof,
+            State::Flushing | State::Closing | State::Closed => false,
+        }
+    }
+
+    /// Whether every reply has been handed to the kernel and taken.
+    pub(super) fn has_answered(&self) -> bool {
+        self.output.is_empty() && self.sending_bytes == 0 && self.gather.is_empty()
+    }
+
+    /// Gives up whatever is owed and wanted; the peer is gone or to be dropped.
+    pub(super) fn abandon(&mut self) {
+        if !matches!(self.state, State::Closing | State::Closed) {
+            self.state = State::Closing;
+            self.held = None;
+            self.output = Output::new();
+            self.gather = Gather::default();
+        }
+    }
+}

@@ -1,0 +1,394 @@
+//! From a connection's state to the operations that it needs: the one place where they are pushed.
+//!
+//! In: completions, deadlines, and the list of dirty connections. Out: operations on the ring. What must stay true: at
+//! most one send is in flight per connection; a descriptor is closed only when nothing else is in flight on it; a slot
+//! is free again only after that close has completed.
+
+use crate::command::Session;
+use crate::instance::Phase;
+use crate::observe::Metric;
+use crate::protocol::Output;
+use crate::ring::{Carried, Completion, Errno, Fd, Kind, Op, Ring, Token};
+
+use super::connection::{Connection, Receive, State};
+use super::{ACCEPT_PAUSE_NS, Core, LINGER_NS, Worker};
+
+/// A listening socket of this worker.
+#[derive(Debug)]
+pub(super) struct Listener {
+    pub(super) fd: Fd,
+    pub(super) is_armed: bool,
+    /// Not to be armed before this time: descriptors had run out.
+    pub(super) resume_ns: u64,
+}
+
+/// The cancellation of an accept, which belongs to no connection.
+const CANCEL_ACCEPT: Token = Token::new(Kind::Cancel, 0, u32::MAX);
+
+impl<R: Ring> Worker<R> {
+    /// Handles one completion.
+    pub(super) fn on_completion(&mut self, completion: Completion) {
+        let token = completion.token;
+        match token.kind() {
+            Kind::Accept => self.on_accept(&completion),
+            Kind::Control => self.on_control(completion),
+            Kind::Wake => {}
+            Kind::Cancel if token == CANCEL_ACCEPT => {}
+            Kind::Recv | Kind::Send | Kind::Cancel | Kind::Shutdown | Kind::Close => {
+                let is_current = |connection: &Connection| connection.generation == token.generation();
+                if !self.core.connections.get(token.slot() as usize).is_some_and(is_current) {
+                    self.core.metrics().add(Metric::StaleCompletions, 1);
+                    return self.discard(completion.carried);
+                }
+                self.on_connection(completion);
+            }
+        }
+    }
+
+    fn on_connection(&mut self, completion: Completion) {
+        let slot = completion.token.slot() as usize;
+        let connection = &mut self.core.connections[slot];
+        if !completion.has_more {
+            connection.in_flight -= 1;
+        }
+        match completion.token.kind() {
+            Kind::Recv => self.on_received(slot, completion),
+            Kind::Send => self.core.on_sent(slot, completion),
+            Kind::Close => {
+                self.core.remove(slot);
+                self.core.resume_accepting();
+                return;
+            }
+            _ => {}
+        }
+        self.core.mark_dirty(slot);
+    }
+
+    fn on_received(&mut self, slot: usize, completion: Completion) {
+        let connection = &mut self.core.connections[slot];
+        if !completion.has_more {
+            connection.receive = Receive::Idle;
+        }
+        match (completion.result, completion.carried) {
+            (_, Carried::Buffer(buffer)) if buffer.len > 0 => {
+                self.ring.lend(buffer, |bytes| self.core.receive(slot, bytes));
+            }
+            (Ok(_), carried) => {
+                connection.has_eof = true;
+                self.discard(carried);
+            }
+            (Err(Errno(libc::ENOBUFS)), _) => self.core.metrics().add(Metric::BuffersExhausted, 1),
+            (Err(Errno(libc::ECANCELED | libc::EINTR | libc::EAGAIN)), _) => {}
+            (Err(_), carried) => {
+                connection.abandon();
+                self.discard(carried);
+            }
+        }
+    }
+
+    fn on_accept(&mut self, completion: &Completion) {
+        let listener = &mut self.core.listeners[completion.token.slot() as usize];
+        listener.is_armed &= completion.has_more;
+        match completion.result {
+            Ok(fd) => {
+                let fd = Fd(fd as i32);
+                let addresses = self.ring.addresses(fd);
+                self.core.admit(fd, addresses);
+            }
+            Err(Errno(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)) => {
+                listener.resume_ns = self.core.now.mono_ns + ACCEPT_PAUSE_NS;
+                self.core.warn_of_descriptors();
+            }
+            // The client went away before it was accepted, or accepting was cancelled.
+            Err(_) => {}
+        }
+    }
+
+    /// Another thread has written to the control socket: settings or phase may have changed, which every tick looks at.
+    fn on_control(&mut self, completion: Completion) {
+        self.core.is_control_armed &= completion.has_more;
+        self.discard(completion.carried);
+    }
+
+    /// Gives back what a completion carries and nobody wants.
+    fn discard(&mut self, carried: Carried) {
+        match carried {
+            Carried::Buffer(buffer) => self.ring.lend(buffer, |_| {}),
+            Carried::Output(_) | Carried::Nothing => {}
+        }
+    }
+
+    /// Pushes what listeners, the control socket and every dirty connection need.
+    pub(super) fn settle(&mut self) {
+        let is_running = self.core.phase == Phase::Running;
+        for (index, listener) in self.core.listeners.iter_mut().enumerate() {
+            let token = Token::new(Kind::Accept, 0, index as u32);
+            if is_running && !listener.is_armed && listener.resume_ns <= self.core.now.mono_ns {
+                listener.is_armed = true;
+                self.ring.push(token, Op::Accept { listener: listener.fd });
+            } else if !is_running && listener.is_armed && !self.core.has_stopped_accepting {
+                self.ring.push(CANCEL_ACCEPT, Op::Cancel { target: token });
+            }
+        }
+        self.core.has_stopped_accepting |= !is_running;
+        if let Some(fd) = self.core.control
+            && !self.core.is_control_armed
+        {
+            self.core.is_control_armed = true;
+            self.ring.push(Token::new(Kind::Control, 0, 0), Op::Recv { fd });
+        }
+        let mut dirty = std::mem::take(&mut self.core.dirty);
+        for slot in dirty.drain(..) {
+            self.settle_connection(slot as usize);
+        }
+        dirty.append(&mut self.core.dirty);
+        self.core.dirty = dirty;
+    }
+
+    fn settle_connection(&mut self, slot: usize) {
+        let Self { ring, core } = self;
+        let Some(connection) = core.connections.get_mut(slot) else { return };
+        connection.is_dirty = false;
+        connection.advance(core.now.mono_ns);
+        let token = Token::new(Kind::Recv, connection.generation, slot as u32);
+        let mut push = |connection: &mut Connection, kind: Kind, op: Op| {
+            connection.in_flight += 1;
+            ring.push(token.with_kind(kind), op);
+        };
+        let fd = connection.fd;
+        match connection.state {
+            State::Open | State::Flushing | State::Lingering => {
+                if connection.sending_bytes == 0 && !connection.output.is_empty() {
+                    let output = std::mem::take(&mut connection.output);
+                    connection.sending_bytes = output.len();
+                    connection.progress_ns = core.now.mono_ns;
+                    let limit = core.settings.send_bytes as usize;
+                    push(connection, Kind::Send, Op::Send { fd, output, from: 0, limit });
+                }
+                let wants_input = connection.wants_input();
+                if wants_input && connection.receive == Receive::Idle {
+                    connection.receive = Receive::Armed;
+                    push(connection, Kind::Recv, Op::Recv { fd });
+                } else if !wants_input && connection.receive == Receive::Armed {
+                    connection.receive = Receive::Cancelling;
+                    push(connection, Kind::Cancel, Op::Cancel { target: token });
+                }
+                if connection.state == State::Lingering && !connection.is_shut {
+                    connection.is_shut = true;
+                    push(connection, Kind::Shutdown, Op::Shutdown { fd, how: std::net::Shutdown::Write });
+                }
+            }
+            State::Closing => {
+                if !connection.is_cancelled {
+                    connection.is_cancelled = true;
+                    if connection.receive == Receive::Armed {
+                        push(connection, Kind::Cancel, Op::Cancel { target: token });
+                    }
+                    if connection.sending_bytes > 0 {
+                        push(connection, Kind::Cancel, Op::Cancel { target: token.with_kind(Kind::Send) });
+                    }
+                    push(connection, Kind::Shutdown, Op::Shutdown { fd, how: std::net::Shutdown::Both });
+                }
+                if connection.in_flight == 0 {
+                    connection.state = State::Closed;
+                    push(connection, Kind::Close, Op::Close { fd });
+                }
+            }
+            State::Closed => {}
+        }
+        core.watch(slot);
+        core.account(slot);
+    }
+
+    /// A send that stopped before its end goes on; called for sends whose connection still wants it.
+    pub(super) fn continue_sends(&mut self) {
+        let mut unfinished = std::mem::take(&mut self.core.unfinished);
+        for (token, output, from) in unfinished.drain(..) {
+            let Some(connection) = self.core.connections.get_mut(token.slot() as usize) else { continue };
+            if connection.state == State::Closing {
+                connection.sending_bytes = 0;
+                continue;
+            }
+            connection.in_flight += 1;
+            let limit = self.core.settings.send_bytes as usize;
+            self.ring.push(token, Op::Send { fd: connection.fd, output, from, limit });
+        }
+        self.core.unfinished = unfinished;
+    }
+}
+
+impl Connection {
+    /// Moves on to the next state when the present one is done.
+    fn advance(&mut self, now_ns: u64) {
+        if self.state == State::Open && self.session.is_closing {
+            self.state = State::Flushing;
+        }
+        let is_idle = !self.is_runnable && !self.is_paused && self.held.is_none() && self.gather.is_empty();
+        if self.state == State::Open && (self.has_eof || self.is_draining) && is_idle {
+            self.state = State::Flushing;
+        }
+        if self.state == State::Flushing && self.has_answered() {
+            // A refused client is not waited for, there may be very many; and a draining server is in a hurry.
+            let lingers = self.is_admitted && !self.has_eof && !self.is_draining;
+            self.state = if lingers { State::Lingering } else { State::Closing };
+            self.progress_ns = now_ns;
+        }
+        if self.state == State::Lingering && self.has_eof {
+            self.state = State::Closing;
+        }
+    }
+}
+
+impl Core {
+    /// A connection was accepted: serve it, or refuse it when there are too many.
+    fn admit(&mut self, fd: Fd, addresses: Option<super::connection::Addresses>) {
+        let generation = self.next_generation();
+        let mut connection = Connection::new(fd, generation, addresses, self.now.mono_ns);
+        let open = self.instance.metrics.total(Metric::ConnectionsOpen);
+        let metrics = self.instance.metrics.worker(self.index);
+        metrics.add(Metric::ConnectionsAccepted, 1);
+        if self.phase != Phase::Running {
+            connection.abandon();
+        } else if open >= u64::from(self.settings.maxclients) {
+            metrics.add(Metric::ConnectionsRejected, 1);
+            connection.output.extend(b"-ERR max number of clients reached\r\n");
+            connection.state = State::Flushing;
+        } else {
+            metrics.add(Metric::ConnectionsOpen, 1);
+            connection.is_admitted = true;
+            connection.session = Session {
+                id: self.instance.next_client_id(),
+                is_authenticated: self.settings.requirepass.is_empty(),
+                ..Session::default()
+            };
+        }
+        let slot = self.connections.insert(connection);
+        self.mark_dirty(slot);
+    }
+
+    fn next_generation(&mut self) -> u32 {
+        self.generation = self.generation.wrapping_add(1) & crate::ring::GENERATION_MASK;
+        self.generation
+    }
+
+    fn on_sent(&mut self, slot: usize, completion: Completion) {
+        let connection = &mut self.connections[slot];
+        let Carried::Output(mut output) = completion.carried else { return };
+        match completion.result {
+            Ok(sent) if sent > 0 => {
+                self.instance.metrics.worker(self.index).add(Metric::OutputBytes, u64::from(sent));
+                connection.sending_bytes -= sent as usize;
+                connection.progress_ns = self.now.mono_ns;
+            }
+            Err(Errno(libc::EINTR | libc::EAGAIN)) => {}
+            // Nothing could be sent, or the peer has gone.
+            Ok(_) | Err(_) => {
+                connection.sending_bytes = 0;
+                connection.abandon();
+            }
+        }
+        if connection.sending_bytes > 0 {
+            let from = output.len() - connection.sending_bytes;
+            self.unfinished.push((completion.token, output, from));
+            return;
+        }
+        if connection.is_over_limit && connection.output_bytes() as u64 <= self.settings.output_soft_limit / 2 {
+            connection.is_over_limit = false;
+            self.mark_runnable(slot);
+        }
+        if output.capacity() <= super::SPARE_OUTPUT_BYTES_MAX && self.spare_outputs.len() < super::SPARE_OUTPUTS_MAX {
+            output.clear();
+            self.spare_outputs.push(output);
+        }
+    }
+
+    fn remove(&mut self, slot: usize) {
+        let connection = self.connections.remove(slot);
+        self.buffer_bytes -= connection.accounted_bytes;
+        if connection.is_admitted {
+            let metrics = self.metrics();
+            metrics.set(Metric::ConnectionsOpen, metrics.get(Metric::ConnectionsOpen) - 1);
+        }
+    }
+
+    /// A descriptor has become free: listeners that had to pause may go on.
+    fn resume_accepting(&mut self) {
+        self.listeners.iter_mut().for_each(|listener| listener.resume_ns = 0);
+    }
+
+    /// Descriptors have run out; said at most once a minute.
+    fn warn_of_descriptors(&mut self) {
+        if self.now.mono_ns >= self.descriptors_warning_ns {
+            self.descriptors_warning_ns = self.now.mono_ns + 60_000_000_000;
+            tracing::warn!(
+                "accepting pauses: no descriptor is free; raise LimitNOFILE or `ulimit -n`, or lower maxclients"
+            );
+        }
+    }
+
+    /// Puts a connection that has a deadline into the timer wheel.
+    fn watch(&mut self, slot: usize) {
+        let connection = &mut self.connections[slot];
+        if connection.is_timed {
+            return;
+        }
+        if let Some(deadline_ns) = connection.deadline_ns(&self.settings) {
+            connection.is_timed = true;
+            self.timers.insert(deadline_ns, (slot as u32, connection.generation));
+        }
+    }
+
+    /// Closes the connections whose deadline has passed.
+    pub(super) fn fire_timers(&mut self) {
+        let mut due = std::mem::take(&mut self.due);
+        self.timers.turn(self.now.mono_ns, &mut due);
+        for (slot, generation) in due.drain(..) {
+            let slot = slot as usize;
+            let Some(connection) = self.connections.get_mut(slot) else { continue };
+            if connection.generation != generation {
+                continue;
+            }
+            connection.is_timed = false;
+            if connection.deadline_ns(&self.settings).is_some_and(|deadline| deadline <= self.now.mono_ns) {
+                if connection.sending_bytes > 0 {
+                    self.instance.metrics.worker(self.index).add(Metric::OutputLimitClosed, 1);
+                }
+                connection.abandon();
+            }
+            self.mark_dirty(slot);
+        }
+        self.due = due;
+    }
+
+    /// Keeps the gauge of connections' memory and closes a client whose output has grown beyond the hard limit.
+    fn account(&mut self, slot: usize) {
+        let connection = &mut self.connections[slot];
+        if connection.output_bytes() as u64 > self.settings.output_hard_limit {
+            self.instance.metrics.worker(self.index).add(Metric::OutputLimitClosed, 1);
+            connection.abandon();
+            self.mark_dirty(slot);
+        }
+        let connection = &mut self.connections[slot];
+        let bytes = connection.memory_bytes();
+        self.buffer_bytes = self.buffer_bytes + bytes - connection.accounted_bytes;
+        connection.accounted_bytes = bytes;
+    }
+}
+
+impl Connection {
+    /// When the connection is to be closed unless something happens before.
+    fn deadline_ns(&self, settings: &crate::config::Settings) -> Option<u64> {
+        let after = |since_ns: u64, limit: std::time::Duration| {
+            (!limit.is_zero()).then(|| since_ns.saturating_add(limit.as_nanos() as u64))
+        };
+        match self.state {
+            State::Open | State::Flushing if self.sending_bytes > 0 => after(self.progress_ns, settings.send_timeout),
+            State::Open if self.is_admitted => after(self.active_ns, settings.timeout),
+            State::Lingering => Some(self.progress_ns + LINGER_NS),
+            State::Open | State::Flushing | State::Closing | State::Closed => None,
+        }
+    }
+}
+
+/// A send to be continued: its token, its bytes, and how many of them were sent.
+pub(super) type Unfinished = (Token, Output, usize);

@@ -1,0 +1,461 @@
+//! One core's loop: a thread pinned to a CPU, with its ring, its shard, its connections and its mail.
+//!
+//! In: completions from the ring, letters from other workers, the clock. Out: operations on the ring, letters. One turn
+//! is a tick:
+//!
+//! ```text
+//!  submit, spin or sleep → completions → connections that had to stop → mail → timers → shard upkeep
+//!          ↑                                                                                  │
+//!          └───────── wake sleeping workers ← post letters ← push operations (lifecycle) ←────┘
+//! ```
+//!
+//! What must stay true: nothing in a tick blocks; the work per connection, per letter and per upkeep is bounded; with one
+//! worker, nothing on the request path is an atomic read-modify-write (the metrics are plain loads and stores).
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use slab::Slab;
+
+use crate::clock::{Clock, Now};
+use crate::command::table::Flags;
+use crate::config::Settings;
+use crate::instance::{Instance, Phase};
+use crate::mailbox::Mailboxes;
+use crate::observe::{Metric, WorkerMetrics};
+use crate::protocol::resp::Limits;
+use crate::protocol::{Output, Requests};
+use crate::ring::{Fd, Ring, Wait};
+use crate::shard::{LARGE_VALUE_BYTES, Shard, ShardOptions};
+
+mod connection;
+mod gather;
+mod hop;
+mod lifecycle;
+mod serve;
+mod spin;
+mod timer;
+
+pub use hop::{MAILBOX_CAPACITY, Message};
+
+use connection::Connection;
+use hop::Hops;
+use lifecycle::{Listener, Unfinished};
+use spin::Spin;
+use timer::{Timed, TimerWheel};
+
+/// Requests decoded together, so that their look-ups overlap.
+const BATCH_REQUESTS: usize = 16;
+
+/// Requests executed for other workers in one tick.
+const HOP_REQUESTS_PER_TICK: usize = 1024;
+
+/// Replies that one connection may await from other workers.
+const PENDING_MAX: usize = 1024;
+
+/// Input that a connection may have waiting before its receive is cancelled.
+const HELD_INPUT_BYTES_MAX: usize = 64 * 1024;
+
+/// Emptied outputs kept for reuse, and the largest one kept.
+const SPARE_OUTPUTS_MAX: usize = 256;
+const SPARE_OUTPUT_BYTES_MAX: usize = 64 * 1024;
+
+/// How long a half-closed connection waits for the peer's end.
+const LINGER_NS: u64 = 1_000_000_000;
+
+/// How long accepting pauses when descriptors have run out, unless one is closed before.
+const ACCEPT_PAUSE_NS: u64 = 100_000_000;
+
+/// How often the shard is looked after while nothing else happens.
+const UPKEEP: Duration = Duration::from_millis(100);
+
+/// How often a draining worker looks whether the others are done.
+const DRAIN_POLL: Duration = Duration::from_millis(5);
+
+/// What a worker is made of.
+pub struct Options<R> {
+    /// Its number, from 0.
+    pub index: u16,
+    /// Its ring, made on the thread that will run the worker.
+    pub ring: R,
+    /// Its listening sockets; whoever made them closes them.
+    pub listeners: Vec<Fd>,
+    /// A byte written to the other end of this socket wakes the worker.
+    pub control: Option<Fd>,
+    /// What all workers share.
+    pub instance: Arc<Instance>,
+    /// Its ends of the mailboxes.
+    pub mailboxes: Mailboxes<Message>,
+    /// Where the time comes from.
+    pub clock: Clock,
+    /// How its shard is made.
+    pub shard: ShardOptions,
+}
+
+/// One core's loop.
+#[derive(Debug)]
+pub struct Worker<R: Ring> {
+    ring: R,
+    core: Core,
+}
+
+/// Everything of a worker but its ring, so that a received buffer can be lent by the one and read by the other.
+#[derive(Debug)]
+struct Core {
+    index: u16,
+    workers: u16,
+    instance: Arc<Instance>,
+    settings: Arc<Settings>,
+    settings_version: u64,
+    limits: Limits,
+    clock: Clock,
+    now: Now,
+    tick: u64,
+    phase: Phase,
+    pause: Pause,
+    shard: Shard,
+    /// The shard has more to do at once.
+    is_upkeep_due: bool,
+    connections: Slab<Connection>,
+    /// Generation of the connection accepted last.
+    generation: u32,
+    listeners: Vec<Listener>,
+    has_stopped_accepting: bool,
+    control: Option<Fd>,
+    is_control_armed: bool,
+    hops: Hops,
+    timers: TimerWheel,
+    /// Connections whose state changed in this tick.
+    dirty: Vec<u32>,
+    /// Connections with requests that may be executed in the next tick.
+    runnable: Vec<u32>,
+    /// Connections stopped by `CLIENT PAUSE`.
+    paused: Vec<Timed>,
+    /// Sends to be continued.
+    unfinished: Vec<Unfinished>,
+    spin: Spin,
+    /// What the next tick's `enter` may do.
+    wait: Wait,
+    buffer_bytes: usize,
+    descriptors_warning_ns: u64,
+    // Scratch, empty between uses.
+    batch: Requests,
+    spare_outputs: Vec<Output>,
+    due: Vec<Timed>,
+}
+
+/// What `CLIENT PAUSE` holds back at present.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Pause {
+    until_ms: u64,
+    is_active: bool,
+    is_for_all: bool,
+}
+
+impl Pause {
+    /// Operators' commands are never held, so that a pause can be ended.
+    fn holds(self, flags: Flags) -> bool {
+        self.is_active && !flags.has(Flags::ADMIN) && (self.is_for_all || flags.has(Flags::WRITE))
+    }
+}
+
+impl<R: Ring> Worker<R> {
+    /// A worker before its first tick.
+    pub fn new(options: Options<R>) -> Self {
+        let now = options.clock.now();
+        let settings = options.instance.settings();
+        options.mailboxes.register(options.ring.wake_address());
+        let listener = |fd| Listener { fd, is_armed: false, resume_ns: 0 };
+        let core = Core {
+            index: options.index,
+            workers: options.instance.workers,
+            settings_version: options.instance.settings_version(),
+            limits: limits(&settings),
+            spin: Spin::new(if matches!(options.clock, Clock::System(_)) { settings.spin } else { Duration::ZERO }),
+            settings,
+            instance: options.instance,
+            clock: options.clock,
+            now,
+            tick: 0,
+            phase: Phase::Running,
+            pause: Pause::default(),
+            shard: Shard::new(options.shard),
+            is_upkeep_due: false,
+            connections: Slab::new(),
+            generation: 0,
+            listeners: options.listeners.into_iter().map(listener).collect(),
+            has_stopped_accepting: false,
+            control: options.control,
+            is_control_armed: false,
+            hops: Hops::new(options.mailboxes),
+            timers: TimerWheel::new(now.mono_ns),
+            dirty: Vec::new(),
+            runnable: Vec::new(),
+            paused: Vec::new(),
+            unfinished: Vec::new(),
+            wait: Wait::No,
+            buffer_bytes: 0,
+            descriptors_warning_ns: 0,
+            batch: Requests::default(),
+            spare_outputs: Vec::new(),
+            due: Vec::new(),
+        };
+        let mut worker = Self { ring: options.ring, core };
+        worker.settle();
+        worker
+    }
+
+    /// Runs until the server has drained or is to stop.
+    ///
+    /// # Errors
+    /// When the ring fails in a way that it cannot recover from.
+    pub fn run(&mut self) -> io::Result<()> {
+        while !self.is_done() {
+            self.tick()?;
+        }
+        Ok(())
+    }
+
+    /// Whether the phase asks for an end and nothing is left to do.
+    pub fn is_done(&self) -> bool {
+        let core = &self.core;
+        match core.phase {
+            Phase::Running => false,
+            Phase::Draining => {
+                // Other workers' clients may still need this shard.
+                core.connections.is_empty() && core.instance.metrics.total(Metric::ConnectionsOpen) == 0
+            }
+            Phase::Stopping => core.connections.is_empty(),
+        }
+    }
+
+    /// How long the next tick may sleep: what a simulation needs to know.
+    pub fn wait(&self) -> Wait {
+        self.core.wait
+    }
+
+    /// One turn of the loop.
+    ///
+    /// # Errors
+    /// When the ring fails in a way that it cannot recover from.
+    pub fn tick(&mut self) -> io::Result<()> {
+        self.enter()?;
+        self.core.begin_tick();
+        while let Some(completion) = self.ring.complete() {
+            self.on_completion(completion);
+        }
+        self.core.run_runnable();
+        self.core.read_mail();
+        self.core.fire_timers();
+        self.core.is_upkeep_due = self.core.shard.maintain(self.core.now.unix_ms);
+        self.core.publish();
+        self.continue_sends();
+        self.settle();
+        self.post_mail();
+        self.choose_wait()
+    }
+
+    /// Submits, and sleeps if the last tick found nothing more to do.
+    fn enter(&mut self) -> io::Result<()> {
+        let wait = self.core.wait;
+        self.ring.enter(wait)?;
+        if wait != Wait::No {
+            self.core.hops.mailboxes.wake();
+            let slept_ns = self.core.clock.now().mono_ns.saturating_sub(self.core.now.mono_ns);
+            self.core.spin.slept(slept_ns);
+        }
+        Ok(())
+    }
+
+    fn post_mail(&mut self) {
+        self.core.hops.post_all();
+        let metrics = self.core.instance.metrics.worker(self.core.index);
+        for peer in self.core.hops.bells() {
+            metrics.add(Metric::Wakes, 1);
+            let token = crate::ring::Token::new(crate::ring::Kind::Wake, 0, 0);
+            self.ring.push(token, crate::ring::Op::Wake { peer });
+        }
+    }
+
+    /// Decides how the next tick begins: at once, after a successful spin, or asleep until the next deadline.
+    fn choose_wait(&mut self) -> io::Result<()> {
+        let core = &mut self.core;
+        core.wait = Wait::No;
+        if core.has_work() || self.ring.is_ready() || core.hops.mailboxes.has_mail() {
+            return Ok(());
+        }
+        if core.spin.budget_ns() > 0 {
+            self.ring.enter(Wait::No)?;
+            let (ring, mailboxes, clock) = (&mut self.ring, &mut core.hops.mailboxes, &core.clock);
+            if core.spin.until(clock, || ring.is_ready() || mailboxes.has_mail()) {
+                return Ok(());
+            }
+        }
+        if core.hops.mailboxes.sleep() {
+            core.now = core.clock.now();
+            core.wait = core.sleep();
+            if core.wait == Wait::No {
+                core.hops.mailboxes.wake();
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Core {
+    fn metrics(&self) -> &WorkerMetrics {
+        self.instance.metrics.worker(self.index)
+    }
+
+    fn begin_tick(&mut self) {
+        self.tick += 1;
+        self.now = self.clock.now();
+        self.metrics().add(Metric::Ticks, 1);
+        if self.instance.settings_version() != self.settings_version {
+            self.adopt_settings();
+        }
+        let (until_ms, is_for_all) = self.instance.paused();
+        self.pause = Pause { until_ms, is_active: until_ms > self.now.unix_ms, is_for_all };
+        if !self.pause.is_active && !self.paused.is_empty() {
+            self.end_pause();
+        }
+        let phase = self.instance.phase();
+        if phase != self.phase {
+            self.phase = phase;
+            self.wind_down();
+        }
+    }
+
+    fn adopt_settings(&mut self) {
+        self.settings_version = self.instance.settings_version();
+        self.settings = self.instance.settings();
+        self.limits = limits(&self.settings);
+        self.shard.set_policy(self.settings.maxmemory_policy);
+        self.shard.set_budget(self.settings.shard_budget_bytes(self.workers));
+        self.spin.set_max(self.settings.spin);
+        // A new time-out applies to the connections that are there.
+        let slots: Vec<usize> = self.connections.iter().map(|(slot, _)| slot).collect();
+        slots.into_iter().for_each(|slot| self.mark_dirty(slot));
+    }
+
+    /// Lets the connections that `CLIENT PAUSE` had stopped go on.
+    fn end_pause(&mut self) {
+        for (slot, generation) in std::mem::take(&mut self.paused) {
+            if let Some(connection) = self.connections.get_mut(slot as usize)
+                && connection.generation == generation
+            {
+                connection.is_paused = false;
+                self.mark_runnable(slot as usize);
+            }
+        }
+    }
+
+    /// Draining: everybody is answered and then closed. Stopping: everybody is closed.
+    fn wind_down(&mut self) {
+        let is_stopping = self.phase == Phase::Stopping;
+        let slots: Vec<usize> = self.connections.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            let connection = &mut self.connections[slot];
+            if is_stopping {
+                connection.abandon();
+            } else {
+                connection.is_draining = true;
+            }
+            self.mark_dirty(slot);
+        }
+    }
+
+    /// Executes requests of connections that had to stop.
+    fn run_runnable(&mut self) {
+        let mut runnable = std::mem::take(&mut self.runnable);
+        for slot in runnable.drain(..) {
+            let slot = slot as usize;
+            let Some(connection) = self.connections.get_mut(slot) else { continue };
+            connection.is_runnable = false;
+            if !connection.must_wait() {
+                self.execute(slot, &[]);
+            }
+            self.mark_dirty(slot);
+        }
+        // What became runnable meanwhile waits for the next tick.
+        if self.runnable.is_empty() {
+            self.runnable = runnable;
+        }
+    }
+
+    fn mark_dirty(&mut self, slot: usize) {
+        let connection = &mut self.connections[slot];
+        if !connection.is_dirty {
+            connection.is_dirty = true;
+            self.dirty.push(slot as u32);
+        }
+    }
+
+    fn mark_runnable(&mut self, slot: usize) {
+        let connection = &mut self.connections[slot];
+        if !connection.is_runnable {
+            connection.is_runnable = true;
+            self.runnable.push(slot as u32);
+        }
+        self.mark_dirty(slot);
+    }
+
+    /// Whether the next tick has something to do already.
+    fn has_work(&self) -> bool {
+        !self.runnable.is_empty()
+            || !self.dirty.is_empty()
+            || !self.unfinished.is_empty()
+            || !self.hops.serving.is_empty()
+            || self.is_upkeep_due
+    }
+
+    /// Until when to sleep.
+    fn sleep(&self) -> Wait {
+        let mut nearest_ns = self.timers.next_ns().unwrap_or(u64::MAX);
+        let mut within =
+            |duration: Duration| nearest_ns = nearest_ns.min(self.now.mono_ns + duration.as_nanos() as u64);
+        if self.shard.stats().expires > 0 {
+            within(UPKEEP);
+        }
+        if self.phase != Phase::Running {
+            within(DRAIN_POLL);
+        }
+        if !self.paused.is_empty() {
+            within(Duration::from_millis(self.pause.until_ms.saturating_sub(self.now.unix_ms).max(1)));
+        }
+        let pausing = self.listeners.iter().filter(|listener| !listener.is_armed && self.phase == Phase::Running);
+        if let Some(resume_ns) = pausing.map(|listener| listener.resume_ns).min() {
+            within(Duration::from_nanos(resume_ns.saturating_sub(self.now.mono_ns).max(1)));
+        }
+        match nearest_ns {
+            u64::MAX => Wait::Forever,
+            nearest_ns if nearest_ns <= self.now.mono_ns => Wait::No,
+            nearest_ns => Wait::For(Duration::from_nanos(nearest_ns - self.now.mono_ns)),
+        }
+    }
+
+    /// Copies the shard's gauges to where INFO finds them, before any reply of this tick leaves.
+    fn publish(&self) {
+        let (stats, metrics) = (self.shard.stats(), self.metrics());
+        metrics.set(Metric::Keys, stats.keys);
+        metrics.set(Metric::Expires, stats.expires);
+        metrics.set(Metric::TtlMsMean, stats.ttl_ms_mean);
+        metrics.set(Metric::Hits, stats.hits);
+        metrics.set(Metric::Misses, stats.misses);
+        metrics.set(Metric::Expired, stats.expired);
+        metrics.set(Metric::Evicted, stats.evicted);
+        metrics.set(Metric::ShardBytes, stats.used_bytes);
+        metrics.set(Metric::DatasetBytes, stats.dataset_bytes);
+        metrics.set(Metric::BufferBytes, self.buffer_bytes as u64);
+    }
+}
+
+fn limits(settings: &Settings) -> Limits {
+    Limits {
+        bulk_bytes_max: settings.proto_max_bulk_len,
+        request_bytes_max: settings.client_query_buffer_limit,
+        body_bytes_min: LARGE_VALUE_BYTES,
+        is_unauthenticated: false,
+    }
+}

@@ -1,0 +1,492 @@
+//! From received bytes to replies: decode, decide where a request runs, run it or send it on.
+//!
+//! In: bytes of one connection, or a letter of another worker. Out: replies in the connection's output or the letter.
+//! What must stay true: a connection's replies are in the order of its requests; the work for one connection in one tick
+//! is bounded; nothing is lost when a connection has to stop in the middle of a pipeline.
+
+use crate::command::{self, Call, ClientView, Clients, CommandId, Fanout, Route, Run, Session, session::ReplyMode};
+use crate::observe::Metric;
+use crate::protocol::resp::{Reply, Version};
+use crate::protocol::{Args, Output, Requests};
+
+use super::connection::{Connection, Held, State};
+use super::gather::{Fan, FanStep};
+use super::hop::{Envelope, Letter, Message, WHOLE};
+use super::{BATCH_REQUESTS, Core, HOP_REQUESTS_PER_TICK};
+
+/// What follows from one request for those behind it.
+enum Flow {
+    /// The next one may be executed.
+    Next,
+    /// The next one must wait.
+    Stop,
+    /// This one must wait, and those behind it.
+    Hold,
+}
+
+impl Core {
+    /// Bytes have arrived on a connection.
+    pub(super) fn receive(&mut self, slot: usize, bytes: &[u8]) {
+        let metrics = self.instance.metrics.worker(self.index);
+        metrics.add(Metric::InputBytes, bytes.len() as u64);
+        let connection = &mut self.connections[slot];
+        if connection.state != State::Open {
+            return;
+        }
+        connection.active_ns = self.now.mono_ns;
+        if connection.must_wait() || connection.held.is_some() || connection.is_runnable {
+            connection.decoder.hold(bytes);
+        } else {
+            self.execute(slot, bytes);
+        }
+        let connection = &mut self.connections[slot];
+        if connection.input_bytes() as u64 > self.settings.client_query_buffer_limit {
+            connection.abandon();
+        }
+        self.mark_dirty(slot);
+    }
+
+    /// Executes what a connection has received, as far as it may go on in this tick.
+    pub(super) fn execute(&mut self, slot: usize, mut input: &[u8]) {
+        let connection = &mut self.connections[slot];
+        let mut decoder = std::mem::take(&mut connection.decoder);
+        let mut batch = std::mem::take(&mut self.batch);
+        let mut goes_on = self.execute_held(slot);
+        while goes_on {
+            let allowance = self.allowance(slot);
+            if allowance == 0 {
+                self.mark_runnable(slot);
+                break;
+            }
+            let mut limits = self.limits;
+            limits.is_unauthenticated = !self.connections[slot].session.is_authenticated;
+            let decoded = decoder.decode(input, allowance.min(BATCH_REQUESTS), &limits, &mut batch);
+            input = &input[decoded.consumed..];
+            let executed = self.execute_batch(slot, &batch, decoded.received);
+            if executed < batch.len() {
+                self.hold(slot, &batch, executed, decoded.received);
+                goes_on = false;
+            } else if let Some(error) = decoded.error {
+                self.answer(slot, |reply| reply.error(&format!("ERR {}", error.0)));
+                self.connections[slot].state = State::Flushing;
+                goes_on = false;
+            } else {
+                goes_on = decoded.is_full && !self.connections[slot].must_wait();
+            }
+        }
+        let connection = &mut self.connections[slot];
+        if connection.state == State::Open && !input.is_empty() {
+            decoder.hold(input);
+        }
+        connection.decoder = decoder;
+        batch.clear();
+        self.batch = batch;
+    }
+
+    /// How many more requests this connection may execute in this tick.
+    fn allowance(&mut self, slot: usize) -> usize {
+        let connection = &mut self.connections[slot];
+        if connection.tick != self.tick {
+            connection.tick = self.tick;
+            connection.requests_in_tick = 0;
+        }
+        self.settings.tick_requests.saturating_sub(connection.requests_in_tick) as usize
+    }
+
+    /// Executes the requests that had to wait; false when some must wait on.
+    fn execute_held(&mut self, slot: usize) -> bool {
+        while let Some(mut held) = self.connections[slot].held.take() {
+            if held.next == held.requests.len() {
+                break;
+            }
+            if self.allowance(slot) == 0 {
+                self.connections[slot].held = Some(held);
+                self.mark_runnable(slot);
+                return false;
+            }
+            let flow = self.execute_one(slot, held.requests.get(held.next, &[]));
+            held.next += usize::from(!matches!(flow, Flow::Hold));
+            if held.next < held.requests.len() && self.connections[slot].state == State::Open {
+                self.connections[slot].held = Some(held);
+            }
+            if !matches!(flow, Flow::Next) {
+                return false;
+            }
+        }
+        self.connections[slot].state == State::Open
+    }
+
+    /// Keeps the requests of a batch from `first` on for later.
+    fn hold(&mut self, slot: usize, batch: &Requests, first: usize, received: &[u8]) {
+        let connection = &mut self.connections[slot];
+        if connection.state == State::Open {
+            let held = connection.held.get_or_insert_with(Box::<Held>::default);
+            (first..batch.len()).for_each(|index| held.requests.push_request(batch.get(index, received)));
+        }
+    }
+
+    /// Executes a batch in order; returns how many requests are done with.
+    fn execute_batch(&mut self, slot: usize, batch: &Requests, received: &[u8]) -> usize {
+        self.prefetch(batch, received);
+        for index in 0..batch.len() {
+            match self.execute_one(slot, batch.get(index, received)) {
+                Flow::Next => {}
+                Flow::Stop => return index + 1,
+                Flow::Hold => return index,
+            }
+        }
+        batch.len()
+    }
+
+    /// Brings the index entries of a pipeline's keys towards the cache before the first of them is needed.
+    fn prefetch(&self, batch: &Requests, received: &[u8]) {
+        if batch.len() < 2 {
+            return;
+        }
+        for index in 0..batch.len() {
+            let args = batch.get(index, received);
+            if args.len() > 1 {
+                self.shard.prefetch(self.shard.hash(args.get(1)));
+            }
+        }
+    }
+
+    fn execute_one(&mut self, slot: usize, args: Args<'_>) -> Flow {
+        let connection = &mut self.connections[slot];
+        connection.requests_in_tick += 1;
+        let command = match command::table::find(args) {
+            Ok(command) => command,
+            Err(text) => {
+                self.answer(slot, |reply| reply.error(&text));
+                return Flow::Next;
+            }
+        };
+        let spec = command.spec();
+        if let Err(text) = command::check(&connection.session, spec, &self.settings) {
+            self.answer(slot, |reply| reply.error(text));
+            return Flow::Next;
+        }
+        if self.pause.holds(spec.flags) {
+            connection.is_paused = true;
+            self.paused.push((slot as u32, connection.generation));
+            return Flow::Hold;
+        }
+        connection.session.last_command = spec.name;
+        match command::route(command, args, self.index, self.workers) {
+            Route::Here => self.run_here(slot, command, args),
+            Route::Worker(to) => self.hop(slot, to, command, args),
+            Route::Fanout(plan, round) => self.fan_out(slot, plan, &round),
+        }
+        let connection = &mut self.connections[slot];
+        if connection.session.is_closing {
+            connection.state = State::Flushing;
+        }
+        connection.is_over_limit |= connection.output_bytes() as u64 > self.settings.output_soft_limit;
+        if connection.must_wait() { Flow::Stop } else { Flow::Next }
+    }
+
+    /// Runs a command on this worker and answers.
+    fn run_here(&mut self, slot: usize, command: CommandId, args: Args<'_>) {
+        let connection = &mut self.connections[slot];
+        // The usual case: no other worker is awaited, so the reply goes straight to its place.
+        let is_direct = connection.gather.is_empty();
+        let mut output = if is_direct { std::mem::take(&mut connection.output) } else { self.spare_output() };
+        let connection = &mut self.connections[slot];
+        let start = output.len();
+        if let Run::Session(converse) = command.spec().run {
+            let mut session = std::mem::take(&mut connection.session);
+            let version = session.version;
+            self.with_call(session.id, |call| {
+                converse(call, &mut session, args, &mut Reply { output: &mut output, version });
+            });
+            self.connections[slot].session = session;
+        } else {
+            let (version, caller) = (connection.session.version, connection.session.id);
+            self.run(command, args, version, caller, &mut output);
+        }
+        let connection = &mut self.connections[slot];
+        if mutes(&mut connection.session.reply_mode) {
+            output.truncate(start);
+        }
+        self.count(command, &output, start);
+        let connection = &mut self.connections[slot];
+        if is_direct {
+            connection.output = output;
+        } else {
+            let spares = &mut self.spare_outputs;
+            connection.gather.push_ready(&output, || spares.pop().unwrap_or_default());
+            output.clear();
+            self.spare_outputs.push(output);
+        }
+    }
+
+    /// Runs a command of the shard on this worker, whoever asked.
+    fn run(&mut self, command: CommandId, args: Args<'_>, version: Version, caller: u64, output: &mut Output) {
+        let execute = match command.spec().run {
+            Run::Keyed(execute) | Run::Spread(execute, _) | Run::Everywhere(execute, _) => execute,
+            Run::Session(_) | Run::Container => return,
+        };
+        self.with_call(caller, |call| execute(call, args, &mut Reply { output, version }));
+    }
+
+    fn with_call(&mut self, caller: u64, run: impl FnOnce(&mut Call<'_>)) {
+        let connections = &mut self.connections;
+        let mut clients = WorkerClients { connections, now_ns: self.now.mono_ns, killed: Vec::new() };
+        run(&mut Call {
+            shard: &mut self.shard,
+            clients: &mut clients,
+            instance: &self.instance,
+            settings: &self.settings,
+            worker: self.index,
+            caller,
+            now: self.now,
+        });
+        clients.killed.into_iter().for_each(|slot| self.mark_dirty(slot));
+    }
+
+    /// Answers a request that runs nothing.
+    pub(super) fn answer(&mut self, slot: usize, write: impl FnOnce(&mut Reply<'_>)) {
+        let mut output = self.spare_output();
+        let connection = &mut self.connections[slot];
+        write(&mut Reply { output: &mut output, version: connection.session.version });
+        if !mutes(&mut connection.session.reply_mode) {
+            if output.first() == Some(b'-') {
+                self.instance.metrics.worker(self.index).add(Metric::ErrorReplies, 1);
+            }
+            if connection.gather.is_empty() {
+                connection.output.append(&output);
+            } else {
+                connection.gather.push_ready(&output, Output::new);
+            }
+        }
+        output.clear();
+        self.spare_outputs.push(output);
+    }
+
+    /// Sends a request on to the worker that owns its key.
+    fn hop(&mut self, slot: usize, to: u16, command: CommandId, args: Args<'_>) {
+        let connection = &mut self.connections[slot];
+        let is_muted = mutes(&mut connection.session.reply_mode);
+        let envelope = Envelope {
+            slot: slot as u32,
+            generation: connection.generation,
+            sequence: connection.gather.push_waiting(is_muted),
+            part: WHOLE,
+            command,
+            version: connection.session.version,
+            caller: connection.session.id,
+        };
+        self.hops.send(to, envelope, args);
+        let metrics = self.instance.metrics.worker(self.index);
+        metrics.add(Metric::HopsSent, 1);
+        metrics.add(Metric::Commands, 1);
+    }
+
+    /// Begins a command over several workers.
+    fn fan_out(&mut self, slot: usize, plan: Box<Fanout>, round: &command::Round) {
+        let connection = &mut self.connections[slot];
+        let fan = Fan::new(plan, connection.session.version);
+        let is_muted = mutes(&mut connection.session.reply_mode);
+        connection.is_sequential = fan.is_sequential();
+        let sequence = connection.gather.push_fan(fan, is_muted);
+        self.instance.metrics.worker(self.index).add(Metric::Commands, 1);
+        self.send_round(slot, sequence, round);
+    }
+
+    /// Sends the parts of a round; those for this worker run at once.
+    fn send_round(&mut self, slot: usize, sequence: u32, round: &command::Round) {
+        let connection = &mut self.connections[slot];
+        connection.gather.begin_round(sequence, round);
+        let version = connection.gather.part_version(sequence);
+        let (generation, caller) = (connection.generation, connection.session.id);
+        let mut local = Vec::new();
+        for (index, (worker, command)) in round.parts.iter().enumerate() {
+            let part = index as u16;
+            if *worker == self.index {
+                local.push(part);
+                continue;
+            }
+            let envelope =
+                Envelope { slot: slot as u32, generation, sequence, part, command: *command, version, caller };
+            self.hops.send(*worker, envelope, round.requests.get(index, &[]));
+            self.instance.metrics.worker(self.index).add(Metric::HopsSent, 1);
+        }
+        for part in local {
+            let mut output = self.spare_output();
+            let command = round.parts[part as usize].1;
+            self.run(command, round.requests.get(part as usize, &[]), version, caller, &mut output);
+            let range = 0..output.len();
+            self.fan_reply(slot, sequence, part, &output, range);
+            output.clear();
+            self.spare_outputs.push(output);
+        }
+    }
+
+    fn fan_reply(&mut self, slot: usize, sequence: u32, part: u16, letter: &Output, range: std::ops::Range<usize>) {
+        let connection = &mut self.connections[slot];
+        match connection.gather.fan_reply(sequence, part, letter, range) {
+            FanStep::Wait => {}
+            FanStep::Send(round) => self.send_round(slot, sequence, &round),
+            FanStep::Done => {
+                connection.is_sequential = false;
+                connection.gather.release(&mut connection.output, &mut self.spare_outputs);
+                self.resume(slot);
+            }
+        }
+    }
+
+    /// Reads the mail: serves other workers' requests, at most [`HOP_REQUESTS_PER_TICK`], and hands out replies.
+    pub(super) fn read_mail(&mut self) {
+        while let Some((from, message)) = self.hops.mailboxes.receive() {
+            match message {
+                Message::Requests(letter) => self.hops.serving.push_back((from, letter)),
+                Message::Replies(letter) => {
+                    self.hand_out(&letter);
+                    self.hops.recycle(from, letter);
+                }
+            }
+        }
+        let mut allowance = HOP_REQUESTS_PER_TICK;
+        while let Some((from, mut letter)) = self.hops.serving.pop_front() {
+            if self.serve(&mut letter, &mut allowance) {
+                self.hops.answer(from, letter);
+            } else {
+                self.hops.serving.push_front((from, letter));
+                break;
+            }
+        }
+    }
+
+    /// Executes a letter's requests; false when the allowance ended before them.
+    fn serve(&mut self, letter: &mut Letter, allowance: &mut usize) -> bool {
+        let first = letter.ends.len();
+        let last = letter.envelopes.len().min(first + *allowance);
+        for index in first..last {
+            let envelope = letter.envelopes[index];
+            let args = letter.requests.get(index, &[]);
+            let start = letter.replies.len();
+            self.run(envelope.command, args, envelope.version, envelope.caller, &mut letter.replies);
+            self.count_statistics(envelope.command, &letter.replies, start);
+            letter.ends.push(letter.replies.len());
+        }
+        *allowance -= last - first;
+        self.instance.metrics.worker(self.index).add(Metric::HopsServed, (last - first) as u64);
+        last == letter.envelopes.len()
+    }
+
+    /// Gives the replies of a letter to the connections that wait for them.
+    fn hand_out(&mut self, letter: &Letter) {
+        let mut start = 0;
+        for (envelope, end) in letter.envelopes.iter().zip(&letter.ends) {
+            let range = start..*end;
+            start = *end;
+            let slot = envelope.slot as usize;
+            let is_wanted =
+                |connection: &Connection| connection.generation == envelope.generation && !connection.gather.is_empty();
+            if !self.connections.get(slot).is_some_and(is_wanted) {
+                continue;
+            }
+            if envelope.part == WHOLE {
+                let connection = &mut self.connections[slot];
+                connection.gather.resolve(
+                    envelope.sequence,
+                    &letter.replies,
+                    range,
+                    &mut connection.output,
+                    &mut self.spare_outputs,
+                );
+                self.resume(slot);
+            } else {
+                self.fan_reply(slot, envelope.sequence, envelope.part, &letter.replies, range);
+            }
+            self.mark_dirty(slot);
+        }
+    }
+
+    /// Lets a connection go on that may have been waiting for replies.
+    fn resume(&mut self, slot: usize) {
+        let connection = &self.connections[slot];
+        if connection.input_bytes() > 0 && !connection.must_wait() {
+            self.mark_runnable(slot);
+        }
+    }
+
+    fn count(&mut self, command: CommandId, output: &Output, start: usize) {
+        self.instance.metrics.worker(self.index).add(Metric::Commands, 1);
+        self.count_statistics(command, output, start);
+    }
+
+    /// Per-command statistics, kept where the command runs.
+    fn count_statistics(&mut self, _command: CommandId, _output: &Output, _start: usize) {}
+
+    fn spare_output(&mut self) -> Output {
+        self.spare_outputs.pop().unwrap_or_default()
+    }
+}
+
+/// Whether the reply being made is to be dropped; moves the mode on.
+fn mutes(mode: &mut ReplyMode) -> bool {
+    match mode {
+        ReplyMode::On => false,
+        ReplyMode::Off => true,
+        ReplyMode::SkipNext => {
+            *mode = ReplyMode::Skip;
+            true
+        }
+        ReplyMode::Skip => {
+            *mode = ReplyMode::On;
+            true
+        }
+    }
+}
+
+/// The worker's clients as commands see them.
+struct WorkerClients<'a> {
+    connections: &'a mut slab::Slab<Connection>,
+    now_ns: u64,
+    /// Slots of clients that were killed: to be settled.
+    killed: Vec<usize>,
+}
+
+impl WorkerClients<'_> {
+    fn show<'a>(connection: &Connection, session: &'a Session, now_ns: u64) -> ClientView<'a> {
+        let (peer, local) = match connection.addresses {
+            Some((peer, local)) => (peer.to_string(), local.to_string()),
+            None => ("unix:0".to_owned(), "unix:0".to_owned()),
+        };
+        ClientView {
+            session,
+            peer,
+            local,
+            fd: connection.fd.0,
+            age_ms: (now_ns - connection.connected_ns) / 1_000_000,
+            idle_ms: (now_ns - connection.active_ns) / 1_000_000,
+            input_bytes: connection.input_bytes(),
+            output_bytes: connection.output_bytes(),
+        }
+    }
+}
+
+impl Clients for WorkerClients<'_> {
+    fn view<'a>(&mut self, session: &'a Session) -> Option<ClientView<'a>> {
+        // The session of a client that is being served is on loan, so the connection is the one without an id.
+        let own = self.connections.iter().find(|(_, connection)| connection.is_admitted && connection.session.id == 0);
+        own.map(|(_, connection)| Self::show(connection, session, self.now_ns))
+    }
+
+    fn for_each(&mut self, show: &mut dyn FnMut(&ClientView<'_>)) {
+        for (_, connection) in self.connections.iter().filter(|(_, connection)| connection.is_admitted) {
+            show(&Self::show(connection, &connection.session, self.now_ns));
+        }
+    }
+
+    fn kill(&mut self, id: u64) -> bool {
+        let of_id = |connection: &Connection| connection.is_admitted && connection.session.id == id;
+        let Some((slot, connection)) = self.connections.iter_mut().find(|(_, connection)| of_id(connection)) else {
+            return false;
+        };
+        connection.session.is_closing = true;
+        self.killed.push(slot);
+        true
+    }
+}

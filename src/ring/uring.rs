@@ -1,1 +1,344 @@
 //! The kernel's io_uring behind the door.
+//!
+//! In: operations; out: completions, see [`Ring`]. The flags: SINGLE_ISSUER and DEFER_TASKRUN let completion work run
+//! only when the worker asks for it, TASKRUN_FLAG makes it visible without a system call, SUBMIT_ALL goes on after a bad
+//! submission, CLAMP lowers sizes to what the kernel allows. Kernel 6.1 has all of them. What must stay true: the memory of
+//! a send lives in [`InFlight`] at a fixed address until its completion has been taken.
+#![allow(unsafe_code, reason = "submissions point into memory that the kernel reads")]
+
+use std::collections::VecDeque;
+use std::io;
+use std::mem::ManuallyDrop;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use io_uring::squeue::{Entry, Flags};
+use io_uring::types::{self, CancelBuilder, SubmitArgs, Timespec};
+use io_uring::{IoUring, cqueue, opcode};
+use socket2::SockRef;
+
+use super::buffer::{self, BufferRing};
+use super::{BufferId, Carried, Completion, Errno, Fd, Kind, Op, Ring, Token, Wait, WakeAddress};
+use crate::protocol::Output;
+
+/// Pieces of one send; further pieces go with the next.
+const SEND_PIECES_MAX: usize = 64;
+
+/// `user_data` of operations whose completion nobody waits for.
+const UNATTENDED: u64 = 0;
+
+/// A new ring may find the locked memory of a process that just ended still charged: try again for this long.
+const ENOMEM_RETRY: Duration = Duration::from_secs(2);
+
+/// How long a ring that is dropped waits for its operations to end before it leaks their memory.
+const DROP_DRAIN: Duration = Duration::from_secs(1);
+
+/// Sizes of a ring.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Submission queue entries.
+    pub submissions: u32,
+    /// Completion queue entries.
+    pub completions: u32,
+    /// Receive buffers, a power of two.
+    pub buffers: u16,
+    /// Bytes of each receive buffer.
+    pub buffer_bytes: u32,
+}
+
+/// What the kernel reads while a send is in flight.
+struct InFlight {
+    output: Output,
+    pieces: [libc::iovec; SEND_PIECES_MAX],
+    message: libc::msghdr,
+}
+
+/// The kernel's ring. It must be made on the thread that uses it.
+pub struct UringRing {
+    ring: ManuallyDrop<IoUring>,
+    buffers: ManuallyDrop<BufferRing>,
+    /// The send in flight of each token slot.
+    sends: Vec<Option<Box<InFlight>>>,
+    /// Emptied entries for the next sends.
+    spares: Vec<Box<InFlight>>,
+    /// Submissions that found the queue full and the kernel busy.
+    backlog: VecDeque<Entry>,
+    in_flight: usize,
+}
+
+impl std::fmt::Debug for UringRing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "UringRing({}, {} in flight)", self.ring.as_raw_fd(), self.in_flight)
+    }
+}
+
+impl UringRing {
+    /// Sets a ring and its receive buffers up.
+    ///
+    /// # Errors
+    /// Those of io_uring_setup(2) and of registering the buffers; [`probe`](super::probe) explains them to an operator.
+    pub fn new(options: &Options) -> io::Result<Self> {
+        let start = Instant::now();
+        loop {
+            match Self::set_up(options) {
+                Err(error) if error.raw_os_error() == Some(libc::ENOMEM) && start.elapsed() < ENOMEM_RETRY => {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn set_up(options: &Options) -> io::Result<Self> {
+        let ring = IoUring::builder()
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_taskrun_flag()
+            .setup_submit_all()
+            .setup_clamp()
+            .setup_cqsize(options.completions)
+            .build(options.submissions)?;
+        let buffers = BufferRing::register(&ring, options.buffers, options.buffer_bytes)?;
+        Ok(Self {
+            ring: ManuallyDrop::new(ring),
+            buffers: ManuallyDrop::new(buffers),
+            sends: Vec::new(),
+            spares: Vec::new(),
+            backlog: VecDeque::new(),
+            in_flight: 0,
+        })
+    }
+
+    /// Puts a send's memory where it stays, and describes it.
+    fn prepare_send(&mut self, slot: usize, fd: Fd, output: Output, from: usize, limit: usize) -> Entry {
+        if self.sends.len() <= slot {
+            self.sends.resize_with(slot + 1, || None);
+        }
+        assert!(self.sends[slot].is_none(), "one send at a time per connection");
+        let flags = libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
+        let fd = types::Fd(fd.0);
+        let mut entry = self.spares.pop().unwrap_or_else(InFlight::boxed);
+        entry.output = output;
+        let submission = match entry.output.as_plain() {
+            Some(bytes) => {
+                let bytes = &bytes[from..bytes.len().min(from + limit)];
+                opcode::Send::new(fd, bytes.as_ptr(), bytes.len() as u32).flags(flags).build()
+            }
+            None => {
+                entry.describe(from, limit);
+                opcode::SendMsg::new(fd, &raw const entry.message).flags(flags as u32).build()
+            }
+        };
+        self.sends[slot] = Some(entry);
+        submission
+    }
+
+    fn push_entry(&mut self, entry: Entry) {
+        if !self.backlog.is_empty() || !self.try_push(&entry) {
+            self.backlog.push_back(entry);
+        }
+    }
+
+    /// Pushes one submission, making room once if there is none.
+    fn try_push(&mut self, entry: &Entry) -> bool {
+        for _ in 0..2 {
+            // SAFETY: needs memory that stays valid until the completion; holds because entries point only into
+            // `sends`, which keeps each box until its completion is taken, or leaks it.
+            if unsafe { self.ring.submission().push(entry) }.is_ok() {
+                return true;
+            }
+            // A refusal (EBUSY: completions are to be taken first) leaves the queue full.
+            let _ = self.ring.submit();
+        }
+        false
+    }
+
+    fn push_backlog(&mut self) {
+        while let Some(entry) = self.backlog.pop_front() {
+            if !self.try_push(&entry) {
+                self.backlog.push_front(entry);
+                return;
+            }
+        }
+    }
+
+    fn take_completion(&mut self, entry: &cqueue::Entry) -> Option<Completion> {
+        let token = Token::from_user_data(entry.user_data())?;
+        let has_more = cqueue::more(entry.flags());
+        let result = u32::try_from(entry.result()).map_err(|_| Errno(-entry.result()));
+        if token.kind() == Kind::Wake {
+            return Some(Completion { token, result, has_more, carried: Carried::Nothing });
+        }
+        if !has_more {
+            self.in_flight -= 1;
+        }
+        let carried = match (token.kind(), cqueue::buffer_select(entry.flags())) {
+            (Kind::Send, _) => {
+                let mut send = self.sends[token.slot() as usize].take().expect("a send completes once");
+                let output = std::mem::take(&mut send.output);
+                self.spares.push(send);
+                Carried::Output(output)
+            }
+            (_, Some(id)) => Carried::Buffer(BufferId { id, len: result.unwrap_or(0) }),
+            (_, None) => Carried::Nothing,
+        };
+        Some(Completion { token, result, has_more, carried })
+    }
+}
+
+impl InFlight {
+    fn boxed() -> Box<Self> {
+        let piece = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
+        // SAFETY: needs a type for which zeros are a value; holds because a msghdr is pointers and integers.
+        let message = unsafe { std::mem::zeroed() };
+        Box::new(Self { output: Output::new(), pieces: [piece; SEND_PIECES_MAX], message })
+    }
+
+    /// Points the message at the pieces of the output; `self` is boxed and stays where it is.
+    fn describe(&mut self, from: usize, limit: usize) {
+        let mut slices = Vec::with_capacity(SEND_PIECES_MAX);
+        self.output.io_slices(from, limit, SEND_PIECES_MAX, &mut slices);
+        for (piece, slice) in self.pieces.iter_mut().zip(&slices) {
+            *piece = libc::iovec { iov_base: slice.as_ptr().cast_mut().cast(), iov_len: slice.len() };
+        }
+        self.message.msg_iov = self.pieces.as_mut_ptr();
+        self.message.msg_iovlen = slices.len() as _;
+    }
+}
+
+impl Ring for UringRing {
+    fn push(&mut self, token: Token, op: Op) {
+        let entry = match op {
+            Op::Accept { listener } => {
+                opcode::AcceptMulti::new(types::Fd(listener.0)).flags(libc::SOCK_CLOEXEC).build()
+            }
+            Op::Recv { fd } => opcode::RecvMulti::new(types::Fd(fd.0), buffer::GROUP).build(),
+            Op::Send { fd, output, from, limit } => self.prepare_send(token.slot() as usize, fd, output, from, limit),
+            Op::Cancel { target } => opcode::AsyncCancel::new(target.user_data()).build(),
+            Op::Shutdown { fd, how } => {
+                let how = match how {
+                    std::net::Shutdown::Read => libc::SHUT_RD,
+                    std::net::Shutdown::Write => libc::SHUT_WR,
+                    std::net::Shutdown::Both => libc::SHUT_RDWR,
+                };
+                opcode::Shutdown::new(types::Fd(fd.0), how).build()
+            }
+            Op::Close { fd } => opcode::Close::new(types::Fd(fd.0)).build(),
+            Op::Wake { peer } => {
+                let token = Token::new(Kind::Wake, 0, 0).user_data();
+                let message = opcode::MsgRingData::new(types::Fd(peer.0), 0, token, None).build();
+                return self.push_entry(message.flags(Flags::SKIP_SUCCESS).user_data(UNATTENDED));
+            }
+        };
+        self.in_flight += 1;
+        self.push_entry(entry.user_data(token.user_data()));
+    }
+
+    fn enter(&mut self, wait: Wait) -> io::Result<()> {
+        self.push_backlog();
+        let must_wait = wait != Wait::No && self.backlog.is_empty() && self.ring.completion().is_empty();
+        if !must_wait && !self.has_unsubmitted() && !self.is_ready_in_kernel() {
+            return Ok(());
+        }
+        let submitted = match wait {
+            Wait::For(limit) if must_wait => {
+                let limit = Timespec::from(limit);
+                self.ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&limit))
+            }
+            _ => self.ring.submit_and_wait(usize::from(must_wait)),
+        };
+        match submitted {
+            Ok(_) => Ok(()),
+            // Interrupted, timed out, or completions have to be taken first: the caller comes again.
+            Err(error) => match error.raw_os_error() {
+                Some(libc::EINTR | libc::ETIME | libc::EAGAIN | libc::EBUSY) => Ok(()),
+                _ => Err(error),
+            },
+        }
+    }
+
+    fn is_ready(&mut self) -> bool {
+        !self.ring.completion().is_empty() || self.is_ready_in_kernel()
+    }
+
+    fn has_unsubmitted(&mut self) -> bool {
+        !self.backlog.is_empty() || !self.ring.submission().is_empty()
+    }
+
+    fn complete(&mut self) -> Option<Completion> {
+        loop {
+            let entry = self.ring.completion().next()?;
+            if let Some(completion) = self.take_completion(&entry) {
+                return Some(completion);
+            }
+        }
+    }
+
+    fn lend<T>(&mut self, buffer: BufferId, read: impl FnOnce(&[u8]) -> T) -> T {
+        struct Recycle<'a>(&'a mut BufferRing, u16);
+        impl Drop for Recycle<'_> {
+            fn drop(&mut self) {
+                self.0.recycle(self.1);
+            }
+        }
+        let lent = Recycle(&mut self.buffers, buffer.id);
+        read(lent.0.bytes(buffer.id, buffer.len))
+    }
+
+    fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    fn cancel_all(&mut self) {
+        let cancel = opcode::AsyncCancel2::new(CancelBuilder::any().all()).build();
+        self.push_entry(cancel.user_data(UNATTENDED));
+    }
+
+    fn wake_address(&self) -> WakeAddress {
+        WakeAddress(self.ring.as_raw_fd())
+    }
+
+    fn addresses(&self, fd: Fd) -> Option<(SocketAddr, SocketAddr)> {
+        // SAFETY: needs an open descriptor; a closed one gives EBADF and nothing worse, since nothing is kept.
+        let fd = unsafe { BorrowedFd::borrow_raw(fd.0) };
+        let socket = SockRef::from(&fd);
+        Some((socket.peer_addr().ok()?.as_socket()?, socket.local_addr().ok()?.as_socket()?))
+    }
+}
+
+impl UringRing {
+    /// Completion work that an `enter` would run, or completions that did not fit the queue.
+    fn is_ready_in_kernel(&mut self) -> bool {
+        let queue = self.ring.submission();
+        queue.taskrun() || queue.cq_overflow()
+    }
+}
+
+impl Drop for UringRing {
+    fn drop(&mut self) {
+        let start = Instant::now();
+        self.cancel_all();
+        while self.in_flight > 0 && start.elapsed() < DROP_DRAIN {
+            if self.enter(Wait::For(Duration::from_millis(10))).is_err() {
+                break;
+            }
+            while let Some(completion) = self.complete() {
+                if let Carried::Buffer(buffer) = completion.carried {
+                    self.lend(buffer, |_| {});
+                }
+            }
+        }
+        let is_idle = self.in_flight == 0;
+        // SAFETY: needs that the ring is not used again; holds because this is its drop.
+        unsafe { ManuallyDrop::drop(&mut self.ring) };
+        if is_idle {
+            // SAFETY: needs that neither we nor the kernel use the buffers; holds because nothing is in flight and the
+            // ring is gone.
+            unsafe { ManuallyDrop::drop(&mut self.buffers) };
+        } else {
+            // The kernel may still read these: leaked rather than freed.
+            std::mem::forget(std::mem::take(&mut self.sends));
+        }
+    }
+}

@@ -40,12 +40,20 @@ impl Output {
         self.bytes.capacity() + self.spliced.capacity() * size_of::<(usize, Bytes)>()
     }
 
+    /// Makes room for `len` more bytes, so that what follows does not grow it step by step.
+    #[inline]
+    pub fn reserve(&mut self, len: usize) {
+        self.bytes.reserve(len);
+    }
+
     /// Appends a copy.
+    #[inline]
     pub fn extend(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
 
     /// Appends one byte.
+    #[inline]
     pub fn push(&mut self, byte: u8) {
         self.bytes.push(byte);
     }

@@ -3,7 +3,8 @@
 //! A decoder fills [`Requests`] from received bytes; the command layer reads one request's [`Args`]. An argument lies
 //! in one of three places: in the received bytes (the usual case, no copy), in the batch's own scratch (unquoted inline
 //! arguments, and requests that were copied to travel to another core), or in an allocation of its own (large values).
-//! `Requests` is scratch: it is cleared and refilled, and in steady state allocates nothing.
+//! `Requests` is scratch: it is cleared and refilled, and in steady state allocates nothing. What must stay true: a
+//! span lies inside the bytes that it points into, and an unfinished request leaves nothing behind.
 
 use bytes::Bytes;
 
@@ -88,9 +89,14 @@ impl<'a> Args<'a> {
     }
 }
 
+/// A giant request's scratch is not kept: what is above this is given back by [`Requests::clear`].
+const KEPT_BYTES_MAX: usize = 256 * 1024;
+
 /// A batch of complete requests.
 #[derive(Debug, Default)]
 pub struct Requests {
+    /// The received bytes, when a decoder had to keep them and handed them over with the requests.
+    carried: Vec<u8>,
     scratch: Vec<u8>,
     bodies: Vec<Bytes>,
     spans: Vec<Span>,
@@ -111,37 +117,59 @@ impl Requests {
 
     /// Empties it and keeps the allocations.
     pub fn clear(&mut self) {
-        self.scratch.clear();
-        self.bodies.clear();
-        self.spans.clear();
-        self.ends.clear();
+        recycle(&mut self.carried);
+        recycle(&mut self.scratch);
+        recycle(&mut self.bodies);
+        recycle(&mut self.spans);
+        recycle(&mut self.ends);
     }
 
-    /// Request `index`, whose received arguments lie in `received`.
+    /// Request `index`, whose received arguments lie in `received` (unless the batch carries them itself).
+    #[inline]
     pub fn get<'a>(&'a self, index: usize, received: &'a [u8]) -> Args<'a> {
         let start = if index == 0 { 0 } else { self.ends[index - 1] as usize };
         let spans = &self.spans[start..self.ends[index] as usize];
+        let received = if self.carried.is_empty() { received } else { &self.carried };
         Args { received, scratch: &self.scratch, bodies: &self.bodies, spans }
     }
 
     /// Adds an argument of the request being built that lies in the received bytes.
+    #[inline]
     pub fn push_received(&mut self, offset: usize, len: usize) {
         self.spans.push(Span::new(Place::Received, offset, len));
     }
 
     /// Adds an argument of the request being built by copying it.
+    #[inline]
     pub fn push_copy(&mut self, bytes: &[u8]) {
         self.spans.push(Span::new(Place::Scratch, self.scratch.len(), bytes.len()));
         self.scratch.extend_from_slice(bytes);
     }
 
+    /// Adds an argument of the request being built that `build` appends to the scratch it is given. When it fails the
+    /// argument is not added.
+    ///
+    /// # Errors
+    /// What `build` returns.
+    pub(super) fn push_built<T, E>(&mut self, build: impl FnOnce(&mut Vec<u8>) -> Result<T, E>) -> Result<T, E> {
+        let start = self.scratch.len();
+        let built = build(&mut self.scratch);
+        match &built {
+            Ok(_) => self.spans.push(Span::new(Place::Scratch, start, self.scratch.len() - start)),
+            Err(_) => self.scratch.truncate(start),
+        }
+        built
+    }
+
     /// Adds an argument of the request being built that has an allocation of its own.
+    #[inline]
     pub fn push_body(&mut self, body: Bytes) {
         self.spans.push(Span::new(Place::Body, self.bodies.len(), body.len()));
         self.bodies.push(body);
     }
 
     /// Ends the request being built. A request without arguments is dropped.
+    #[inline]
     pub fn finish(&mut self) {
         let start = self.ends.last().map_or(0, |end| *end as usize);
         if self.spans.len() > start {
@@ -151,7 +179,34 @@ impl Requests {
 
     /// Drops the request being built.
     pub fn abandon(&mut self) {
-        self.spans.truncate(self.ends.last().map_or(0, |end| *end as usize));
+        let start = self.ends.last().map_or(0, |end| *end as usize);
+        for span in self.spans.drain(start..).rev() {
+            match span.place >> 30 {
+                1 => self.scratch.truncate(span.offset()),
+                2 => self.bodies.truncate(span.offset()),
+                _ => {}
+            }
+        }
+    }
+
+    /// Takes the first request of this batch, which `other` has been building over several receives, and finishes it.
+    pub(super) fn adopt(&mut self, other: &mut Requests) {
+        assert!(self.spans.is_empty(), "an adopted request is the first of its batch");
+        debug_assert!(self.scratch.is_empty() && self.bodies.is_empty());
+        self.spans.append(&mut other.spans);
+        self.scratch.append(&mut other.scratch);
+        self.bodies.append(&mut other.bodies);
+        self.finish();
+        other.clear();
+    }
+
+    /// Takes over the bytes that the received arguments lie in, except for those from `tail` on, which are left in
+    /// `buffer`.
+    pub(super) fn carry(&mut self, buffer: &mut Vec<u8>, tail: usize) {
+        debug_assert!(self.carried.is_empty());
+        std::mem::swap(&mut self.carried, buffer);
+        buffer.extend_from_slice(&self.carried[tail..]);
+        self.carried.truncate(tail);
     }
 
     /// Adds a whole request: small arguments are copied, bodies shared. It no longer depends on received bytes.
@@ -167,6 +222,61 @@ impl Requests {
 
     /// Memory held, in bytes (bodies apart).
     pub fn capacity(&self) -> usize {
-        self.scratch.capacity() + self.spans.capacity() * size_of::<Span>() + self.ends.capacity() * 4
+        self.carried.capacity()
+            + self.scratch.capacity()
+            + self.spans.capacity() * size_of::<Span>()
+            + self.ends.capacity() * 4
+    }
+}
+
+/// Empties a vector and keeps its allocation unless that is large.
+fn recycle<T>(vector: &mut Vec<T>) {
+    vector.clear();
+    vector.shrink_to(KEPT_BYTES_MAX / size_of::<T>());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_abandoned_request_leaves_nothing_behind() {
+        let mut batch = Requests::default();
+        batch.push_copy(b"first");
+        batch.push_body(Bytes::from_static(b"body"));
+        batch.finish();
+        batch.push_copy(b"second");
+        batch.push_received(0, 1);
+        batch.push_body(Bytes::from_static(b"other"));
+        batch.push_copy(b"third");
+        batch.abandon();
+        assert_eq!((batch.scratch.as_slice(), batch.bodies.len(), batch.spans.len()), (&b"first"[..], 1, 2));
+        batch.push_copy(b"next");
+        batch.finish();
+        assert_eq!(batch.get(0, b"").iter().collect::<Vec<_>>(), [&b"first"[..], b"body"]);
+        assert_eq!(batch.get(1, b"").iter().collect::<Vec<_>>(), [b"next"]);
+    }
+
+    #[test]
+    fn a_copied_request_needs_no_received_bytes() {
+        let mut batch = Requests::default();
+        batch.push_received(1, 2);
+        batch.push_body(Bytes::from_static(b"body"));
+        batch.finish();
+        let mut copy = Requests::default();
+        copy.push_request(batch.get(0, b"abcd"));
+        assert_eq!(copy.get(0, b"").iter().collect::<Vec<_>>(), [&b"bc"[..], b"body"]);
+        assert!(copy.get(0, b"").body(0).is_none());
+        let address = |args: Args<'_>| args.body(1).map(|body| body.as_ptr());
+        assert_eq!(address(copy.get(0, b"")), address(batch.get(0, b"abcd")));
+    }
+
+    #[test]
+    fn clearing_gives_large_allocations_back() {
+        let mut batch = Requests::default();
+        batch.push_copy(&vec![0; KEPT_BYTES_MAX * 4]);
+        batch.finish();
+        batch.clear();
+        assert!(batch.capacity() <= KEPT_BYTES_MAX * 2, "{} bytes kept", batch.capacity());
     }
 }

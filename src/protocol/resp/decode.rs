@@ -1,0 +1,222 @@
+//! The decoder of one connection: received bytes to requests.
+//!
+//! In: bytes, cut anywhere. Out: batches of whole requests. Whole requests are parsed in place, by a loop that gives up
+//! on anything it cannot finish; what it gave up on goes to a [`Partial`], which keeps the bytes, goes on where it
+//! stopped, and says what is wrong with them if they are wrong.
+//!
+//! What must stay true: an idle decoder is eight bytes and holds no allocation; every byte is parsed at most twice
+//! however it arrives; no allocation is larger than what was received, except one body's, which is reserved and not
+//! touched; after an error nothing more is decoded.
+
+use super::length::{self, Line};
+use super::partial::Partial;
+use super::{Limits, ProtocolError, inline};
+use crate::protocol::Requests;
+use crate::protocol::request::SPAN_OFFSET_MAX;
+
+/// What one call of [`Decoder::decode`] found.
+#[derive(Debug)]
+pub struct Decoded<'a> {
+    /// The bytes that the batch's received arguments lie in: pass them to [`Requests::get`].
+    pub received: &'a [u8],
+    /// How many bytes of the input were taken over; call again with the rest.
+    pub consumed: usize,
+    /// A malformed request follows the complete ones: answer it and close.
+    pub error: Option<ProtocolError>,
+    /// The batch was full: more complete requests may be waiting; call again (with an empty input if all was consumed).
+    pub is_full: bool,
+}
+
+/// The incremental decoder of one connection; eight bytes while no request is incomplete.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    partial: Option<Box<Partial>>,
+}
+
+const _: () = assert!(size_of::<Decoder>() == 8);
+
+impl Decoder {
+    /// Decodes at most `requests_max` complete requests into `batch` (cleared first). Without buffered bytes it works
+    /// in place on `input`; an incomplete tail is copied. With buffered bytes it takes over all of `input` first.
+    ///
+    /// # Panics
+    /// When `input` is longer than [`SPAN_OFFSET_MAX`]: a bug in the caller, receive buffers are far smaller.
+    pub fn decode<'a>(
+        &'a mut self,
+        input: &'a [u8],
+        requests_max: usize,
+        limits: &Limits,
+        batch: &mut Requests,
+    ) -> Decoded<'a> {
+        assert!(input.len() <= SPAN_OFFSET_MAX);
+        batch.clear();
+        let bounds = Bounds::new(requests_max, limits);
+        if self.partial.is_none() {
+            self.decode_in_place(input, &bounds, batch)
+        } else {
+            self.go_on(input, &bounds, batch)
+        }
+    }
+
+    /// Keeps `input` for a later [`decode`](Self::decode): the connection may not go on now.
+    pub fn hold(&mut self, input: &[u8]) {
+        if !input.is_empty() {
+            self.partial.get_or_insert_default().take_over(input);
+        }
+    }
+
+    /// Bytes held for incomplete or held requests.
+    pub fn buffered_bytes(&self) -> usize {
+        self.partial.as_ref().map_or(0, |partial| partial.buffered_bytes())
+    }
+
+    fn decode_in_place<'a>(&'a mut self, input: &'a [u8], bounds: &Bounds, batch: &mut Requests) -> Decoded<'a> {
+        let mut at = 0;
+        let is_full = parse_whole(input, &mut at, bounds, batch);
+        if is_full || at == input.len() {
+            return Decoded { received: input, consumed: at, error: None, is_full: at < input.len() };
+        }
+        let mut partial = Box::new(Partial::default());
+        partial.take_over(&input[at..]);
+        let resumed = partial.resume(bounds);
+        self.partial = Some(partial);
+        let is_full = resumed == Ok(true);
+        Decoded { received: input, consumed: input.len(), error: resumed.err(), is_full }
+    }
+
+    /// Decodes from the kept bytes. A batch that empties the buffer of whole requests carries the buffer away with it.
+    fn go_on<'a>(&'a mut self, input: &[u8], bounds: &Bounds, batch: &mut Requests) -> Decoded<'a> {
+        let consumed = input.len();
+        let ended = |error, is_full| Decoded { received: &[], consumed, error, is_full };
+        let partial = self.partial.get_or_insert_default();
+        partial.take_over(input);
+        if !partial.is_between() {
+            match partial.resume(bounds) {
+                Ok(true) => partial.deliver(batch),
+                Ok(false) => return ended(None, false),
+                Err(error) => return ended(Some(error), false),
+            }
+        }
+        let is_full = partial.parse_whole(bounds, batch);
+        if is_full && !partial.is_empty() {
+            let partial = self.partial.get_or_insert_default();
+            return Decoded { received: partial.bytes(), consumed, error: None, is_full };
+        }
+        partial.hand_over(batch);
+        if partial.is_empty() {
+            self.partial = None;
+            return ended(None, false);
+        }
+        match partial.resume(bounds) {
+            Ok(is_whole) => ended(None, is_whole),
+            Err(error) => ended(Some(error), false),
+        }
+    }
+}
+
+/// The limits, put so that each is one comparison.
+pub(super) struct Bounds {
+    pub(super) requests_max: usize,
+    pub(super) count_max: i64,
+    pub(super) bulk_max: u64,
+    pub(super) body_min: usize,
+    pub(super) request_max: u64,
+    /// What is above `count_max` and `bulk_max` is the client's fault for not having authenticated, unless it is above these.
+    pub(super) count_max_authenticated: i64,
+    pub(super) bulk_max_authenticated: u64,
+}
+
+/// Most arguments, and longest one, before authentication.
+const UNAUTHENTICATED_COUNT_MAX: i64 = 10;
+const UNAUTHENTICATED_BULK_MAX: u64 = 16 * 1024;
+
+impl Bounds {
+    fn new(requests_max: usize, limits: &Limits) -> Self {
+        let count_max = i64::from(i32::MAX);
+        let bulk_max = limits.bulk_bytes_max.min(u64::from(u32::MAX));
+        let is_unauthenticated = limits.is_unauthenticated;
+        Bounds {
+            requests_max: if is_unauthenticated { requests_max.min(1) } else { requests_max },
+            count_max: if is_unauthenticated { UNAUTHENTICATED_COUNT_MAX } else { count_max },
+            bulk_max: if is_unauthenticated { bulk_max.min(UNAUTHENTICATED_BULK_MAX) } else { bulk_max },
+            body_min: limits.body_bytes_min,
+            request_max: limits.request_bytes_max,
+            count_max_authenticated: count_max,
+            bulk_max_authenticated: bulk_max,
+        }
+    }
+
+    /// Whether a request of so many bytes and arguments is too large.
+    #[inline]
+    pub(super) fn is_too_large(&self, bytes: u64, args: u64) -> bool {
+        bytes + args * SPAN_BYTES > self.request_max
+    }
+}
+
+/// What an argument's place takes in a batch.
+const SPAN_BYTES: u64 = 8;
+
+/// Parses whole requests from `at` on, and moves it past them. Whether the batch is full; if not, what begins at `at`,
+/// if anything, is not a whole and well-formed request.
+#[inline]
+pub(super) fn parse_whole(bytes: &[u8], at: &mut usize, bounds: &Bounds, batch: &mut Requests) -> bool {
+    while batch.len() < bounds.requests_max {
+        match bytes.get(*at) {
+            None => return false,
+            Some(marker) => {
+                let end = if *marker == b'*' {
+                    parse_multibulk(bytes, *at, bounds, batch)
+                } else {
+                    parse_inline(bytes, *at, batch)
+                };
+                let Some(end) = end else {
+                    batch.abandon();
+                    return false;
+                };
+                *at = end;
+                batch.finish();
+            }
+        }
+    }
+    true
+}
+
+/// Parses one array of bulk strings; the place after it. An array of no or fewer elements is skipped, as Redis does.
+#[inline]
+fn parse_multibulk(bytes: &[u8], start: usize, bounds: &Bounds, batch: &mut Requests) -> Option<usize> {
+    let (count, mut at) = length::read_length(bytes, start)?;
+    if count > bounds.count_max {
+        return None;
+    }
+    for _ in 0..count {
+        if *bytes.get(at)? != b'$' {
+            return None;
+        }
+        let (len, from) = length::read_length(bytes, at)?;
+        // A negative length is above every bound as well.
+        if len as u64 > bounds.bulk_max {
+            return None;
+        }
+        let len = len as usize;
+        // The two bytes after an argument are skipped unseen, as Redis does.
+        at = from + len + 2;
+        if at > bytes.len() {
+            return None;
+        }
+        if len < bounds.body_min {
+            batch.push_received(from, len);
+        } else {
+            batch.push_body(super::partial::copy_body(&bytes[from..from + len])?);
+        }
+    }
+    let is_too_large = bounds.is_too_large((at - start) as u64, count.max(0) as u64);
+    (!is_too_large).then_some(at)
+}
+
+/// Parses one line of words; the place after it.
+#[inline(never)]
+fn parse_inline(bytes: &[u8], start: usize, batch: &mut Requests) -> Option<usize> {
+    let Line::End(end) = inline::find_line(bytes, start, start) else { return None };
+    inline::split(bytes, start, end, batch).ok()?;
+    Some(end + 1)
+}

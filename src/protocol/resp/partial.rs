@@ -1,0 +1,336 @@
+//! A request that has not arrived whole, and bytes that wait behind it.
+//!
+//! In: bytes as they arrive. Out: the request once it is whole, or what is wrong with it. A large argument goes into
+//! one allocation of its own, reserved when its length is announced and filled as it arrives; everything else stays in
+//! one buffer. The work is resumed where it stopped, so a request that arrives a byte at a time costs linear time.
+//!
+//! ```text
+//!             ┌────────────── *n, n ≤ 0; a line of no words ──────────────┐
+//!             ▼                                                           │
+//!   ┌──► Between ──► Count ──► Length ◄──────┬──────────┐                 │
+//!   │        │         │         ├──► Argument ──┐      │                 │
+//!   │        │         │         └──► Body ──► Trailer ─┴─ last one ──► Whole
+//!   │        └──► Inline ───────────────────────────────────────────────► │
+//!   └──────────────────────────── delivered ──────────────────────────────┘      any ──► Failed
+//! ```
+
+use bytes::Bytes;
+
+use super::decode::{Bounds, parse_whole};
+use super::length::{self, Line};
+use super::{ProtocolError, inline};
+use crate::protocol::Requests;
+use crate::protocol::request::SPAN_OFFSET_MAX;
+
+/// Where in a request the bytes that are still to come belong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// No request has begun; the buffer may hold whole requests.
+    Between,
+    /// In the line `*count`.
+    Count,
+    /// In the line `$length` of the next argument.
+    Length,
+    /// In an argument of this length, which stays in the buffer.
+    Argument(usize),
+    /// In an argument of this length, which goes into `body`.
+    Body(usize),
+    /// In the two bytes after a body.
+    Trailer,
+    /// In a line of words.
+    Inline,
+    /// The request is whole and not yet delivered.
+    Whole,
+    /// A malformed request was met; nothing more is decoded.
+    Failed,
+}
+
+/// The bytes of an unfinished request, how far it was parsed, and what waits behind it.
+#[derive(Debug)]
+pub(super) struct Partial {
+    stage: Stage,
+    buffer: Vec<u8>,
+    /// Everything in `buffer` before this is parsed.
+    position: usize,
+    /// No line end lies in `buffer` between `position` and this.
+    scanned: usize,
+    /// Arguments announced.
+    args_count: u32,
+    /// Arguments still to come, the present one included.
+    args_missing: u32,
+    /// The arguments that are whole; received ones lie in `buffer`.
+    request: Requests,
+    /// The large argument that is arriving.
+    body: Vec<u8>,
+    /// Bytes of the request that went into bodies.
+    body_bytes: usize,
+}
+
+impl Default for Partial {
+    fn default() -> Self {
+        Partial {
+            stage: Stage::Between,
+            buffer: Vec::new(),
+            position: 0,
+            scanned: 0,
+            args_count: 0,
+            args_missing: 0,
+            request: Requests::default(),
+            body: Vec::new(),
+            body_bytes: 0,
+        }
+    }
+}
+
+/// What a step found: go on with the next one, or wait for more bytes.
+enum Step {
+    Next,
+    Wait,
+}
+
+impl Partial {
+    /// Keeps `input` behind what is kept already.
+    pub(super) fn take_over(&mut self, input: &[u8]) {
+        let rest = match self.stage {
+            Stage::Failed => return,
+            Stage::Body(len) => self.fill_body(len, input),
+            _ => input,
+        };
+        // Delivered requests are dropped once they are half of the buffer, so each byte is moved once at most.
+        if self.stage == Stage::Between && self.position > self.buffer.len() / 2 {
+            self.buffer.drain(..self.position);
+            self.position = 0;
+        }
+        self.buffer.extend_from_slice(rest);
+    }
+
+    /// Moves bytes into the body as far as they belong to it; returns the others.
+    fn fill_body<'a>(&mut self, len: usize, input: &'a [u8]) -> &'a [u8] {
+        let (body, rest) = input.split_at(input.len().min(len - self.body.len()));
+        self.body.extend_from_slice(body);
+        self.body_bytes += body.len();
+        rest
+    }
+
+    /// Bytes held.
+    pub(super) fn buffered_bytes(&self) -> usize {
+        self.buffer.len() - if self.stage == Stage::Between { self.position } else { 0 } + self.body_bytes
+    }
+
+    /// The buffer, which delivered arguments lie in.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.buffer
+    }
+
+    /// Whether no request has begun.
+    pub(super) fn is_between(&self) -> bool {
+        self.stage == Stage::Between
+    }
+
+    /// Whether nothing is kept that was not delivered.
+    pub(super) fn is_empty(&self) -> bool {
+        self.is_between() && self.position == self.buffer.len()
+    }
+
+    /// Parses whole requests from the buffer in place. Whether the batch is full.
+    pub(super) fn parse_whole(&mut self, bounds: &Bounds, batch: &mut Requests) -> bool {
+        debug_assert!(self.is_between());
+        parse_whole(&self.buffer, &mut self.position, bounds, batch)
+    }
+
+    /// Hands a whole request over; what follows it is still to be parsed.
+    pub(super) fn deliver(&mut self, batch: &mut Requests) {
+        debug_assert!(self.stage == Stage::Whole);
+        batch.adopt(&mut self.request);
+        self.body_bytes = 0;
+        self.stage = Stage::Between;
+    }
+
+    /// Hands the buffer over to the batch whose arguments lie in it, and begins the request behind them, if any.
+    pub(super) fn hand_over(&mut self, batch: &mut Requests) {
+        debug_assert!(self.is_between());
+        batch.carry(&mut self.buffer, self.position);
+        self.position = 0;
+        self.scanned = 0;
+    }
+
+    /// Goes on with the request that begins, or began, at the start of the buffer: whether it is whole now.
+    ///
+    /// # Errors
+    /// The request is malformed or exceeds a bound; everything is dropped.
+    pub(super) fn resume(&mut self, bounds: &Bounds) -> Result<bool, ProtocolError> {
+        loop {
+            let step = match self.stage {
+                Stage::Between => self.begin(),
+                Stage::Count => self.read_count(bounds),
+                Stage::Length => self.read_length(bounds),
+                Stage::Argument(len) => Ok(self.read_argument(len)),
+                Stage::Body(len) => Ok(self.read_body(len)),
+                Stage::Trailer => Ok(self.read_trailer()),
+                Stage::Inline => self.read_inline(),
+                Stage::Whole => return Ok(true),
+                Stage::Failed => return Ok(false),
+            };
+            match step {
+                Ok(Step::Next) => {}
+                Ok(Step::Wait) => return Ok(false),
+                Err(error) => {
+                    *self = Partial { stage: Stage::Failed, ..Partial::default() };
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self) -> Result<Step, ProtocolError> {
+        debug_assert!(self.position == 0, "arguments are placed from the start of the buffer");
+        self.stage = match self.buffer.first() {
+            None => return Ok(Step::Wait),
+            Some(b'*') => Stage::Count,
+            Some(_) => Stage::Inline,
+        };
+        Ok(Step::Next)
+    }
+
+    fn read_count(&mut self, bounds: &Bounds) -> Result<Step, ProtocolError> {
+        let Some(end) = self.find_line("too big mbulk count string")? else { return Ok(Step::Wait) };
+        let count = length::parse_number(&self.buffer[self.position + 1..end])
+            .filter(|count| *count <= bounds.count_max_authenticated)
+            .ok_or_else(|| ProtocolError::new("invalid multibulk length"))?;
+        if count > bounds.count_max {
+            return Err(ProtocolError::new("unauthenticated multibulk length"));
+        }
+        self.args_count = count.max(0) as u32;
+        self.args_missing = self.args_count;
+        self.end_line(end + 2);
+        self.check_size(0, bounds)?;
+        self.stage = if self.args_missing == 0 { Stage::Whole } else { Stage::Length };
+        Ok(Step::Next)
+    }
+
+    fn read_length(&mut self, bounds: &Bounds) -> Result<Step, ProtocolError> {
+        let Some(end) = self.find_line("too big bulk count string")? else { return Ok(Step::Wait) };
+        let marker = self.buffer[self.position];
+        if marker != b'$' {
+            return Err(ProtocolError::new(&format!("expected '$', got '{}'", char::from(marker))));
+        }
+        let len = length::parse_number(&self.buffer[self.position + 1..end])
+            .and_then(|len| u64::try_from(len).ok())
+            .filter(|len| *len <= bounds.bulk_max_authenticated)
+            .ok_or_else(|| ProtocolError::new("invalid bulk length"))?;
+        if len > bounds.bulk_max {
+            return Err(ProtocolError::new("unauthenticated bulk length"));
+        }
+        self.end_line(end + 2);
+        self.check_size(len + 2, bounds)?;
+        let len = len as usize;
+        self.stage = if len < bounds.body_min {
+            Stage::Argument(len)
+        } else {
+            self.body = reserve_body(len).ok_or_else(|| ProtocolError::new("no memory for a bulk of that length"))?;
+            Stage::Body(len)
+        };
+        Ok(Step::Next)
+    }
+
+    fn read_argument(&mut self, len: usize) -> Step {
+        if self.buffer.len() - self.position < len + 2 {
+            return Step::Wait;
+        }
+        self.request.push_received(self.position, len);
+        self.end_argument(len + 2);
+        Step::Next
+    }
+
+    /// Takes what lies in the buffer; what comes later goes straight into the body.
+    fn read_body(&mut self, len: usize) -> Step {
+        let here = self.buffer.len() - self.position;
+        let taken = here.min(len - self.body.len());
+        self.body.extend_from_slice(&self.buffer[self.position..self.position + taken]);
+        if taken == here {
+            self.buffer.truncate(self.position);
+            self.body_bytes += taken;
+        } else {
+            self.position += taken;
+        }
+        if self.body.len() < len {
+            return Step::Wait;
+        }
+        self.request.push_body(Bytes::from(std::mem::take(&mut self.body)));
+        self.stage = Stage::Trailer;
+        Step::Next
+    }
+
+    fn read_trailer(&mut self) -> Step {
+        if self.buffer.len() - self.position < 2 {
+            return Step::Wait;
+        }
+        self.end_argument(2);
+        Step::Next
+    }
+
+    fn read_inline(&mut self) -> Result<Step, ProtocolError> {
+        match inline::find_line(&self.buffer, self.position, self.scanned) {
+            Line::End(end) => {
+                inline::split(&self.buffer, self.position, end, &mut self.request)
+                    .map_err(|inline::Unbalanced| ProtocolError::new("unbalanced quotes in request"))?;
+                self.end_line(end + 1);
+                self.stage = Stage::Whole;
+                Ok(Step::Next)
+            }
+            Line::Unfinished(scanned) => {
+                self.scanned = scanned;
+                Ok(Step::Wait)
+            }
+            Line::TooLong => Err(ProtocolError::new("too big inline request")),
+        }
+    }
+
+    /// The end of the length line at `position`, if it is whole.
+    fn find_line(&mut self, too_long: &str) -> Result<Option<usize>, ProtocolError> {
+        match length::find_line(&self.buffer, self.position, self.scanned) {
+            Line::End(end) => Ok(Some(end)),
+            Line::Unfinished(scanned) => {
+                self.scanned = scanned;
+                Ok(None)
+            }
+            Line::TooLong => Err(ProtocolError::new(too_long)),
+        }
+    }
+
+    fn end_line(&mut self, next: usize) {
+        self.position = next;
+        self.scanned = next;
+    }
+
+    fn end_argument(&mut self, bytes: usize) {
+        self.end_line(self.position + bytes);
+        self.args_missing -= 1;
+        self.stage = if self.args_missing == 0 { Stage::Whole } else { Stage::Length };
+    }
+
+    /// Refuses a request that will exceed the bound with the bytes that were announced just now.
+    fn check_size(&self, announced: u64, bounds: &Bounds) -> Result<(), ProtocolError> {
+        let bytes = (self.position + self.body_bytes) as u64 + announced;
+        let is_addressable = self.buffer.len() <= SPAN_OFFSET_MAX;
+        if bounds.is_too_large(bytes, u64::from(self.args_count)) || !is_addressable {
+            return Err(ProtocolError::new("request exceeds client-query-buffer-limit"));
+        }
+        Ok(())
+    }
+}
+
+/// An allocation for a body, which nobody has touched yet: until its bytes arrive it costs address space only. `None`
+/// when there is none.
+fn reserve_body(len: usize) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    body.try_reserve_exact(len).ok()?;
+    Some(body)
+}
+
+/// A body that has arrived already.
+pub(super) fn copy_body(bytes: &[u8]) -> Option<Bytes> {
+    let mut body = reserve_body(bytes.len())?;
+    body.extend_from_slice(bytes);
+    Some(Bytes::from(body))
+}

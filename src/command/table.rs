@@ -1,6 +1,12 @@
 //! THE command table: one row per command, which routing, arity checks, `COMMAND`, its docs and statistics all read.
 
+use std::sync::LazyLock;
+
 use super::Run;
+use crate::protocol::Args;
+
+/// The families whose rows make the table.
+static FAMILIES: &[&[Spec]] = &[];
 
 /// A property of a command, as `COMMAND` reports it; combined with `|`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,25 +81,181 @@ pub struct Spec {
 }
 
 /// A row of the table (subcommands have rows of their own). Small enough to travel between workers and to index statistics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CommandId(pub u16);
 
 impl CommandId {
     /// The row.
     pub fn spec(self) -> &'static Spec {
-        unimplemented!()
+        table().rows[self.0 as usize].spec
     }
+
+    /// The name with its container's: `get`, `client|list`.
+    pub fn full_name(self) -> &'static str {
+        &table().rows[self.0 as usize].full_name
+    }
+}
+
+/// Longest command or subcommand name; a longer word is unknown without a look.
+const NAME_BYTES_MAX: usize = 24;
+
+/// Places of the hash table; a power of two, at most a quarter full.
+const PLACES: usize = 2048;
+
+/// Marks an empty place.
+const EMPTY: u16 = u16::MAX;
+
+/// A row with what is derived from it.
+struct Row {
+    spec: &'static Spec,
+    full_name: String,
+    /// The container's row; its own for commands.
+    parent: u16,
+}
+
+/// All rows, and an open-addressing hash table from name to row.
+struct Table {
+    rows: Vec<Row>,
+    places: Box<[u16; PLACES]>,
+}
+
+fn table() -> &'static Table {
+    static TABLE: LazyLock<Table> = LazyLock::new(Table::build);
+    &TABLE
+}
+
+impl Table {
+    fn build() -> Self {
+        let mut table = Table { rows: Vec::new(), places: Box::new([EMPTY; PLACES]) };
+        for spec in FAMILIES.iter().copied().flatten() {
+            let parent = table.add(spec, spec.name.to_owned(), None);
+            for subcommand in spec.subcommands {
+                table.add(subcommand, format!("{}|{}", spec.name, subcommand.name), Some(parent));
+            }
+        }
+        assert!(table.rows.len() * 4 <= PLACES, "{} commands in {PLACES} places", table.rows.len());
+        table
+    }
+
+    fn add(&mut self, spec: &'static Spec, full_name: String, parent: Option<u16>) -> u16 {
+        assert!(spec.name.len() <= NAME_BYTES_MAX, "{full_name} is too long a name");
+        let row = self.rows.len() as u16;
+        let parent_or_self = parent.unwrap_or(row);
+        let mut place = place_of(spec.name.as_bytes(), parent);
+        while self.places[place] != EMPTY {
+            place = (place + 1) % PLACES;
+        }
+        self.places[place] = row;
+        self.rows.push(Row { spec, full_name, parent: parent_or_self });
+        row
+    }
+
+    /// Finds a name; `parent` is the container of a subcommand.
+    fn find(&self, name: &[u8], parent: Option<u16>) -> Option<u16> {
+        if name.len() > NAME_BYTES_MAX {
+            return None;
+        }
+        let mut place = place_of(name, parent);
+        loop {
+            let row = self.places[place];
+            if row == EMPTY {
+                return None;
+            }
+            let candidate = &self.rows[row as usize];
+            if candidate.parent == parent.unwrap_or(row) && name.eq_ignore_ascii_case(candidate.spec.name.as_bytes()) {
+                return Some(row);
+            }
+            place = (place + 1) % PLACES;
+        }
+    }
+}
+
+/// Where a name's search begins; the same for upper and lower case.
+fn place_of(name: &[u8], parent: Option<u16>) -> usize {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64 ^ parent.map_or(0, |parent| u64::from(parent) + 1);
+    for byte in name {
+        // Bit 5 is what upper and lower case differ in.
+        hash = (hash ^ u64::from(byte | 0x20)).wrapping_mul(0x100_0000_01b3);
+    }
+    (hash >> 40) as usize % PLACES
 }
 
 /// Finds the row for a request (resolving a subcommand) and checks the number of arguments.
 ///
 /// # Errors
 /// The text of the error reply, as Redis spells it: unknown command, unknown subcommand, wrong number of arguments.
-pub fn find(_args: crate::protocol::Args<'_>) -> Result<CommandId, String> {
-    unimplemented!()
+pub fn find(args: Args<'_>) -> Result<CommandId, String> {
+    let table = table();
+    let name = args.get(0);
+    let is_hidden = name.first() == Some(&b' ');
+    let Some(command) = table.find(name, None).filter(|_| !is_hidden) else { return Err(unknown_command(args)) };
+    let mut id = CommandId(command);
+    if matches!(id.spec().run, Run::Container) && args.len() > 1 {
+        id = match table.find(args.get(1), Some(command)) {
+            Some(subcommand) => CommandId(subcommand),
+            None => return Err(unknown_subcommand(id, args.get(1))),
+        };
+    }
+    let (count, arity) = (args.len() as i32, id.spec().arity);
+    let is_right = if arity < 0 { count >= -arity } else { count == arity };
+    if is_right && !matches!(id.spec().run, Run::Container) {
+        return Ok(id);
+    }
+    Err(format!("ERR wrong number of arguments for '{}' command", id.full_name()))
 }
 
 /// The row of a command by its exact name; also finds the hidden rows, which clients cannot name.
-pub fn hidden(_name: &str) -> CommandId {
-    unimplemented!()
+///
+/// # Panics
+/// When there is no such row: a bug in the caller, who names it in the source.
+pub fn hidden(name: &str) -> CommandId {
+    CommandId(table().find(name.as_bytes(), None).expect("the name stands in the source"))
+}
+
+/// The row of a command by what a client calls it, if it is one that clients may name.
+pub fn lookup(name: &[u8]) -> Option<CommandId> {
+    let (command, subcommand) = match memchr::memchr(b'|', name) {
+        Some(bar) => (&name[..bar], Some(&name[bar + 1..])),
+        None => (name, None),
+    };
+    let command = table().find(command, None).filter(|_| name.first() != Some(&b' '))?;
+    match subcommand {
+        Some(subcommand) => table().find(subcommand, Some(command)).map(CommandId),
+        None => Some(CommandId(command)),
+    }
+}
+
+/// All commands that clients may name, without their subcommands.
+pub fn commands() -> impl Iterator<Item = CommandId> {
+    let rows = table().rows.iter().enumerate();
+    rows.filter(|(row, entry)| entry.parent as usize == *row && !entry.spec.name.starts_with(' '))
+        .map(|(row, _)| CommandId(row as u16))
+}
+
+/// How many rows there are, hidden ones and subcommands included: the length of per-command statistics.
+pub fn rows() -> usize {
+    table().rows.len()
+}
+
+/// Most bytes of a request that an error repeats.
+const REPEATED_BYTES_MAX: usize = 128;
+
+fn unknown_command(args: Args<'_>) -> String {
+    let mut begins = String::new();
+    for arg in args.iter().skip(1) {
+        if begins.len() >= REPEATED_BYTES_MAX {
+            break;
+        }
+        let room = REPEATED_BYTES_MAX - begins.len();
+        begins.push_str(&format!("'{}' ", String::from_utf8_lossy(&arg[..arg.len().min(room)])));
+    }
+    let name = args.get(0);
+    let name = String::from_utf8_lossy(&name[..name.len().min(REPEATED_BYTES_MAX)]);
+    format!("ERR unknown command '{name}', with args beginning with: {begins}")
+}
+
+fn unknown_subcommand(container: CommandId, subcommand: &[u8]) -> String {
+    let subcommand = String::from_utf8_lossy(&subcommand[..subcommand.len().min(REPEATED_BYTES_MAX)]);
+    let container = container.spec().name.to_ascii_uppercase();
+    format!("ERR unknown subcommand '{subcommand}'. Try {container} HELP.")
 }

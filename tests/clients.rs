@@ -76,7 +76,8 @@ fn redis_benchmark_runs_its_tests() {
         command.args(["-p", &server.port().to_string(), "-t", "ping,set,get,incr,mset"]);
         command.args(["-P", "16", "-c", "50", "-n", "20000", "-r", "1000", "-q"]);
         let Some(report) = run(&mut command) else { return };
-        let results = report.lines().flat_map(|line| line.split('\r')).filter(|line| line.contains("requests per second"));
+        let results =
+            report.lines().flat_map(|line| line.split('\r')).filter(|line| line.contains("requests per second"));
         assert!(results.count() >= 6, "{report}");
         assert!(!report.to_lowercase().contains("error"), "{report}");
     });

@@ -50,7 +50,12 @@ fn resident_bytes() -> usize {
 fn assert_memory_returns(limit: usize) {
     let start = Instant::now();
     while resident_bytes() > limit {
-        assert!(start.elapsed() < Duration::from_secs(20), "{} MiB resident, limit {}", resident_bytes() / MIB, limit / MIB);
+        assert!(
+            start.elapsed() < Duration::from_secs(20),
+            "{} MiB resident, limit {}",
+            resident_bytes() / MIB,
+            limit / MIB
+        );
         std::thread::sleep(Duration::from_millis(50));
     }
 }

@@ -21,7 +21,7 @@ pub struct Decoded<'a> {
     pub received: &'a [u8],
     /// How many bytes of the input were taken over; call again with the rest.
     pub consumed: usize,
-    /// A malformed request follows the complete ones: answer it and close.
+    /// A malformed request follows the complete ones: answer it and close. Later calls say the same again.
     pub error: Option<ProtocolError>,
     /// The batch was full: more complete requests may be waiting; call again (with an empty input if all was consumed).
     pub is_full: bool,

@@ -41,7 +41,7 @@ enum Stage {
     Inline,
     /// The request is whole and not yet delivered.
     Whole,
-    /// A malformed request was met; nothing more is decoded.
+    /// A malformed request was met (`failure` says why); nothing more is decoded.
     Failed,
 }
 
@@ -64,6 +64,8 @@ pub(super) struct Partial {
     body: Vec<u8>,
     /// Bytes of the request that went into bodies.
     body_bytes: usize,
+    /// Why nothing more is decoded.
+    failure: Option<ProtocolError>,
 }
 
 impl Default for Partial {
@@ -78,6 +80,7 @@ impl Default for Partial {
             request: Requests::default(),
             body: Vec::new(),
             body_bytes: 0,
+            failure: None,
         }
     }
 }
@@ -169,13 +172,13 @@ impl Partial {
                 Stage::Trailer => Ok(self.read_trailer()),
                 Stage::Inline => self.read_inline(),
                 Stage::Whole => return Ok(true),
-                Stage::Failed => return Ok(false),
+                Stage::Failed => return self.failure.clone().map_or(Ok(false), Err),
             };
             match step {
                 Ok(Step::Next) => {}
                 Ok(Step::Wait) => return Ok(false),
                 Err(error) => {
-                    *self = Partial { stage: Stage::Failed, ..Partial::default() };
+                    *self = Partial { stage: Stage::Failed, failure: Some(error.clone()), ..Partial::default() };
                     return Err(error);
                 }
             }

@@ -13,6 +13,7 @@ use crate::protocol::resp::Reply;
 use crate::shard::Shard;
 
 pub mod fanout;
+pub mod float;
 pub mod session;
 pub mod slot;
 pub mod table;

@@ -42,7 +42,7 @@ impl LongDouble {
     }
 
     /// The sum, rounded to nearest even; `None` when it is infinite or not a number.
-    pub fn add(self, other: Self) -> Option<Self> {
+    pub fn plus(self, other: Self) -> Option<Self> {
         let sum = self.0.add_r(other.0, Round::NearestTiesToEven).value;
         sum.is_finite().then_some(Self(sum))
     }
@@ -238,7 +238,7 @@ mod tests {
     use super::*;
 
     fn sum(value: &str, increment: &str) -> String {
-        let sum = LongDouble::parse(value.as_bytes()).unwrap().add(LongDouble::parse(increment.as_bytes()).unwrap());
+        let sum = LongDouble::parse(value.as_bytes()).unwrap().plus(LongDouble::parse(increment.as_bytes()).unwrap());
         sum.map_or("overflow".into(), |sum| String::from_utf8(sum.format(&mut FloatText::default()).to_vec()).unwrap())
     }
 

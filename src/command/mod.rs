@@ -12,9 +12,13 @@ use crate::protocol::Args;
 use crate::protocol::resp::Reply;
 use crate::shard::Shard;
 
+pub mod arguments;
 pub mod fanout;
+pub mod float;
+pub mod number;
 pub mod session;
 pub mod slot;
+pub mod string;
 pub mod table;
 
 pub use fanout::{Fanout, Round};

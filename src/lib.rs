@@ -9,4 +9,5 @@ pub mod observe;
 pub mod protocol;
 pub mod ring;
 pub mod shard;
+pub mod topology;
 pub mod worker;

@@ -1,0 +1,198 @@
+//! THE settings table: one row per setting gives the field of [`Settings`], the key in the file, the flag, the
+//! environment variable, the text of `--help` and of the default file, and `CONFIG GET` and `SET`.
+//!
+//! In: texts, from a file, the environment, flags or a client. Out: [`Settings`], checked. What must stay true: every
+//! value a field can have was accepted by its row's kind, so nobody checks it again; the default file parses back to the
+//! defaults. Precedence, lowest first: built-in, file, environment, flag, `CONFIG SET`.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub mod source;
+pub mod value;
+
+pub use value::{LogFormat, LogLevel, Policy};
+
+use value::{Bytes, Choice, CpuList, Flag, Kind, List, Memory, Number, Octal, OptionalPath, Text, Time};
+
+/// One row of the table.
+pub struct Setting {
+    /// As in the file and in `CONFIG GET`; `--key` is the flag, `CORERING_KEY` (with `_` for `-`) the variable.
+    pub key: &'static str,
+    /// The heading it stands under.
+    pub group: &'static str,
+    /// What it does, what its bounds mean; sentences.
+    pub doc: &'static str,
+    /// Whether `CONFIG SET` may change it.
+    pub is_mutable: bool,
+    /// What a value looks like, for `--help`.
+    pub form: fn() -> String,
+    /// The value as text.
+    pub get: fn(&Settings) -> String,
+    /// Reads a value.
+    pub set: fn(&mut Settings, &str) -> Result<(), String>,
+}
+
+macro_rules! settings {
+    ($($group:literal { $($field:ident: $type:ty = $default:expr, $key:literal $change:ident $kind:expr, $doc:literal;)* })*) => {
+        /// Everything an operator can set, checked.
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct Settings { $($(#[doc = $doc] pub $field: $type,)*)* }
+
+        impl Default for Settings {
+            fn default() -> Self { Self { $($($field: $default,)*)* } }
+        }
+
+        /// All settings, by heading.
+        pub static TABLE: &[Setting] = &[$($(Setting {
+            key: $key,
+            group: $group,
+            doc: $doc,
+            is_mutable: settings!(@$change),
+            form: || Kind::<$type>::form(&$kind),
+            get: |settings| Kind::<$type>::render(&$kind, &settings.$field),
+            set: |settings, text| {
+                settings.$field = Kind::<$type>::parse(&$kind, text)?;
+                Ok(())
+            },
+        },)*)*];
+    };
+    (@live) => { true };
+    (@fixed) => { false };
+}
+
+settings! {
+    "Network" {
+        port: u16 = 6379, "port" fixed Number(0, 65535),
+            "TCP port for RESP clients. 0 lets the kernel choose one.";
+        bind: Vec<IpAddr> = vec![IpAddr::V4(Ipv4Addr::LOCALHOST)], "bind" fixed List,
+            "Addresses to listen on, separated by spaces. The default serves this host only.";
+        unixsocket: Option<PathBuf> = None, "unixsocket" fixed OptionalPath,
+            "Path of a unix socket to listen on as well.";
+        unixsocketperm: u32 = 0o700, "unixsocketperm" fixed Octal,
+            "Permissions of the unix socket.";
+        tcp_backlog: u32 = 511, "tcp-backlog" fixed Number(1, 65535),
+            "Connections that may wait to be accepted, per worker; the kernel caps it at net.core.somaxconn.";
+        tcp_keepalive: Duration = Duration::from_secs(300), "tcp-keepalive" fixed Time::seconds(0, 86400),
+            "Probe silent connections after this long; 0 never does.";
+        maxclients: u32 = 10000, "maxclients" live Number(1, 1_000_000),
+            "Clients served at the same time; further ones get an error and are closed.";
+        timeout: Duration = Duration::ZERO, "timeout" live Time::seconds(0, 31_536_000),
+            "Close a client that has been idle for this long; 0 never does.";
+        send_timeout: Duration = Duration::from_secs(60), "send-timeout" live Time::seconds(0, 86400),
+            "Close a client that takes none of its replies for this long; 0 never does.";
+    }
+    "Access" {
+        requirepass: String = String::new(), "requirepass" live Text,
+            "Password that clients must give with AUTH or HELLO. Empty: none is asked for.";
+        databases: u32 = 1, "databases" fixed Number(1, 1),
+            "Number of databases. There is one.";
+    }
+    "Cores" {
+        workers: u16 = 0, "workers" fixed Number(0, 1024),
+            "Worker threads, each with a shard and a ring of its own. 0: one for each CPU that the process may use.";
+        cpus: Vec<usize> = Vec::new(), "cpus" fixed CpuList,
+            "CPUs to pin workers to, such as 0,2-5. Empty: all that the process may use.";
+        pin: bool = true, "pin" fixed Flag,
+            "Pin each worker to its CPU.";
+        spin: Duration = Duration::from_micros(50), "spin" live Time::micros(0, 1_000_000),
+            "Longest time that a worker looks for work before it sleeps. It shortens by itself while looking does not pay; 0 never spins.";
+    }
+    "Memory" {
+        maxmemory: u64 = 0, "maxmemory" live Memory,
+            "Memory for items: bytes, or a share of what the host or cgroup has, such as 50%. 0 sets no limit.";
+        maxmemory_policy: Policy = Policy::Cache, "maxmemory-policy" live Choice(Policy::NAMES),
+            "What to evict when maxmemory is reached.";
+    }
+    "Limits" {
+        proto_max_bulk_len: u64 = 512 << 20, "proto-max-bulk-len" live Bytes(1 << 20, 1 << 32),
+            "Longest argument and value.";
+        client_query_buffer_limit: u64 = 1 << 30, "client-query-buffer-limit" live Bytes(1 << 20, 1 << 33),
+            "Close a client when this much of its input is buffered.";
+        output_soft_limit: u64 = 256 << 10, "output-soft-limit" live Bytes(1 << 10, 1 << 33),
+            "While a client has this much unread, its requests wait until half of it is taken.";
+        output_hard_limit: u64 = 2 << 30, "output-hard-limit" live Bytes(1 << 20, 1 << 40),
+            "Close a client when this much is unread.";
+        tick_requests: u32 = 128, "tick-requests" live Number(1, 1_000_000),
+            "Requests executed for one client before the others have their turn.";
+        send_bytes: u32 = 256 << 10, "send-bytes" live Bytes(4096, 1 << 30),
+            "Bytes sent to one client before the others have their turn.";
+    }
+    "Rings" {
+        ring_submissions: u32 = 256, "ring-submissions" fixed Number(8, 32768),
+            "Submission queue entries of each ring.";
+        ring_completions: u32 = 4096, "ring-completions" fixed Number(16, 65536),
+            "Completion queue entries of each ring.";
+        ring_buffers: u16 = 256, "ring-buffers" fixed Number(8, 32768),
+            "Receive buffers of each ring; rounded up to a power of two.";
+        ring_buffer_bytes: u32 = 4096, "ring-buffer-bytes" fixed Bytes(512, 1 << 20),
+            "Size of a receive buffer.";
+    }
+    "Log" {
+        loglevel: LogLevel = LogLevel::Notice, "loglevel" fixed Choice(LogLevel::NAMES),
+            "How much is logged, to standard error.";
+        log_format: LogFormat = LogFormat::Text, "log-format" fixed Choice(LogFormat::NAMES),
+            "Log lines for people, or one JSON object a line.";
+    }
+}
+
+/// The row of a key; keys are compared without regard to case.
+pub fn find(key: &str) -> Option<&'static Setting> {
+    TABLE.iter().find(|setting| setting.key.eq_ignore_ascii_case(key))
+}
+
+impl Settings {
+    /// The share of the memory budget that one of `workers` shards gets.
+    pub fn shard_budget_bytes(&self, workers: u16) -> u64 {
+        if self.maxmemory == 0 { u64::MAX } else { self.maxmemory / u64::from(workers.max(1)) }
+    }
+
+    /// What one row cannot see.
+    ///
+    /// # Errors
+    /// One sentence that names the settings and the remedy.
+    pub fn check(&self) -> Result<(), String> {
+        if self.output_hard_limit < self.output_soft_limit {
+            return Err("output-hard-limit is below output-soft-limit; raise the one or lower the other".to_owned());
+        }
+        if self.ring_completions < self.ring_submissions {
+            return Err("ring-completions is below ring-submissions; it should be several times as large".to_owned());
+        }
+        if self.bind.is_empty() && self.unixsocket.is_none() {
+            return Err("bind is empty and no unixsocket is set; give at least one address".to_owned());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_reads_back() {
+        let defaults = Settings::default();
+        for setting in TABLE {
+            let mut settings = defaults.clone();
+            let text = (setting.get)(&defaults);
+            (setting.set)(&mut settings, &text).unwrap_or_else(|error| panic!("{}: {text:?}: {error}", setting.key));
+            assert_eq!(settings, defaults, "{}", setting.key);
+        }
+        defaults.check().unwrap();
+    }
+
+    #[test]
+    fn keys_are_unique_and_documented() {
+        for (index, setting) in TABLE.iter().enumerate() {
+            assert!(TABLE[..index].iter().all(|other| other.key != setting.key), "{} twice", setting.key);
+            assert!(setting.doc.ends_with('.'), "{}", setting.key);
+        }
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused() {
+        let settings = Settings { output_hard_limit: 1 << 20, output_soft_limit: 2 << 20, ..Settings::default() };
+        assert!(settings.check().unwrap_err().contains("output-hard-limit"));
+    }
+}

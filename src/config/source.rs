@@ -1,0 +1,172 @@
+//! Where settings come from: the file, the environment, flags. And the default file that is written for people.
+//!
+//! In: texts with their source. Out: [`Settings`], or an error that names the source, the key, the value and the remedy.
+
+use std::path::{Path, PathBuf};
+
+use super::{Settings, TABLE, find};
+
+/// A setting that cannot be taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadSetting(pub String);
+
+impl std::fmt::Display for BadSetting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for BadSetting {}
+
+/// The environment variable of a key.
+pub fn variable(key: &str) -> String {
+    format!("CORERING_{}", key.to_ascii_uppercase().replace('-', "_"))
+}
+
+/// Builds settings from a file, the environment and flags, each overriding the ones before.
+///
+/// # Errors
+/// The first value that cannot be taken.
+pub fn load(
+    file: Option<&Path>,
+    environment: impl Fn(&str) -> Option<String>,
+    flags: &[(String, String)],
+) -> Result<Settings, BadSetting> {
+    let mut settings = Settings::default();
+    if let Some(path) = file {
+        apply_file(&mut settings, path)?;
+    }
+    for setting in TABLE {
+        let name = variable(setting.key);
+        if let Some(value) = environment(&name) {
+            apply(&mut settings, setting.key, &value, &name)?;
+        }
+    }
+    for (key, value) in flags {
+        apply(&mut settings, key, value, &format!("--{key}"))?;
+    }
+    settings.check().map_err(BadSetting)?;
+    Ok(settings)
+}
+
+fn apply(settings: &mut Settings, key: &str, value: &str, source: &str) -> Result<(), BadSetting> {
+    let Some(setting) = find(key) else {
+        return Err(BadSetting(format!("{source}: there is no setting {key:?}; `corering config` lists them all")));
+    };
+    (setting.set)(settings, value).map_err(|error| {
+        let shown = if setting.key == "requirepass" { "(hidden)" } else { value };
+        BadSetting(format!("{source}: {shown:?} {error}"))
+    })
+}
+
+fn apply_file(settings: &mut Settings, path: &Path) -> Result<(), BadSetting> {
+    let bad = |what: String| BadSetting(format!("{}: {what}", path.display()));
+    let text = std::fs::read_to_string(path).map_err(|error| bad(format!("cannot be read: {error}")))?;
+    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+        let line = error.span().map_or(0, |span| text[..span.start].lines().count().max(1));
+        bad(format!("line {line}: {}", error.message()))
+    })?;
+    for (key, value) in &table {
+        let value = match value {
+            toml::Value::String(text) => text.clone(),
+            toml::Value::Integer(number) => number.to_string(),
+            toml::Value::Boolean(flag) => if *flag { "yes" } else { "no" }.to_owned(),
+            toml::Value::Array(items) => {
+                let items = items.iter().map(|item| item.as_str().map_or_else(|| item.to_string(), str::to_owned));
+                items.collect::<Vec<_>>().join(" ")
+            }
+            other => return Err(bad(format!("{key}: a {} is no value for a setting", other.type_str()))),
+        };
+        apply(settings, key, &value, &format!("{}: {key}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// The settings as a file, each with its documentation; values that are the default are commented out.
+pub fn render(settings: &Settings) -> String {
+    let defaults = Settings::default();
+    let mut text = String::from("# Settings of Corering. Lines that begin with # show the defaults.\n");
+    let mut group = "";
+    for setting in TABLE {
+        if setting.group != group {
+            group = setting.group;
+            text.push_str(&format!("\n# --- {group} ---\n"));
+        }
+        let value = (setting.get)(settings);
+        let mark = if value == (setting.get)(&defaults) { "# " } else { "" };
+        let is_number =
+            !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) && setting.key != "unixsocketperm";
+        let value = if is_number { value } else { toml::Value::String(value).to_string() };
+        let change = if setting.is_mutable { "" } else { " Needs a restart." };
+        text.push_str(&format!(
+            "\n# {}{change}\n# Takes {}\n{mark}{} = {value}\n",
+            setting.doc,
+            (setting.form)(),
+            setting.key
+        ));
+    }
+    text
+}
+
+/// The settings file named by the environment, if any.
+pub fn file_from_environment() -> Option<PathBuf> {
+    std::env::var_os("CORERING_CONFIG").map(PathBuf::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nothing(_: &str) -> Option<String> {
+        None
+    }
+
+    #[test]
+    fn the_default_file_reads_back_even_with_its_comments_removed() {
+        let text = render(&Settings::default());
+        let uncommented: String = text
+            .lines()
+            .map(|line| {
+                line.strip_prefix("# ")
+                    .filter(|rest| rest.split_once(" = ").is_some_and(|(key, _)| find(key).is_some()))
+                    .unwrap_or(line)
+            })
+            .map(|line| format!("{line}\n"))
+            .collect();
+        for text in [text, uncommented] {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), &text).unwrap();
+            assert_eq!(load(Some(file.path()), nothing, &[]).unwrap(), Settings::default(), "{text}");
+        }
+    }
+
+    #[test]
+    fn later_sources_override_earlier_ones() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "port = 1001\nmaxclients = 7\nbind = [\"127.0.0.1\", \"::1\"]\n").unwrap();
+        let environment = |name: &str| (name == "CORERING_PORT").then(|| "1002".to_owned());
+        let settings = load(Some(file.path()), environment, &[]).unwrap();
+        assert_eq!((settings.port, settings.maxclients, settings.bind.len()), (1002, 7, 2));
+        let flags = [("port".to_owned(), "1003".to_owned())];
+        assert_eq!(load(Some(file.path()), environment, &flags).unwrap().port, 1003);
+    }
+
+    #[test]
+    fn errors_name_their_source() {
+        let flags = [("port".to_owned(), "70000".to_owned())];
+        assert_eq!(
+            load(None, nothing, &flags).unwrap_err().0,
+            "--port: \"70000\" is out of range; it takes 0 to 65535"
+        );
+        let environment = |name: &str| (name == "CORERING_SPIN").then(|| "x".to_owned());
+        assert!(load(None, environment, &[]).unwrap_err().0.starts_with("CORERING_SPIN: \"x\" is no duration"));
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for (text, what) in
+            [("prot = 1\n", "there is no setting \"prot\""), ("\nport =\n", "line 2"), ("port = {}\n", "no value")]
+        {
+            std::fs::write(file.path(), text).unwrap();
+            let error = load(Some(file.path()), nothing, &[]).unwrap_err().0;
+            assert!(error.contains(what) && error.contains(file.path().to_str().unwrap()), "{error}");
+        }
+    }
+}

@@ -1,3 +1,85 @@
 //! The process: settings, log, server, exit code.
 
-fn main() {}
+use std::io::Write;
+use std::process::ExitCode;
+
+use corering::cli::{self, Invocation, Task};
+use corering::config::{LogFormat, LogLevel, Settings, source};
+use corering::control::Control;
+use corering::server::Server;
+
+/// Exit code for bad usage and bad settings.
+const EXIT_USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let invocation = match cli::parse(std::env::args_os()) {
+        Ok(invocation) => invocation,
+        Err(message) => message.exit(),
+    };
+    let environment = |name: &str| std::env::var(name).ok();
+    let settings = match source::load(invocation.file.as_deref(), environment, &invocation.flags) {
+        Ok(settings) => settings,
+        Err(error) => return fail(EXIT_USAGE, &error),
+    };
+    match invocation.task {
+        Task::Config => print(&source::render(&settings)),
+        Task::Serve => serve(settings, invocation),
+    }
+}
+
+/// Runs the server until a signal or a client ends it.
+fn serve(settings: Settings, invocation: Invocation) -> ExitCode {
+    log_to_stderr(&settings);
+    let memory = settings.maxmemory;
+    let file = invocation.file.and_then(|path| path.canonicalize().ok());
+    let server = match Server::start_with_file(settings, file) {
+        Ok(server) => server,
+        Err(error) => return fail(error.exit_code(), &error),
+    };
+    let _control = match Control::start(server.waker()) {
+        Ok(control) => control,
+        Err(error) => return fail(1, &format!("the control thread cannot be started: {error}")),
+    };
+    let addresses = server.addresses().iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    let memory = if memory == 0 { "no limit".to_owned() } else { format!("{} MiB", memory >> 20) };
+    tracing::info!(
+        "corering {} ready on {addresses}: workers on CPUs {:?}, {}, memory {memory}, pid {}",
+        env!("CARGO_PKG_VERSION"),
+        server.cpus(),
+        server.instance().io_mode,
+        std::process::id(),
+    );
+    match server.wait() {
+        Ok(()) => {
+            tracing::info!("ended");
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(1, &error),
+    }
+}
+
+fn print(text: &str) -> ExitCode {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(1, &error),
+    }
+}
+
+fn fail(code: u8, what: &impl std::fmt::Display) -> ExitCode {
+    eprintln!("corering: {what}");
+    ExitCode::from(code)
+}
+
+fn log_to_stderr(settings: &Settings) {
+    let level = match settings.loglevel {
+        LogLevel::Debug => tracing::Level::TRACE,
+        LogLevel::Verbose => tracing::Level::DEBUG,
+        LogLevel::Notice => tracing::Level::INFO,
+        LogLevel::Warning => tracing::Level::WARN,
+    };
+    let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level).with_target(false);
+    match settings.log_format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+}

@@ -17,6 +17,7 @@ use std::time::Duration;
 use crate::protocol::Output;
 
 pub mod buffer;
+pub mod probe;
 pub mod sim;
 pub mod uring;
 

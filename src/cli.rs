@@ -1,0 +1,118 @@
+//! The command line: `corering [serve]` and `corering config`, with a flag for every row of the settings table.
+//!
+//! In: arguments. Out: what to do, or a message for the person who typed them. Help and parsing both come from the
+//! settings table, so a setting cannot be missing here.
+
+use std::path::PathBuf;
+
+use clap::{Arg, ArgMatches, Command};
+
+use crate::config::{TABLE, source};
+
+/// What the process is asked to do.
+#[derive(Debug)]
+pub struct Invocation {
+    /// Which subcommand.
+    pub task: Task,
+    /// The settings file, from `--config` or `CORERING_CONFIG`.
+    pub file: Option<PathBuf>,
+    /// Settings given as flags: key and value.
+    pub flags: Vec<(String, String)>,
+}
+
+/// A subcommand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Run the server.
+    Serve,
+    /// Print the settings as a file.
+    Config,
+}
+
+/// Reads the command line.
+///
+/// # Errors
+/// clap's message; `--help` and `--version` are such "errors" too, with exit code 0.
+pub fn parse(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Invocation, clap::Error> {
+    let matches = command().try_get_matches_from(arguments)?;
+    let (task, matches) = match matches.subcommand() {
+        Some(("config", inner)) => (Task::Config, inner.clone()),
+        Some((_, inner)) => (Task::Serve, inner.clone()),
+        None => (Task::Serve, matches),
+    };
+    let file = matches.get_one::<PathBuf>("config").cloned().or_else(source::file_from_environment);
+    Ok(Invocation { task, file, flags: flags(&matches) })
+}
+
+fn flags(matches: &ArgMatches) -> Vec<(String, String)> {
+    let given = |key: &'static str| matches.get_one::<String>(key).map(|value| (key.to_owned(), value.clone()));
+    TABLE.iter().filter_map(|setting| given(setting.key)).collect()
+}
+
+fn command() -> Command {
+    let about = "A cache server for Linux: one core, one shard, one ring. Speaks RESP2 and RESP3 to Redis clients.";
+    let after = "Every setting can also stand in the file (key = value) and in the environment (CORERING_KEY, with _ for -).\n\
+                 Precedence, lowest first: default, file, environment, flag, CONFIG SET.\n\
+                 Exit codes: 0 clean, 1 failed while running, 2 bad usage or settings, 78 the host refuses what is needed.";
+    let serve = with_settings(Command::new("serve").about("Run the server (the default)"));
+    let config = with_settings(Command::new("config").about("Print the settings as a commented file"));
+    with_settings(Command::new("corering"))
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(about)
+        .after_help(after)
+        .subcommands([serve, config])
+        .args_conflicts_with_subcommands(true)
+}
+
+fn with_settings(command: Command) -> Command {
+    let file = Arg::new("config")
+        .long("config")
+        .value_name("FILE")
+        .value_parser(clap::value_parser!(PathBuf))
+        .help("Settings file (TOML); `corering config` prints one");
+    let defaults = crate::config::Settings::default();
+    let settings = TABLE.iter().map(|setting| {
+        let default = (setting.get)(&defaults);
+        let shown = if default.is_empty() { String::new() } else { format!(" [default: {default}]") };
+        Arg::new(setting.key)
+            .long(setting.key)
+            .value_name((setting.form)())
+            .allow_hyphen_values(true)
+            .help(format!("{}{shown}", setting.doc))
+            .help_heading(setting.group)
+    });
+    command.arg(file).args(settings)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse_words(line: &str) -> Result<Invocation, clap::Error> {
+        parse(line.split(' ').map(Into::into))
+    }
+
+    #[test]
+    fn serving_is_the_default() {
+        for line in ["corering --port 7000", "corering serve --port 7000"] {
+            let invocation = parse_words(line).unwrap();
+            assert_eq!(invocation.task, Task::Serve);
+            assert_eq!(invocation.flags, [("port".to_owned(), "7000".to_owned())]);
+        }
+        assert_eq!(parse_words("corering config").unwrap().task, Task::Config);
+    }
+
+    #[test]
+    fn usage_errors_have_exit_code_2_and_help_has_0() {
+        assert_eq!(parse_words("corering --nonsense 1").unwrap_err().exit_code(), 2);
+        assert_eq!(parse_words("corering --help").unwrap_err().exit_code(), 0);
+    }
+
+    #[test]
+    fn every_setting_has_its_flag_in_the_help() {
+        let help = parse_words("corering --help").unwrap_err().to_string();
+        for setting in TABLE {
+            assert!(help.contains(&format!("--{}", setting.key)), "{}", setting.key);
+        }
+    }
+}

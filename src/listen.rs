@@ -1,0 +1,204 @@
+//! Listening sockets: one per worker and address, so that the kernel spreads connections over the workers.
+//!
+//! In: settings. Out: bound, listening descriptors, closed when [`Listeners`] is dropped. What must stay true: an address
+//! that another process listens on is refused, although SO_REUSEPORT would let us share it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
+
+use crate::config::Settings;
+use crate::ring::Fd;
+
+/// Descriptors that the process needs beside its clients': rings, listeners, log, control.
+const DESCRIPTORS_RESERVED: u64 = 64;
+
+/// Why an address cannot be listened on.
+#[derive(Debug)]
+pub struct ListenError {
+    address: String,
+    error: io::Error,
+}
+
+impl std::fmt::Display for ListenError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let advice = match self.error.kind() {
+            io::ErrorKind::AddrInUse => "another process listens there; stop it or choose another port (--port)",
+            io::ErrorKind::PermissionDenied => "ports below 1024 and protected folders need privileges; choose another",
+            io::ErrorKind::AddrNotAvailable => "this host has no such address; see `ip address` and set --bind",
+            _ => "check --bind, --port and --unixsocket",
+        };
+        write!(f, "cannot listen on {}: {}; {advice}", self.address, self.error)
+    }
+}
+
+impl std::error::Error for ListenError {}
+
+/// All listening sockets of a server.
+#[derive(Debug)]
+pub struct Listeners {
+    /// For each worker, a socket per address.
+    tcp: Vec<Vec<Socket>>,
+    /// The first worker owns it: a unix socket cannot be bound twice.
+    unix: Option<(Socket, PathBuf)>,
+    /// The addresses, with the ports that the kernel chose where the setting was 0.
+    pub addresses: Vec<SocketAddr>,
+}
+
+impl Listeners {
+    /// Binds every address once per worker.
+    ///
+    /// # Errors
+    /// The first address that cannot be bound.
+    pub fn bind(settings: &Settings, workers: u16) -> Result<Self, ListenError> {
+        let mut tcp: Vec<Vec<Socket>> = (0..workers).map(|_| Vec::new()).collect();
+        let mut addresses = Vec::new();
+        let mut port = settings.port;
+        for ip in &settings.bind {
+            let wanted = SocketAddr::new(*ip, port);
+            let failed = |error| ListenError { address: wanted.to_string(), error };
+            let address = reserve(wanted).map_err(failed)?;
+            // Further addresses share a port that the kernel chose.
+            port = address.port();
+            for sockets in &mut tcp {
+                sockets.push(listen(address, settings).map_err(failed)?);
+            }
+            addresses.push(address);
+        }
+        let unix = settings.unixsocket.as_ref().map(|path| {
+            let failed = |error| ListenError { address: path.display().to_string(), error };
+            Ok((listen_unix(path, settings).map_err(failed)?, path.clone()))
+        });
+        Ok(Self { tcp, unix: unix.transpose()?, addresses })
+    }
+
+    /// The descriptors of one worker; valid as long as `self` lives.
+    pub fn of_worker(&self, index: usize) -> Vec<Fd> {
+        let unix = self.unix.iter().filter(|_| index == 0).map(|(socket, _)| socket);
+        self.tcp[index].iter().chain(unix).map(|socket| Fd(socket.as_raw_fd())).collect()
+    }
+}
+
+impl Drop for Listeners {
+    fn drop(&mut self) {
+        if let Some((_, path)) = &self.unix {
+            // It may have been removed already.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// Binds without SO_REUSEPORT, which fails when anybody listens there, and returns the address with its port.
+fn reserve(address: SocketAddr) -> io::Result<SocketAddr> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // Past connections in TIME_WAIT are no reason to refuse.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(1)?;
+    socket.local_addr()?.as_socket().ok_or_else(|| io::Error::other("the kernel gave no TCP address"))
+}
+
+fn listen(address: SocketAddr, settings: &Settings) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    // Accepted sockets inherit both.
+    socket.set_tcp_nodelay(true)?;
+    if !settings.tcp_keepalive.is_zero() {
+        let interval = settings.tcp_keepalive / 3;
+        let keepalive = TcpKeepalive::new().with_time(settings.tcp_keepalive).with_interval(interval).with_retries(3);
+        socket.set_tcp_keepalive(&keepalive)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(settings.tcp_backlog as i32)?;
+    Ok(socket)
+}
+
+fn listen_unix(path: &Path, settings: &Settings) -> io::Result<Socket> {
+    let address = SockAddr::unix(path)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    if path.exists() {
+        let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        match probe.connect(&address) {
+            Ok(()) => return Err(io::ErrorKind::AddrInUse.into()),
+            // Nobody answers: left behind by a process that ended without removing it.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path)?,
+            Err(error) => return Err(error),
+        }
+    }
+    socket.bind(&address)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(settings.unixsocketperm))?;
+    socket.listen(settings.tcp_backlog as i32)?;
+    Ok(socket)
+}
+
+/// Raises the limit of open descriptors, as far as allowed, to what `maxclients` clients need.
+pub fn raise_descriptor_limit(maxclients: u32) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = u64::from(maxclients) + DESCRIPTORS_RESERVED;
+    let (Some(current), maximum) = (limit.current, limit.maximum) else { return };
+    if current >= wanted {
+        return;
+    }
+    let raised = maximum.map_or(wanted, |maximum| maximum.min(wanted));
+    if raised > current && setrlimit(Resource::Nofile, Rlimit { current: Some(raised), maximum }).is_err() || raised < wanted {
+        tracing::warn!(
+            "maxclients {maxclients} needs {wanted} descriptors and the limit is {raised}: raise LimitNOFILE or \
+             `ulimit -n`, or lower maxclients"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> Settings {
+        Settings { port: 0, ..Settings::default() }
+    }
+
+    #[test]
+    fn workers_share_a_port_and_others_do_not() {
+        let listeners = Listeners::bind(&settings(), 3).unwrap();
+        let port = listeners.addresses[0].port();
+        assert_ne!(port, 0);
+        assert_eq!(listeners.of_worker(2).len(), 1);
+        let error = Listeners::bind(&Settings { port, ..settings() }, 1).unwrap_err().to_string();
+        assert!(error.contains("--port"), "{error}");
+        drop(listeners);
+        Listeners::bind(&Settings { port, ..settings() }, 1).unwrap();
+    }
+
+    #[test]
+    fn accepted_sockets_do_not_delay() {
+        let listeners = Listeners::bind(&settings(), 1).unwrap();
+        let _client = std::net::TcpStream::connect(listeners.addresses[0]).unwrap();
+        let (accepted, _) = listeners.tcp[0][0].accept().unwrap();
+        assert!(accepted.tcp_nodelay().unwrap());
+    }
+
+    #[test]
+    fn a_unix_socket_left_behind_is_replaced_and_a_live_one_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("corering.sock");
+        let settings = Settings { bind: Vec::new(), unixsocket: Some(path.clone()), ..settings() };
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        let listeners = Listeners::bind(&settings, 2).unwrap();
+        assert_eq!((listeners.of_worker(0).len(), listeners.of_worker(1).len()), (1, 0));
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+        assert!(Listeners::bind(&settings, 1).is_err());
+        drop(listeners);
+        assert!(!path.exists());
+    }
+}

@@ -1,0 +1,190 @@
+//! Does this host give us the ring that we need? Asked before anything is bound.
+//!
+//! In: the sizes that the workers will use. Out: the mode and flags, for the start-up line and INFO; or a [`Refusal`] with
+//! the likely cause and the remedy. A throw-away ring is set up exactly as the workers' rings are and made to do what they
+//! do: a multishot receive from the buffer ring, a send, a cancellation, a wake-up.
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Socket, Type};
+
+use super::uring::{Options, UringRing};
+use super::{Carried, Completion, Fd, Kind, Op, Ring, Token, Wait};
+use crate::protocol::Output;
+
+/// Exit code of a process that the host refuses what it needs (sysexits.h: configuration error).
+pub const EXIT_HOST_REFUSES: u8 = 78;
+
+/// The data path's mode, as the start-up line and INFO show it.
+pub const MODE: &str = "io_uring (single_issuer defer_taskrun taskrun_flag submit_all clamp)";
+
+/// How long the functional check may take.
+const CHECK_LIMIT: Duration = Duration::from_secs(5);
+
+/// Why the host does not give us a ring.
+#[derive(Debug)]
+pub struct Refusal {
+    /// What was attempted.
+    pub step: &'static str,
+    /// The kernel's answer.
+    pub error: io::Error,
+    /// Why, as far as it can be told, and what to do.
+    pub advice: String,
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "io_uring is not available: {}: {}; {}", self.step, self.error, self.advice)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// Sets a ring up as the workers will, and makes it do what they do.
+///
+/// # Errors
+/// What failed, the likely cause and the remedy.
+pub fn check(options: &Options) -> Result<(), Refusal> {
+    let refuse = |step| move |error: io::Error| Refusal { step, advice: advise(&error, &Host::read()), error };
+    let mut ring = UringRing::new(options).map_err(refuse("setting up a ring"))?;
+    exercise(&mut ring).map_err(refuse("a receive, a send and a wake-up through it"))
+}
+
+/// A byte through a socket pair, and a wake-up to itself.
+fn exercise(ring: &mut UringRing) -> io::Result<()> {
+    let (near, far) = Socket::pair(Domain::UNIX, Type::STREAM, None)?;
+    let (near_fd, far_fd) = (Fd(near.as_raw_fd()), Fd(far.as_raw_fd()));
+    let receive = Token::new(Kind::Recv, 1, 0);
+    ring.push(receive, Op::Recv { fd: near_fd });
+    let mut output = Output::new();
+    output.push(b'x');
+    ring.push(Token::new(Kind::Send, 1, 0), Op::Send { fd: far_fd, output, from: 0, limit: 1 });
+    let peer = ring.wake_address();
+    ring.push(Token::new(Kind::Wake, 0, 0), Op::Wake { peer });
+    let (mut has_received, mut has_woken) = (false, false);
+    until(ring, |ring, completion| {
+        match (completion.token.kind(), completion.carried) {
+            (Kind::Recv, Carried::Buffer(buffer)) => has_received = ring.lend(buffer, |bytes| bytes == b"x"),
+            (Kind::Recv | Kind::Send, _) => {
+                completion.result.map_err(|errno| io::Error::from_raw_os_error(errno.0))?;
+            }
+            (Kind::Wake, _) => has_woken = true,
+            _ => {}
+        }
+        Ok(has_received && has_woken)
+    })?;
+    ring.push(receive.with_kind(Kind::Cancel), Op::Cancel { target: receive });
+    until(ring, |ring, _| Ok(ring.in_flight() == 0))
+}
+
+/// Handles completions until `is_done`.
+fn until(
+    ring: &mut UringRing,
+    mut is_done: impl FnMut(&mut UringRing, Completion) -> io::Result<bool>,
+) -> io::Result<()> {
+    let start = Instant::now();
+    while start.elapsed() < CHECK_LIMIT {
+        ring.enter(Wait::For(Duration::from_millis(100)))?;
+        while let Some(completion) = ring.complete() {
+            if is_done(ring, completion)? {
+                return Ok(());
+            }
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::TimedOut, "no completion arrived"))
+}
+
+/// What the advice depends on.
+#[derive(Debug, Default)]
+struct Host {
+    /// `kernel.io_uring_disabled`: 0 allowed, 1 for a group only, 2 for nobody.
+    io_uring_disabled: Option<u8>,
+    /// Major and minor version.
+    kernel: Option<(u32, u32)>,
+    /// A seccomp filter is active on this process.
+    has_seccomp: bool,
+    /// Soft limit of locked memory, bytes; `None` for unlimited or unknown.
+    memlock_bytes: Option<u64>,
+}
+
+impl Host {
+    fn read() -> Self {
+        let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+        let release = read("/proc/sys/kernel/osrelease");
+        let mut numbers = release.split(['.', '-']).map(str::parse);
+        let status = read("/proc/self/status");
+        let limits = read("/proc/self/limits");
+        let memlock = limits.lines().find_map(|line| line.strip_prefix("Max locked memory"));
+        Self {
+            io_uring_disabled: read("/proc/sys/kernel/io_uring_disabled").trim().parse().ok(),
+            kernel: numbers.next().and_then(Result::ok).zip(numbers.next().and_then(Result::ok)),
+            has_seccomp: status.lines().any(|line| line.starts_with("Seccomp:") && line.ends_with('2')),
+            memlock_bytes: memlock.and_then(|line| line.split_whitespace().next()?.parse().ok()),
+        }
+    }
+}
+
+/// The likely cause and its remedy.
+fn advise(error: &io::Error, host: &Host) -> String {
+    let kernel = host.kernel.map_or_else(|| "unknown".to_owned(), |(major, minor)| format!("{major}.{minor}"));
+    if host.kernel.is_some_and(|version| version < (6, 1)) {
+        return format!("kernel {kernel} is too old; Linux 6.1 or later is needed");
+    }
+    match error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) if host.io_uring_disabled.is_some_and(|disabled| disabled > 0) => {
+            "the sysctl kernel.io_uring_disabled forbids it; set it to 0, or to 1 with this process in kernel.io_uring_group"
+                .to_owned()
+        }
+        Some(libc::EPERM | libc::EACCES | libc::ENOSYS) if host.has_seccomp => {
+            "a seccomp filter forbids it (container runtimes do so by default); allow io_uring_setup, io_uring_enter and \
+             io_uring_register in the container's seccomp profile"
+                .to_owned()
+        }
+        Some(libc::ENOSYS) => "the kernel was built without io_uring (CONFIG_IO_URING), or a sandbox hides it".to_owned(),
+        Some(libc::EPERM | libc::EACCES) => {
+            "a security policy forbids it; check seccomp, SELinux and AppArmor".to_owned()
+        }
+        Some(libc::ENOMEM) => {
+            let limit = host.memlock_bytes.map_or_else(|| "unknown".to_owned(), |bytes| format!("{} KiB", bytes >> 10));
+            format!("RLIMIT_MEMLOCK ({limit}) is too low; raise it (ulimit -l, LimitMEMLOCK= in systemd), or use smaller rings")
+        }
+        Some(libc::EMFILE | libc::ENFILE) => {
+            "no descriptor is free; raise RLIMIT_NOFILE (ulimit -n, LimitNOFILE= in systemd)".to_owned()
+        }
+        Some(libc::EINVAL) => format!("the kernel ({kernel}) does not know the flags of {MODE}"),
+        _ => format!("kernel {kernel}; Linux 6.1 or later with io_uring allowed is needed"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OPTIONS: Options = Options { submissions: 64, completions: 256, buffers: 16, buffer_bytes: 4096 };
+
+    #[test]
+    fn this_host_gives_us_a_ring() {
+        check(&OPTIONS).unwrap();
+    }
+
+    #[test]
+    fn advice_names_the_cause() {
+        let host = || Host { kernel: Some((6, 8)), io_uring_disabled: Some(0), ..Host::default() };
+        let rows: &[(i32, Host, &str)] = &[
+            (libc::EINVAL, Host { kernel: Some((5, 15)), ..host() }, "5.15 is too old"),
+            (libc::EPERM, Host { io_uring_disabled: Some(2), ..host() }, "kernel.io_uring_disabled"),
+            (libc::EPERM, Host { has_seccomp: true, ..host() }, "seccomp profile"),
+            (libc::ENOSYS, Host { has_seccomp: true, ..host() }, "seccomp profile"),
+            (libc::ENOSYS, host(), "CONFIG_IO_URING"),
+            (libc::EPERM, host(), "security policy"),
+            (libc::ENOMEM, Host { memlock_bytes: Some(8192), ..host() }, "RLIMIT_MEMLOCK (8 KiB)"),
+            (libc::EMFILE, host(), "RLIMIT_NOFILE"),
+        ];
+        for (errno, host, expected) in rows {
+            let advice = advise(&io::Error::from_raw_os_error(*errno), host);
+            assert!(advice.contains(expected), "{errno}: {advice}");
+        }
+    }
+}

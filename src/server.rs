@@ -1,0 +1,315 @@
+//! One running server: started, asked for its addresses, stopped.
+//!
+//! In: [`Settings`]. Out: worker threads that serve, and a handle to them. Start-up asks the host for everything before
+//! it answers the first client: the ring, descriptors, addresses, CPUs; what is refused comes back as a [`StartError`]
+//! that names cause and remedy. Several servers can run in one process.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::clock::Clock;
+use crate::config::Settings;
+use crate::instance::{Instance, Phase};
+use crate::listen::{self, Listeners};
+use crate::mailbox;
+use crate::ring::probe::{self, EXIT_HOST_REFUSES, Refusal};
+use crate::ring::uring::{self, UringRing};
+use crate::ring::Fd;
+use crate::shard::ShardOptions;
+use crate::topology::{self, NotAllowed};
+use crate::worker::{self, MAILBOX_CAPACITY, Worker};
+
+/// How long [`Server::stop`] lets clients take their replies before it closes them.
+const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long workers may take to set themselves up.
+const START_LIMIT: Duration = Duration::from_secs(30);
+
+/// Why a server does not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// Settings contradict each other, or ask for CPUs that the process may not use.
+    Settings(String),
+    /// The host does not give us io_uring.
+    Refused(Refusal),
+    /// An address cannot be listened on.
+    Listen(listen::ListenError),
+    /// A worker could not be set up.
+    Worker(u16, io::Error),
+}
+
+impl StartError {
+    /// The process's exit code: 2 for settings, 78 when the host refuses, else 1.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            StartError::Settings(_) => 2,
+            StartError::Refused(_) => EXIT_HOST_REFUSES,
+            StartError::Listen(_) | StartError::Worker(..) => 1,
+        }
+    }
+}
+
+impl std::fmt::Display for StartError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            StartError::Settings(what) => f.write_str(what),
+            StartError::Refused(refusal) => refusal.fmt(f),
+            StartError::Listen(error) => error.fmt(f),
+            StartError::Worker(index, error) => write!(f, "worker {index} cannot be set up: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl From<NotAllowed> for StartError {
+    fn from(error: NotAllowed) -> Self {
+        StartError::Settings(error.to_string())
+    }
+}
+
+/// A running server. Dropping it stops it at once; [`stop`](Self::stop) lets clients finish.
+///
+/// ```
+/// use std::io::{Read, Write};
+///
+/// let settings = corering::config::Settings { port: 0, workers: 1, ..Default::default() };
+/// let server = corering::Server::start(settings)?;
+/// let mut client = std::net::TcpStream::connect(("127.0.0.1", server.port()))?;
+/// client.write_all(b"PING\r\n")?;
+/// let mut reply = [0; 7];
+/// client.read_exact(&mut reply)?;
+/// assert_eq!(&reply, b"+PONG\r\n");
+/// server.stop();
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Server {
+    instance: Arc<Instance>,
+    addresses: Vec<SocketAddr>,
+    cpus: Vec<usize>,
+    threads: Vec<JoinHandle<io::Result<()>>>,
+    waker: Waker,
+    /// Ends when the last worker has ended.
+    ended: mpsc::Receiver<()>,
+    /// Closed when the workers are gone.
+    listeners: Option<Listeners>,
+}
+
+/// Wakes the workers of a server, from any thread.
+#[derive(Clone, Debug)]
+pub struct Waker {
+    instance: Arc<Instance>,
+    controls: Arc<Mutex<Vec<UnixStream>>>,
+}
+
+impl Waker {
+    /// Moves the server on to a later phase and lets every worker know.
+    pub fn advance(&self, phase: Phase) {
+        self.instance.advance(phase);
+        self.wake();
+    }
+
+    /// How far the server's life has come.
+    pub fn phase(&self) -> Phase {
+        self.instance.phase()
+    }
+
+    /// Lets every worker look at phase and settings.
+    pub fn wake(&self) {
+        for control in self.controls.lock().expect("no panic while held").iter_mut() {
+            // A full socket means that the worker has a wake-up waiting already; a closed one, that it has ended.
+            let _ = control.write(&[1]);
+        }
+    }
+}
+
+impl Server {
+    /// Starts a server and returns when every worker listens.
+    ///
+    /// # Errors
+    /// What the settings, the host or the addresses do not allow; see [`StartError`].
+    pub fn start(settings: Settings) -> Result<Server, StartError> {
+        Self::start_with_file(settings, None)
+    }
+
+    /// [`start`](Self::start), for settings that came from a file (`CONFIG REWRITE` writes it again).
+    ///
+    /// # Errors
+    /// As for [`start`](Self::start).
+    pub fn start_with_file(settings: Settings, file: Option<PathBuf>) -> Result<Server, StartError> {
+        settings.check().map_err(StartError::Settings)?;
+        let cpus = topology::place_workers(&settings.cpus, settings.workers)?;
+        let workers = cpus.len() as u16;
+        listen::raise_descriptor_limit(settings.maxclients);
+        probe::check(&ring_options(&settings)).map_err(StartError::Refused)?;
+        let listeners = Listeners::bind(&settings, workers).map_err(StartError::Listen)?;
+
+        let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let mut instance = Instance::new(settings, workers, run_id(), started.as_millis() as u64);
+        instance.io_mode = probe::MODE.to_owned();
+        instance.tcp_port = listeners.addresses.first().map_or(0, SocketAddr::port);
+        instance.settings_file = file;
+        let instance = Arc::new(instance);
+        let (ended_sender, ended) = mpsc::channel();
+        let mut server = Server {
+            addresses: listeners.addresses.clone(),
+            cpus,
+            threads: Vec::new(),
+            waker: Waker { instance: Arc::clone(&instance), controls: Arc::default() },
+            ended,
+            listeners: Some(listeners),
+            instance,
+        };
+        server.spawn_workers(&ended_sender)?;
+        Ok(server)
+    }
+
+    /// Starts a thread per worker and waits until all of them listen. On failure the others are stopped by `drop`.
+    fn spawn_workers(&mut self, ended: &mpsc::Sender<()>) -> Result<(), StartError> {
+        let clock = Clock::system();
+        let (ready_sender, ready) = mpsc::channel();
+        let mailboxes = mailbox::mesh(self.instance.workers, MAILBOX_CAPACITY);
+        for (index, mailboxes) in mailboxes.into_iter().enumerate() {
+            let failed = |error| StartError::Worker(index as u16, error);
+            let (near, control) = UnixStream::pair().map_err(failed)?;
+            near.set_nonblocking(true).map_err(failed)?;
+            self.waker.controls.lock().expect("no panic while held").push(near);
+            let (instance, clock) = (Arc::clone(&self.instance), clock.clone());
+            let listeners = self.listeners.as_ref().map(|listeners| listeners.of_worker(index)).unwrap_or_default();
+            let (cpu, ready, ended) = (self.cpus[index], ready_sender.clone(), ended.clone());
+            let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+                let _ended = ended;
+                let settings = instance.settings();
+                if settings.pin && !topology::pin(cpu) {
+                    tracing::warn!("worker {index} could not be pinned to CPU {cpu}");
+                }
+                let ring = UringRing::new(&ring_options(&settings)).map_err(|error| {
+                    // The receiver waits for one message of every worker.
+                    let _ = ready.send((index as u16, Err(io::Error::new(error.kind(), error.to_string()))));
+                    error
+                })?;
+                let mut worker = Worker::new(worker::Options {
+                    index: index as u16,
+                    ring,
+                    listeners,
+                    control: Some(Fd(control.as_raw_fd())),
+                    mailboxes,
+                    clock,
+                    shard: ShardOptions {
+                        budget_bytes: settings.shard_budget_bytes(instance.workers),
+                        policy: settings.maxmemory_policy,
+                        seed: random_seed(),
+                    },
+                    instance,
+                });
+                let first = worker.tick();
+                let _ = ready.send((index as u16, Ok(())));
+                first?;
+                worker.run().inspect_err(|error| tracing::error!("worker {index} has failed: {error}"))
+            });
+            self.threads.push(thread.map_err(failed)?);
+        }
+        drop(ready_sender);
+        for _ in 0..self.instance.workers {
+            match ready.recv_timeout(START_LIMIT) {
+                Ok((_, Ok(()))) => {}
+                Ok((index, Err(error))) => return Err(StartError::Worker(index, error)),
+                Err(_) => return Err(StartError::Worker(0, io::ErrorKind::TimedOut.into())),
+            }
+        }
+        Ok(())
+    }
+
+    /// The addresses that clients can connect to.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// The TCP port.
+    pub fn port(&self) -> u16 {
+        self.instance.tcp_port
+    }
+
+    /// The CPU of each worker.
+    pub fn cpus(&self) -> &[usize] {
+        &self.cpus
+    }
+
+    /// What the workers share: settings, metrics, phase.
+    pub fn instance(&self) -> &Arc<Instance> {
+        &self.instance
+    }
+
+    /// A handle by which other threads wake the workers or end the server.
+    pub fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+
+    /// Waits until the server has ended, because a client or [`Waker::advance`] asked for it.
+    ///
+    /// # Errors
+    /// When a worker failed.
+    pub fn wait(mut self) -> io::Result<()> {
+        // Every worker holds a sender: this returns when the last one has dropped it.
+        let _ = self.ended.recv();
+        self.join()
+    }
+
+    /// Lets clients take the replies to what they have sent, at most ten seconds, and ends.
+    pub fn stop(mut self) {
+        self.waker.advance(Phase::Draining);
+        if self.ended.recv_timeout(DRAIN_LIMIT) == Err(RecvTimeoutError::Timeout) {
+            tracing::warn!("clients did not take their replies within {DRAIN_LIMIT:?}; closing them");
+        }
+        self.end();
+    }
+
+    fn end(&mut self) {
+        self.waker.advance(Phase::Stopping);
+        // A worker's failure was logged when it happened.
+        let _ = self.join();
+    }
+
+    fn join(&mut self) -> io::Result<()> {
+        let mut result = Ok(());
+        for thread in self.threads.drain(..) {
+            let ended = thread.join().unwrap_or_else(|_| Err(io::Error::other("a worker panicked")));
+            result = result.and(ended);
+        }
+        self.listeners = None;
+        result
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn ring_options(settings: &Settings) -> uring::Options {
+    uring::Options {
+        submissions: settings.ring_submissions,
+        completions: settings.ring_completions,
+        buffers: settings.ring_buffers,
+        buffer_bytes: settings.ring_buffer_bytes,
+    }
+}
+
+/// Sixty-four bits that differ from call to call and from process to process.
+fn random_seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(0)
+}
+
+fn run_id() -> String {
+    format!("{:016x}{:016x}{:08x}", random_seed(), random_seed(), random_seed() as u32)
+}

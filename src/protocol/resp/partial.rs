@@ -5,13 +5,12 @@
 //! one buffer. The work is resumed where it stopped, so a request that arrives a byte at a time costs linear time.
 //!
 //! ```text
-//!             ┌────────────── *n, n ≤ 0; a line of no words ──────────────┐
-//!             ▼                                                           │
-//!   ┌──► Between ──► Count ──► Length ◄──────┬──────────┐                 │
-//!   │        │         │         ├──► Argument ──┐      │                 │
-//!   │        │         │         └──► Body ──► Trailer ─┴─ last one ──► Whole
-//!   │        └──► Inline ───────────────────────────────────────────────► │
-//!   └──────────────────────────── delivered ──────────────────────────────┘      any ──► Failed
+//!                        ┌────────── *n, n ≤ 0 ────────────────────────┐
+//!                        │                                             ▼
+//!   Between ──► Count ───┴──► Length ──┬──► Argument ────────┬─last──► Whole ──► Between
+//!      │                        ▲      └──► Body ─► Trailer ─┤           ▲
+//!      │                        └──────────── more ──────────┘           │
+//!      └──► Inline ──────────────────────────────────────────────────────┘      any ──► Failed
 //! ```
 
 use bytes::Bytes;

@@ -204,8 +204,9 @@ impl Requests {
     /// `buffer`.
     pub(super) fn carry(&mut self, buffer: &mut Vec<u8>, tail: usize) {
         debug_assert!(self.carried.is_empty());
-        std::mem::swap(&mut self.carried, buffer);
-        buffer.extend_from_slice(&self.carried[tail..]);
+        // The tail gets an allocation of its own size: it may stay in its connection for long.
+        let kept = buffer[tail..].to_vec();
+        self.carried = std::mem::replace(buffer, kept);
         self.carried.truncate(tail);
     }
 

@@ -5,13 +5,12 @@
 //! one buffer. The work is resumed where it stopped, so a request that arrives a byte at a time costs linear time.
 //!
 //! ```text
-//!             ┌────────────── *n, n ≤ 0; a line of no words ──────────────┐
-//!             ▼                                                           │
-//!   ┌──► Between ──► Count ──► Length ◄──────┬──────────┐                 │
-//!   │        │         │         ├──► Argument ──┐      │                 │
-//!   │        │         │         └──► Body ──► Trailer ─┴─ last one ──► Whole
-//!   │        └──► Inline ───────────────────────────────────────────────► │
-//!   └──────────────────────────── delivered ──────────────────────────────┘      any ──► Failed
+//!                        ┌────────── *n, n ≤ 0 ────────────────────────┐
+//!                        │                                             ▼
+//!   Between ──► Count ───┴──► Length ──┬──► Argument ────────┬─last──► Whole ──► Between
+//!      │                        ▲      └──► Body ─► Trailer ─┤           ▲
+//!      │                        └──────────── more ──────────┘           │
+//!      └──► Inline ──────────────────────────────────────────────────────┘      any ──► Failed
 //! ```
 
 use bytes::Bytes;
@@ -138,7 +137,9 @@ impl Partial {
     /// Parses whole requests from the buffer in place. Whether the batch is full.
     pub(super) fn parse_whole(&mut self, bounds: &Bounds, batch: &mut Requests) -> bool {
         debug_assert!(self.is_between());
-        parse_whole(&self.buffer, &mut self.position, bounds, batch)
+        // What lies beyond the reach of a span is parsed once what is before it has been handed over.
+        let addressable = self.buffer.len().min(SPAN_OFFSET_MAX);
+        parse_whole(&self.buffer[..addressable], &mut self.position, bounds, batch)
     }
 
     /// Hands a whole request over; what follows it is still to be parsed.

@@ -152,7 +152,9 @@ pub fn raise_descriptor_limit(maxclients: u32) {
         return;
     }
     let raised = maximum.map_or(wanted, |maximum| maximum.min(wanted));
-    if raised > current && setrlimit(Resource::Nofile, Rlimit { current: Some(raised), maximum }).is_err() || raised < wanted {
+    if raised > current && setrlimit(Resource::Nofile, Rlimit { current: Some(raised), maximum }).is_err()
+        || raised < wanted
+    {
         tracing::warn!(
             "maxclients {maxclients} needs {wanted} descriptors and the limit is {raised}: raise LimitNOFILE or \
              `ulimit -n`, or lower maxclients"

@@ -1,6 +1,6 @@
 //! The process: settings, log, server, exit code.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use corering::cli::{self, Invocation, Task};
@@ -77,7 +77,11 @@ fn log_to_stderr(settings: &Settings) {
         LogLevel::Notice => tracing::Level::INFO,
         LogLevel::Warning => tracing::Level::WARN,
     };
-    let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level).with_target(false);
+    let log = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_max_level(level)
+        .with_target(false);
     match settings.log_format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),

@@ -13,8 +13,11 @@ use crate::protocol::resp::Reply;
 use crate::shard::Shard;
 
 pub mod arguments;
+pub mod expiry;
 pub mod fanout;
 pub mod float;
+pub mod glob;
+pub mod keyspace;
 pub mod number;
 pub mod session;
 pub mod slot;

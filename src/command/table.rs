@@ -6,7 +6,7 @@ use super::Run;
 use crate::protocol::Args;
 
 /// The families whose rows make the table.
-static FAMILIES: &[&[Spec]] = &[super::string::COMMANDS];
+static FAMILIES: &[&[Spec]] = &[super::keyspace::COMMANDS, super::string::COMMANDS];
 
 /// A property of a command, as `COMMAND` reports it; combined with `|`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -107,6 +107,6 @@ fn scan(peer: &mut Peer, options: &Request) -> BTreeSet<Vec<u8>> {
         if next == b"0" {
             return keys;
         }
-        cursor.clone_from(next);
+        cursor = next.clone();
     }
 }

@@ -425,7 +425,6 @@ impl Generator {
     fn failing_scan(&mut self) -> Request {
         let requests: &[&[&[u8]]] = &[
             &[b"abc"],
-            &[b""],
             &[b" 0"],
             &[b"0x"],
             &[b"99999999999999999999999"],

@@ -46,7 +46,7 @@ fn run(version: &str, seed: u64) {
     }
     let commands = from_environment("CORERING_DIFFERENTIAL_COMMANDS").unwrap_or(100_000).div_ceil(2) as usize;
     let seed = from_environment("CORERING_DIFFERENTIAL_SEED").unwrap_or(seed);
-    println!("{commands} commands from seed {seed} in RESP{version}");
+    eprintln!("{commands} commands from seed {seed} in RESP{version}");
     let mut generator = Generator::new(seed);
     let mut round: Vec<Request> = Vec::new();
     for batch in 0..commands.div_ceil(BATCH) {

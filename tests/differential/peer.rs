@@ -26,7 +26,7 @@ pub(crate) struct Peer {
     writer: Box<dyn Write + Send>,
     /// Received bytes that no reply has taken yet.
     received: Vec<u8>,
-    server: Process,
+    _server: Process,
 }
 
 enum Process {
@@ -68,7 +68,13 @@ impl Peer {
         };
         stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
         let reader = Box::new(stream.try_clone().expect("a socket"));
-        Some(Self { name: "redis-server".into(), reader, writer: Box::new(stream), received: Vec::new(), server })
+        Some(Self {
+            name: "redis-server".into(),
+            reader,
+            writer: Box::new(stream),
+            received: Vec::new(),
+            _server: server,
+        })
     }
 
     /// Corering in this process.
@@ -81,7 +87,7 @@ impl Peer {
         let reader = Box::new(stream.try_clone().expect("a socket"));
         let name = format!("corering with {workers} worker(s)");
         let server = Process::Corering(Some(server));
-        Self { name, reader, writer: Box::new(stream), received: Vec::new(), server }
+        Self { name, reader, writer: Box::new(stream), received: Vec::new(), _server: server }
     }
 
     /// Sends requests as one pipeline and returns the bytes of each reply.

@@ -4,6 +4,7 @@
 //! `CORERING_DIFFERENTIAL_COMMANDS` is the number of commands (100,000 if unset), `CORERING_DIFFERENTIAL_SEED` another
 //! seed. Without `redis-server` the test is skipped and says so; with `CORERING_REQUIRE_CLIENTS` or `CI` set it fails.
 
+mod arguments;
 mod compare;
 mod generate;
 mod peer;

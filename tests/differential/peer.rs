@@ -1,0 +1,142 @@
+//! The servers that are compared, each behind one connection.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use corering::Server;
+use corering::config::Settings;
+use corering::protocol::Output;
+use corering::protocol::resp::{Skipper, encode_request};
+use tempfile::TempDir;
+
+use crate::generate::Request;
+
+/// A server that does not answer for this long has failed.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A server and a connection to it.
+pub(crate) struct Peer {
+    /// How reports call it.
+    pub(crate) name: String,
+    reader: Box<dyn Read + Send>,
+    writer: Box<dyn Write + Send>,
+    /// Received bytes that no reply has taken yet.
+    received: Vec<u8>,
+    _server: Process,
+}
+
+enum Process {
+    Redis { child: Child, _directory: TempDir },
+    Corering(Option<Server>),
+}
+
+impl Peer {
+    /// Debian's redis-server on a socket of its own; `None`, with a word about it, when it is not installed.
+    pub(crate) fn redis() -> Option<Self> {
+        let directory = TempDir::new().expect("a directory");
+        let socket = directory.path().join("redis.sock");
+        let child = Command::new("redis-server")
+            .args(["--port", "0", "--databases", "1", "--save", "", "--appendonly", "no"])
+            .arg("--unixsocket")
+            .arg(&socket)
+            .arg("--dir")
+            .arg(directory.path())
+            .stdout(Stdio::null())
+            .spawn();
+        let child = match child {
+            Ok(child) => child,
+            Err(error) => {
+                let is_required =
+                    ["CORERING_REQUIRE_CLIENTS", "CI"].iter().any(|name| std::env::var_os(name).is_some());
+                assert!(!is_required, "redis-server is required: {error}");
+                eprintln!("skipped: redis-server is not installed ({error})");
+                return None;
+            }
+        };
+        let server = Process::Redis { child, _directory: directory };
+        let start = Instant::now();
+        let stream = loop {
+            match UnixStream::connect(&socket) {
+                Ok(stream) => break stream,
+                Err(error) => assert!(start.elapsed() < PATIENCE, "redis-server does not listen: {error}"),
+            }
+            thread::sleep(Duration::from_millis(10));
+        };
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        let reader = Box::new(stream.try_clone().expect("a socket"));
+        Some(Self {
+            name: "redis-server".into(),
+            reader,
+            writer: Box::new(stream),
+            received: Vec::new(),
+            _server: server,
+        })
+    }
+
+    /// Corering in this process.
+    pub(crate) fn corering(workers: u16) -> Self {
+        let settings = Settings { port: 0, workers, ..Settings::default() };
+        let server = Server::start(settings).expect("the server starts");
+        let stream = TcpStream::connect(("127.0.0.1", server.port())).expect("connects");
+        stream.set_nodelay(true).expect("a socket");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        let reader = Box::new(stream.try_clone().expect("a socket"));
+        let name = format!("corering with {workers} worker(s)");
+        let server = Process::Corering(Some(server));
+        Self { name, reader, writer: Box::new(stream), received: Vec::new(), _server: server }
+    }
+
+    /// Sends requests as one pipeline and returns the bytes of each reply.
+    pub(crate) fn exchange(&mut self, requests: &[Request]) -> Vec<Vec<u8>> {
+        let mut pipeline = Output::new();
+        for request in requests {
+            let args: Vec<&[u8]> = request.iter().map(Vec::as_slice).collect();
+            encode_request(&mut pipeline, &args);
+        }
+        let Self { name, reader, writer, received, .. } = self;
+        // Replies are read while requests are still being written: a server may stop reading until they are.
+        thread::scope(|scope| {
+            scope.spawn(|| writer.write_all(&pipeline.to_vec()).expect("the server reads"));
+            requests.iter().map(|request| next_reply(reader, received, name, request)).collect()
+        })
+    }
+}
+
+fn next_reply(reader: &mut impl Read, received: &mut Vec<u8>, name: &str, request: &Request) -> Vec<u8> {
+    let mut skipper = Skipper::default();
+    let mut end = 0;
+    loop {
+        let skipped = skipper.skip(&received[end..]).unwrap_or_else(|error| panic!("{name} sent no reply: {error:?}"));
+        end += skipped.consumed;
+        if skipped.is_complete {
+            return received.drain(..end).collect();
+        }
+        let mut chunk = [0; 64 * 1024];
+        let count = reader.read(&mut chunk).unwrap_or_else(|error| {
+            panic!("{name} does not answer {}: {error}", crate::generate::show(request));
+        });
+        assert!(count > 0, "{name} closed the connection at {}", crate::generate::show(request));
+        received.extend_from_slice(&chunk[..count]);
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        match self {
+            Process::Redis { child, .. } => {
+                // Killing fails only when it has ended already.
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+            Process::Corering(server) => {
+                if let Some(server) = server.take() {
+                    server.stop();
+                }
+            }
+        }
+    }
+}

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::config::Settings;
 use crate::observe::Metrics;
+use crate::observe::rates::Rates;
 
 /// How far a server's life has come; it only moves on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,6 +26,8 @@ pub enum Phase {
 pub struct Instance {
     /// Every counter and gauge, one set per worker.
     pub metrics: Metrics,
+    /// Commands, bytes in and bytes out per second, as `INFO` shows them.
+    pub rates: Rates<3>,
     /// 40 hexadecimal digits, new for each start.
     pub run_id: String,
     /// Wall time of the start, milliseconds since the Unix epoch.
@@ -51,6 +54,7 @@ impl Instance {
     pub fn new(settings: Settings, workers: u16, run_id: String, started_unix_ms: u64) -> Self {
         Self {
             metrics: Metrics::new(workers as usize),
+            rates: Rates::default(),
             run_id,
             started_unix_ms,
             workers,

@@ -152,6 +152,11 @@ impl<T> Mailboxes<T> {
         self.bells.len() as u16
     }
 
+    /// This worker's number.
+    pub fn index(&self) -> u16 {
+        self.index
+    }
+
     /// Tells the others how to wake this worker; before the first [`sleep`](Self::sleep).
     pub fn register(&self, address: WakeAddress) {
         self.bells[self.index as usize].address.store(address.0, Ordering::Release);

@@ -74,6 +74,12 @@ pub fn parse_cpu_list(text: &str) -> Option<Vec<usize>> {
 /// More than any host has; bounds what a typing error can ask for.
 const CPUS_MAX: usize = 8192;
 
+/// The kernel's name, release and machine, as `uname -srm` shows them.
+pub fn kernel() -> String {
+    let name = rustix::system::uname();
+    [name.sysname(), name.release(), name.machine()].map(|part| part.to_string_lossy()).join(" ")
+}
+
 /// Memory that the process may use: the host's, or the cgroup's limit when that is lower. Bytes.
 pub fn memory_bytes() -> u64 {
     let host = fs::read_to_string("/proc/meminfo").ok().and_then(|info| {

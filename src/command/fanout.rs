@@ -42,7 +42,7 @@ pub enum Merge {
     Text,
     /// Any reply that is not null (`RANDOMKEY`).
     AnyPresent,
-    /// `+OK` when any says so, else the first error (`CLIENT KILL address`).
+    /// Integers are added; else `+OK` when any says so, else the first error (`CLIENT KILL`).
     AnyOk,
 }
 
@@ -180,6 +180,10 @@ impl Fanout {
         match &mut self.plan {
             Plan::AllOrNone(plan) => return plan.advance(replies, reply),
             Plan::Transfer(plan) => return plan.advance(replies, reply),
+            Plan::AnyOk if replies.iter().all(|reply| first_byte(reply) == b':') => {
+                reply.integer(replies.iter().map(number).sum());
+                return None;
+            }
             Plan::AnyOk => {
                 let ok = replies.iter().find(|reply| first_byte(reply) != b'-').or(replies.first());
                 ok.into_iter().for_each(|ok| reply.output.append(ok));

@@ -5,6 +5,8 @@
 //! `COMMAND`, routing and arity checks all read it. What must stay true: a command touches no descriptor, no thread
 //! and no clock; results are the same with one worker and with many.
 
+use std::time::Duration;
+
 use crate::clock::Now;
 use crate::config::Settings;
 use crate::instance::Instance;
@@ -13,12 +15,17 @@ use crate::protocol::resp::Reply;
 use crate::shard::Shard;
 
 pub mod arguments;
+pub mod client;
+pub mod connection;
 pub mod expiry;
 pub mod fanout;
 pub mod float;
 pub mod glob;
+pub mod info;
+pub mod introspect;
 pub mod keyspace;
 pub mod number;
+pub mod server;
 pub mod session;
 pub mod slot;
 pub mod string;
@@ -89,7 +96,7 @@ pub struct ClientView<'a> {
     pub output_bytes: usize,
 }
 
-/// The clients of one worker, for `CLIENT LIST` and `CLIENT KILL`.
+/// What a command can see and do of the worker that runs it, beside its shard.
 pub trait Clients {
     /// One client, by its own session (`CLIENT INFO`); `None` when it is not one of this worker's.
     fn view<'a>(&mut self, session: &'a Session) -> Option<ClientView<'a>>;
@@ -97,6 +104,8 @@ pub trait Clients {
     fn for_each(&mut self, show: &mut dyn FnMut(&ClientView<'_>));
     /// Closes a client; `false` when there is none with that id.
     fn kill(&mut self, id: u64) -> bool;
+    /// Blocks this worker for so long (`DEBUG SLEEP`); a simulated one only pretends.
+    fn stall(&mut self, duration: Duration);
 }
 
 /// Where a request must run.
@@ -138,7 +147,7 @@ pub fn route(command: CommandId, args: Args<'_>, here: u16, workers: u16) -> Rou
 ///
 /// # Errors
 /// The text of the error reply.
-pub fn check(session: &Session, spec: &table::Spec, _settings: &Settings) -> Result<(), &'static str> {
+pub fn check(session: &Session, spec: &table::Spec) -> Result<(), &'static str> {
     if session.is_authenticated || spec.flags.has(table::Flags::NO_AUTH) {
         Ok(())
     } else {

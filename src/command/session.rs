@@ -1,5 +1,6 @@
 //! What the server remembers of one client.
 
+use super::CommandId;
 use crate::protocol::resp::Version;
 
 /// Which replies a client wants (`CLIENT REPLY`).
@@ -39,6 +40,6 @@ pub struct Session {
     pub is_no_touch: bool,
     /// Close the connection once everything before has been answered.
     pub is_closing: bool,
-    /// The last command's name, as `CLIENT LIST` shows it.
-    pub last_command: &'static str,
+    /// The last command, as `CLIENT LIST` shows it.
+    pub last_command: Option<CommandId>,
 }

@@ -3,10 +3,18 @@
 use std::sync::LazyLock;
 
 use super::Run;
+use crate::observe::COMMANDS_MAX;
 use crate::protocol::Args;
 
 /// The families whose rows make the table.
-static FAMILIES: &[&[Spec]] = &[super::keyspace::COMMANDS, super::string::COMMANDS];
+static FAMILIES: &[&[Spec]] = &[
+    super::connection::COMMANDS,
+    super::client::COMMANDS,
+    super::introspect::COMMANDS,
+    super::server::COMMANDS,
+    super::keyspace::COMMANDS,
+    super::string::COMMANDS,
+];
 
 /// A property of a command, as `COMMAND` reports it; combined with `|`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +33,27 @@ impl Flags {
     pub const FAST: Flags = Flags(1 << 4);
     /// Allowed before authentication.
     pub const NO_AUTH: Flags = Flags(1 << 5);
+    /// Served while a data set is being loaded.
+    pub const LOADING: Flags = Flags(1 << 6);
+    /// Served whatever the state of replication.
+    pub const STALE: Flags = Flags(1 << 7);
+    /// Not for scripts.
+    pub const NOSCRIPT: Flags = Flags(1 << 8);
+    /// Slow, or telling of others: what an access rule may want to forbid.
+    pub const DANGEROUS: Flags = Flags(1 << 9);
+
+    /// The names that `COMMAND` reports, in its order.
+    pub const NAMES: &[(Flags, &str)] = &[
+        (Flags::WRITE, "write"),
+        (Flags::READONLY, "readonly"),
+        (Flags::DENYOOM, "denyoom"),
+        (Flags::ADMIN, "admin"),
+        (Flags::NOSCRIPT, "noscript"),
+        (Flags::LOADING, "loading"),
+        (Flags::STALE, "stale"),
+        (Flags::FAST, "fast"),
+        (Flags::NO_AUTH, "no_auth"),
+    ];
 
     /// Both sets.
     pub const fn or(self, other: Flags) -> Flags {
@@ -78,6 +107,32 @@ pub struct Spec {
     pub run: Run,
     /// Its subcommands, when it is a container.
     pub subcommands: &'static [Spec],
+}
+
+impl Spec {
+    /// A command without keys: most of those that concern the client or the server.
+    pub const fn keyless(
+        group: &'static str,
+        (name, arity, flags): (&'static str, i32, Flags),
+        since: &'static str,
+        summary: &'static str,
+        run: Run,
+    ) -> Spec {
+        let keys = Keys { first: 0, last: 0, step: 0 };
+        Spec { name, arity, flags, keys, group, since, complexity: "O(1)", summary, run, subcommands: &[] }
+    }
+
+    /// The same with another complexity than O(1).
+    pub const fn costs(mut self, complexity: &'static str) -> Spec {
+        self.complexity = complexity;
+        self
+    }
+
+    /// The same with subcommands.
+    pub const fn with(mut self, subcommands: &'static [Spec]) -> Spec {
+        self.subcommands = subcommands;
+        self
+    }
 }
 
 /// A row of the table (subcommands have rows of their own). Small enough to travel between workers and to index statistics.
@@ -134,6 +189,7 @@ impl Table {
             }
         }
         assert!(table.rows.len() * 4 <= PLACES, "{} commands in {PLACES} places", table.rows.len());
+        assert!(table.rows.len() <= COMMANDS_MAX, "statistics have {COMMANDS_MAX} rows");
         table
     }
 
@@ -180,20 +236,31 @@ fn place_of(name: &[u8], parent: Option<u16>) -> usize {
     (hash >> 40) as usize % PLACES
 }
 
+/// A request that fits no row.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Unfit {
+    /// The command, when it is only the arguments that are wrong.
+    pub command: Option<CommandId>,
+    /// The text of the error reply.
+    pub text: String,
+}
+
 /// Finds the row for a request (resolving a subcommand) and checks the number of arguments.
 ///
 /// # Errors
-/// The text of the error reply, as Redis spells it: unknown command, unknown subcommand, wrong number of arguments.
-pub fn find(args: Args<'_>) -> Result<CommandId, String> {
+/// As Redis spells them: unknown command, unknown subcommand, wrong number of arguments.
+pub fn find(args: Args<'_>) -> Result<CommandId, Unfit> {
     let table = table();
     let name = args.get(0);
     let is_hidden = name.first() == Some(&b' ');
-    let Some(command) = table.find(name, None).filter(|_| !is_hidden) else { return Err(unknown_command(args)) };
+    let Some(command) = table.find(name, None).filter(|_| !is_hidden) else {
+        return Err(Unfit { command: None, text: unknown_command(args) });
+    };
     let mut id = CommandId(command);
-    if matches!(id.spec().run, Run::Container) && args.len() > 1 {
+    if !id.spec().subcommands.is_empty() && args.len() > 1 {
         id = match table.find(args.get(1), Some(command)) {
             Some(subcommand) => CommandId(subcommand),
-            None => return Err(unknown_subcommand(id, args.get(1))),
+            None => return Err(Unfit { command: None, text: unknown_subcommand(id, args.get(1)) }),
         };
     }
     let (count, arity) = (args.len() as i32, id.spec().arity);
@@ -201,7 +268,8 @@ pub fn find(args: Args<'_>) -> Result<CommandId, String> {
     if is_right && !matches!(id.spec().run, Run::Container) {
         return Ok(id);
     }
-    Err(format!("ERR wrong number of arguments for '{}' command", id.full_name()))
+    let text = format!("ERR wrong number of arguments for '{}' command", id.full_name());
+    Err(Unfit { command: Some(id), text })
 }
 
 /// The row of a command by its exact name; also finds the hidden rows, which clients cannot name.
@@ -232,9 +300,15 @@ pub fn commands() -> impl Iterator<Item = CommandId> {
         .map(|(row, _)| CommandId(row as u16))
 }
 
-/// How many rows there are, hidden ones and subcommands included: the length of per-command statistics.
-pub fn rows() -> usize {
-    table().rows.len()
+/// The subcommands of a command.
+pub fn subcommands(of: CommandId) -> impl Iterator<Item = CommandId> {
+    let rows = table().rows.iter().enumerate();
+    rows.filter(move |(row, entry)| entry.parent == of.0 && *row != of.0 as usize).map(|(row, _)| CommandId(row as u16))
+}
+
+/// Every row, subcommands and the steps that only workers send each other included.
+pub fn rows() -> impl Iterator<Item = CommandId> {
+    (0..table().rows.len()).map(|row| CommandId(row as u16))
 }
 
 /// Most bytes of a request that an error repeats.

@@ -12,7 +12,7 @@ use std::time::Duration;
 pub mod source;
 pub mod value;
 
-pub use value::{LogFormat, LogLevel, Policy};
+pub use value::{DebugCommands, LogFormat, LogLevel, Policy};
 
 use value::{Bytes, Choice, CpuList, Flag, Kind, List, Memory, Number, Octal, OptionalPath, Text, Time};
 
@@ -88,6 +88,8 @@ settings! {
             "Password that clients must give with AUTH or HELLO. Empty: none is asked for.";
         databases: u32 = 1, "databases" fixed Number(1, 1),
             "Number of databases. There is one.";
+        enable_debug_command: DebugCommands = DebugCommands::Local, "enable-debug-command" fixed Choice(DebugCommands::NAMES),
+            "Who may stop a worker with DEBUG SLEEP: nobody, clients on this host, everybody.";
     }
     "Cores" {
         workers: u16 = 0, "workers" fixed Number(0, 1024),
@@ -136,6 +138,10 @@ settings! {
             "Log lines for people, or one JSON object a line.";
     }
 }
+
+/// Settings of Redis that clients ask for with `CONFIG GET` and that have one possible value here.
+pub static FOREIGN: &[(&str, &str)] =
+    &[("appendonly", "no"), ("cluster-enabled", "no"), ("replica-read-only", "yes"), ("save", "")];
 
 /// The row of a key; keys are compared without regard to case.
 pub fn find(key: &str) -> Option<&'static Setting> {

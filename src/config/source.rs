@@ -108,6 +108,17 @@ pub fn render(settings: &Settings) -> String {
     text
 }
 
+/// Writes the settings to their file: whole, or not at all.
+///
+/// # Errors
+/// When the file or its folder cannot be written.
+pub fn rewrite(settings: &Settings, path: &Path) -> std::io::Result<()> {
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(".new");
+    std::fs::write(&draft, render(settings))?;
+    std::fs::rename(&draft, path)
+}
+
 /// The settings file named by the environment, if any.
 pub fn file_from_environment() -> Option<PathBuf> {
     std::env::var_os("CORERING_CONFIG").map(PathBuf::from)
@@ -138,6 +149,16 @@ mod tests {
             std::fs::write(file.path(), &text).unwrap();
             assert_eq!(load(Some(file.path()), nothing, &[]).unwrap(), Settings::default(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_rewritten_file_reads_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("corering.toml");
+        let settings = Settings { maxclients: 17, requirepass: "a \"b\"".into(), ..Settings::default() };
+        rewrite(&settings, &path).unwrap();
+        assert_eq!(load(Some(&path), nothing, &[]).unwrap(), settings);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no draft is left");
     }
 
     #[test]

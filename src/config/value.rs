@@ -317,8 +317,25 @@ macro_rules! choice {
         impl $name {
             /// The names that settings use.
             pub const NAMES: &[(&str, Self)] = &[$(($text, $name::$variant),)*];
+
+            /// The name that settings use.
+            pub const fn name(self) -> &'static str {
+                match self { $($name::$variant => $text,)* }
+            }
         }
     };
+}
+
+choice! {
+    /// Who may use `DEBUG`.
+    DebugCommands {
+        /// Nobody.
+        No = "no",
+        /// Clients on this host.
+        Local = "local",
+        /// Everybody.
+        Yes = "yes",
+    }
 }
 
 choice! {

@@ -7,6 +7,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
 
+pub mod process;
+pub mod rates;
+
+/// Most rows that the command table may have: each worker keeps statistics of so many.
+pub const COMMANDS_MAX: usize = 256;
+
+/// The codes by which error replies are counted; the last stands for all others.
+pub const ERROR_CODES: &[&str] =
+    &["ERR", "NOAUTH", "WRONGPASS", "NOPROTO", "OOM", "WRONGTYPE", "MOVED", "CROSSSLOT", "OTHER"];
+
 macro_rules! metrics {
     ($($(#[$doc:meta])* $variant:ident => $name:literal,)*) => {
         /// One counter or gauge of a worker.
@@ -60,6 +70,8 @@ metrics! {
     DatasetBytes => "dataset_bytes",
     /// Memory used by connections: input tails and output, bytes.
     BufferBytes => "buffer_bytes",
+    /// Most memory that shard and connections have used together, bytes.
+    UsedBytesPeak => "used_memory_peak",
     /// Turns of the loop.
     Ticks => "eventloop_cycles",
     /// Requests sent to other workers.
@@ -76,17 +88,113 @@ metrics! {
     OutputLimitClosed => "client_output_buffer_limit_disconnections",
 }
 
+impl Metric {
+    /// Counters that `CONFIG RESETSTAT` sets to zero, as Redis does.
+    const RESETTABLE: &[Metric] = &[
+        Metric::ConnectionsAccepted,
+        Metric::ConnectionsRejected,
+        Metric::Commands,
+        Metric::InputBytes,
+        Metric::OutputBytes,
+        Metric::ErrorReplies,
+        Metric::OutputLimitClosed,
+    ];
+}
+
+/// One command's statistics on one worker.
+#[derive(Debug, Default)]
+pub struct CommandMetrics {
+    calls: AtomicU64,
+    failed: AtomicU64,
+    rejected: AtomicU64,
+    execution_ns: AtomicU64,
+}
+
+/// A copy of a command's statistics, or a sum of several.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CommandTotals {
+    /// How often it ran.
+    pub calls: u64,
+    /// How often it ran and answered with an error.
+    pub failed: u64,
+    /// How often it was refused before it ran.
+    pub rejected: u64,
+    /// Time spent running it, nanoseconds; every call is timed at first, later a sample that stands for the others.
+    pub execution_ns: u64,
+}
+
+/// Adds with a load and a store: only for what one thread writes.
+fn add(value: &AtomicU64, by: u64) {
+    value.store(value.load(Ordering::Relaxed).wrapping_add(by), Ordering::Relaxed);
+}
+
+/// Calls of a command that are all timed, and later one of so many.
+const TIMED_CALLS: u64 = 64;
+
+impl CommandMetrics {
+    /// Counts a call that begins. Tells whether to time it, and for how many calls its time stands.
+    pub fn begin(&self) -> Option<u64> {
+        let calls = self.calls.load(Ordering::Relaxed);
+        self.calls.store(calls.wrapping_add(1), Ordering::Relaxed);
+        match calls {
+            0..TIMED_CALLS => Some(1),
+            calls if calls % TIMED_CALLS == 0 => Some(TIMED_CALLS),
+            _ => None,
+        }
+    }
+
+    /// Adds the time of a call that was timed.
+    pub fn add_time(&self, elapsed_ns: u64, stands_for: u64) {
+        add(&self.execution_ns, elapsed_ns * stands_for);
+    }
+
+    /// Counts a call that ended with an error.
+    pub fn fail(&self) {
+        add(&self.failed, 1);
+    }
+
+    /// Counts a request that was refused before it ran.
+    pub fn reject(&self) {
+        add(&self.rejected, 1);
+    }
+
+    fn all(&self) -> [&AtomicU64; 4] {
+        [&self.calls, &self.failed, &self.rejected, &self.execution_ns]
+    }
+}
+
 /// One worker's row.
 #[derive(Debug)]
 pub struct WorkerMetrics {
     values: [AtomicU64; Metric::ALL.len()],
+    errors: [AtomicU64; ERROR_CODES.len()],
+    commands: Box<[CommandMetrics]>,
 }
 
 impl WorkerMetrics {
     /// Adds to a counter. Only the owning worker may call it: a load and a store, not a read-modify-write.
     pub fn add(&self, metric: Metric, by: u64) {
-        let value = &self.values[metric as usize];
-        value.store(value.load(Ordering::Relaxed).wrapping_add(by), Ordering::Relaxed);
+        add(&self.values[metric as usize], by);
+    }
+
+    /// One command's statistics, by its row in the command table. Only the owning worker may change them.
+    pub fn command(&self, row: u16) -> &CommandMetrics {
+        &self.commands[row as usize]
+    }
+
+    /// Counts an error reply by the code that its text begins with. Only the owning worker may call it.
+    pub fn add_error(&self, text: &[u8]) {
+        let code = text.split(|byte| !byte.is_ascii_uppercase()).next().unwrap_or_default();
+        let index = ERROR_CODES.iter().position(|known| known.as_bytes() == code).unwrap_or(ERROR_CODES.len() - 1);
+        add(&self.errors[index], 1);
+        self.add(Metric::ErrorReplies, 1);
+    }
+
+    /// Sets counters to zero. Only the owning worker may call it.
+    pub fn reset(&self) {
+        let commands = self.commands.iter().flat_map(CommandMetrics::all);
+        commands.chain(&self.errors).for_each(|value| value.store(0, Ordering::Relaxed));
+        Metric::RESETTABLE.iter().for_each(|metric| self.set(*metric, 0));
     }
 
     /// Sets a gauge. Only the owning worker may call it.
@@ -109,7 +217,13 @@ pub struct Metrics {
 impl Metrics {
     /// Rows of zeros.
     pub fn new(workers: usize) -> Self {
-        let row = || CachePadded::new(WorkerMetrics { values: std::array::from_fn(|_| AtomicU64::new(0)) });
+        let row = || {
+            CachePadded::new(WorkerMetrics {
+                values: std::array::from_fn(|_| AtomicU64::new(0)),
+                errors: std::array::from_fn(|_| AtomicU64::new(0)),
+                commands: (0..COMMANDS_MAX).map(|_| CommandMetrics::default()).collect(),
+            })
+        };
         Self { workers: (0..workers).map(|_| row()).collect() }
     }
 
@@ -121,5 +235,51 @@ impl Metrics {
     /// The sum over all workers.
     pub fn total(&self, metric: Metric) -> u64 {
         self.workers.iter().map(|worker| worker.get(metric)).fold(0, u64::wrapping_add)
+    }
+
+    /// A command's statistics over all workers, by its row in the command table.
+    pub fn command(&self, row: u16) -> CommandTotals {
+        let mut sums = [0_u64; 4];
+        for worker in &self.workers {
+            let values = worker.command(row).all();
+            sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value.load(Ordering::Relaxed));
+        }
+        let [calls, failed, rejected, execution_ns] = sums;
+        CommandTotals { calls, failed, rejected, execution_ns }
+    }
+
+    /// How many error replies had each of [`ERROR_CODES`].
+    pub fn errors(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let total = |index: usize| self.workers.iter().map(|worker| worker.errors[index].load(Ordering::Relaxed)).sum();
+        ERROR_CODES.iter().enumerate().map(move |(index, code)| (*code, total(index)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_counted_by_code_and_commands_by_row() {
+        let metrics = Metrics::new(2);
+        for (worker, text) in [(0, "ERR syntax error"), (1, "ERR no"), (1, "OOM command"), (0, "STRANGE")] {
+            metrics.worker(worker).add_error(text.as_bytes());
+        }
+        let errors: Vec<_> = metrics.errors().filter(|(_, count)| *count > 0).collect();
+        assert_eq!(errors, [("ERR", 2), ("OOM", 1), ("OTHER", 1)]);
+        assert_eq!(metrics.total(Metric::ErrorReplies), 4);
+
+        for call in 0..=128 {
+            let expected = if call < 64 { Some(1) } else { (call % 64 == 0).then_some(64) };
+            assert_eq!(metrics.worker(0).command(3).begin(), expected);
+        }
+        metrics.worker(1).command(3).begin();
+        metrics.worker(1).command(3).fail();
+        metrics.worker(1).command(3).add_time(7, 64);
+        let totals = CommandTotals { calls: 130, failed: 1, rejected: 0, execution_ns: 448 };
+        assert_eq!(metrics.command(3), totals);
+        metrics.worker(0).reset();
+        assert_eq!(metrics.command(3).calls, 1);
+        assert_eq!(metrics.total(Metric::ErrorReplies), 2);
     }
 }

@@ -73,18 +73,27 @@ impl Output {
 
     /// Drops everything after the first `len` bytes. `len` must not lie inside a spliced value.
     pub fn truncate(&mut self, len: usize) {
-        let mut spliced_before = 0;
-        let mut keep = 0;
-        for (place, value) in &self.spliced {
-            if place + spliced_before >= len {
-                break;
-            }
-            spliced_before += value.len();
-            keep += 1;
-        }
+        let (keep, spliced_before) = self.spliced_before(len);
         self.spliced.truncate(keep);
         self.spliced_len = spliced_before;
         self.bytes.truncate(len - spliced_before);
+    }
+
+    /// How many spliced values lie before `position`, and their length. It must not lie inside one.
+    fn spliced_before(&self, position: usize) -> (usize, usize) {
+        let mut len_before = 0;
+        for (index, (place, value)) in self.spliced.iter().enumerate() {
+            if place + len_before >= position {
+                return (index, len_before);
+            }
+            len_before += value.len();
+        }
+        (self.spliced.len(), len_before)
+    }
+
+    /// What is not spliced from `start` on; `start` must not lie inside a spliced value.
+    pub fn plain_from(&self, start: usize) -> &[u8] {
+        &self.bytes[start - self.spliced_before(start).1..]
     }
 
     /// The run of bytes when nothing is spliced into it.
@@ -219,6 +228,13 @@ mod tests {
             output.truncate(len);
             assert_eq!(output.to_vec(), &b"abCDEFgh"[..len]);
             assert_eq!(output.len(), len);
+        }
+    }
+
+    #[test]
+    fn what_is_not_spliced_is_found_from_anywhere() {
+        for (start, rest) in [(0, "abgh"), (1, "bgh"), (2, "gh"), (6, "gh"), (7, "h"), (8, "")] {
+            assert_eq!(sample().plain_from(start), rest.as_bytes());
         }
     }
 }

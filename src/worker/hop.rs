@@ -140,7 +140,14 @@ impl Hops {
         self.outgoing[to as usize].is_unrung = true;
     }
 
-    /// The wake addresses of workers that sleep although something was posted to them.
+    /// Wakes every worker that sleeps, at the end of the tick: settings or phase have changed.
+    pub(super) fn ring_all(&mut self) {
+        let own = self.mailboxes.index() as usize;
+        let others = self.outgoing.iter_mut().enumerate().filter(|(to, _)| *to != own);
+        others.for_each(|(_, outgoing)| outgoing.is_unrung = true);
+    }
+
+    /// The wake addresses of workers that sleep although there is something for them to see.
     pub(super) fn bells(&mut self) -> impl Iterator<Item = crate::ring::WakeAddress> {
         let Self { mailboxes, outgoing, .. } = self;
         outgoing.iter_mut().enumerate().filter_map(|(to, outgoing)| {

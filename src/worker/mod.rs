@@ -314,6 +314,7 @@ impl Core {
         self.metrics().add(Metric::Ticks, 1);
         if self.instance.settings_version() != self.settings_version {
             self.adopt_settings();
+            self.hops.ring_all();
         }
         let (until_ms, is_for_all) = self.instance.paused();
         self.pause = Pause { until_ms, is_active: until_ms > self.now.unix_ms, is_for_all };
@@ -324,6 +325,7 @@ impl Core {
         if phase != self.phase {
             self.phase = phase;
             self.wind_down();
+            self.hops.ring_all();
         }
     }
 
@@ -403,7 +405,10 @@ impl Core {
 
     /// Whether the next tick has something to do already.
     fn has_work(&self) -> bool {
-        !self.runnable.is_empty()
+        // What a client has changed in this tick is taken up, and passed on to the others, at the beginning of the next.
+        self.instance.phase() != self.phase
+            || self.instance.settings_version() != self.settings_version
+            || !self.runnable.is_empty()
             || !self.dirty.is_empty()
             || !self.unfinished.is_empty()
             || !self.hops.serving.is_empty()
@@ -448,6 +453,8 @@ impl Core {
         metrics.set(Metric::ShardBytes, stats.used_bytes);
         metrics.set(Metric::DatasetBytes, stats.dataset_bytes);
         metrics.set(Metric::BufferBytes, self.buffer_bytes as u64);
+        let used_bytes = stats.used_bytes + self.buffer_bytes as u64;
+        metrics.set(Metric::UsedBytesPeak, metrics.get(Metric::UsedBytesPeak).max(used_bytes));
     }
 }
 

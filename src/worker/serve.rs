@@ -4,6 +4,9 @@
 //! What must stay true: a connection's replies are in the order of its requests; the work for one connection in one tick
 //! is bounded; nothing is lost when a connection has to stop in the middle of a pipeline.
 
+use std::time::Duration;
+
+use crate::clock::Clock;
 use crate::command::{self, Call, ClientView, Clients, CommandId, Fanout, Route, Run, Session, session::ReplyMode};
 use crate::observe::Metric;
 use crate::protocol::resp::{Reply, Version};
@@ -156,13 +159,15 @@ impl Core {
         connection.requests_in_tick += 1;
         let command = match command::table::find(args) {
             Ok(command) => command,
-            Err(text) => {
-                self.answer(slot, |reply| reply.error(&text));
+            Err(unfit) => {
+                unfit.command.into_iter().for_each(|command| self.reject(command));
+                self.answer(slot, |reply| reply.error(&unfit.text));
                 return Flow::Next;
             }
         };
         let spec = command.spec();
-        if let Err(text) = command::check(&connection.session, spec, &self.settings) {
+        if let Err(text) = command::check(&connection.session, spec) {
+            self.reject(command);
             self.answer(slot, |reply| reply.error(text));
             return Flow::Next;
         }
@@ -171,7 +176,7 @@ impl Core {
             self.paused.push((slot as u32, connection.generation));
             return Flow::Hold;
         }
-        connection.session.last_command = spec.name;
+        connection.session.last_command = Some(command);
         match command::route(command, args, self.index, self.workers) {
             Route::Here => self.run_here(slot, command, args),
             Route::Worker(to) => self.hop(slot, to, command, args),
@@ -191,8 +196,9 @@ impl Core {
         // The usual case: no other worker is awaited, so the reply goes straight to its place.
         let is_direct = connection.gather.is_empty();
         let mut output = if is_direct { std::mem::take(&mut connection.output) } else { self.spare_output() };
-        let connection = &mut self.connections[slot];
         let start = output.len();
+        let timing = self.begin(command);
+        let connection = &mut self.connections[slot];
         if let Run::Session(converse) = command.spec().run {
             let mut session = std::mem::take(&mut connection.session);
             let version = session.version;
@@ -204,11 +210,12 @@ impl Core {
             let (version, caller) = (connection.session.version, connection.session.id);
             self.run(command, args, version, caller, &mut output);
         }
+        self.instance.metrics.worker(self.index).add(Metric::Commands, 1);
+        self.end(command, timing, &output, start);
         let connection = &mut self.connections[slot];
         if mutes(&mut connection.session.reply_mode) {
             output.truncate(start);
         }
-        self.count(command, &output, start);
         let connection = &mut self.connections[slot];
         if is_direct {
             connection.output = output;
@@ -231,7 +238,8 @@ impl Core {
 
     fn with_call(&mut self, caller: u64, run: impl FnOnce(&mut Call<'_>)) {
         let connections = &mut self.connections;
-        let mut clients = WorkerClients { connections, now_ns: self.now.mono_ns, killed: Vec::new() };
+        let clock = &self.clock;
+        let mut clients = WorkerClients { connections, clock, caller, now_ns: self.now.mono_ns, killed: Vec::new() };
         run(&mut Call {
             shard: &mut self.shard,
             clients: &mut clients,
@@ -250,8 +258,8 @@ impl Core {
         let connection = &mut self.connections[slot];
         write(&mut Reply { output: &mut output, version: connection.session.version });
         if !mutes(&mut connection.session.reply_mode) {
-            if output.first() == Some(b'-') {
-                self.instance.metrics.worker(self.index).add(Metric::ErrorReplies, 1);
+            if let Some((b'-', text)) = output.head().split_first() {
+                self.instance.metrics.worker(self.index).add_error(text);
             }
             if connection.gather.is_empty() {
                 connection.output.append(&output);
@@ -314,7 +322,9 @@ impl Core {
         for part in local {
             let mut output = self.spare_output();
             let command = round.parts[part as usize].1;
+            let timing = self.begin(command);
             self.run(command, round.requests.get(part as usize, &[]), version, caller, &mut output);
+            self.end(command, timing, &output, 0);
             let range = 0..output.len();
             self.fan_reply(slot, sequence, part, &output, range);
             output.clear();
@@ -365,8 +375,9 @@ impl Core {
             let envelope = letter.envelopes[index];
             let args = letter.requests.get(index, &[]);
             let start = letter.replies.len();
+            let timing = self.begin(envelope.command);
             self.run(envelope.command, args, envelope.version, envelope.caller, &mut letter.replies);
-            self.count_statistics(envelope.command, &letter.replies, start);
+            self.end(envelope.command, timing, &letter.replies, start);
             letter.ends.push(letter.replies.len());
         }
         *allowance -= last - first;
@@ -411,17 +422,40 @@ impl Core {
         }
     }
 
-    fn count(&mut self, command: CommandId, output: &Output, start: usize) {
-        self.instance.metrics.worker(self.index).add(Metric::Commands, 1);
-        self.count_statistics(command, output, start);
+    /// Counts a command that begins, where it runs; starts the clock if this one is timed.
+    fn begin(&self, command: CommandId) -> Option<Timing> {
+        let stands_for = self.metrics().command(command.0).begin()?;
+        Some(Timing { start_ns: self.clock.now().mono_ns, stands_for })
     }
 
-    /// Per-command statistics, kept where the command runs.
-    fn count_statistics(&mut self, _command: CommandId, _output: &Output, _start: usize) {}
+    /// Counts what came of a command whose reply begins at `start`.
+    fn end(&self, command: CommandId, timing: Option<Timing>, output: &Output, start: usize) {
+        let metrics = self.metrics();
+        if let Some(Timing { start_ns, stands_for }) = timing {
+            let elapsed_ns = self.clock.now().mono_ns.saturating_sub(start_ns);
+            metrics.command(command.0).add_time(elapsed_ns, stands_for);
+        }
+        if let Some((b'-', text)) = output.plain_from(start).split_first() {
+            metrics.command(command.0).fail();
+            metrics.add_error(text);
+        }
+    }
+
+    /// Counts a request that was refused before it ran.
+    fn reject(&self, command: CommandId) {
+        self.metrics().command(command.0).reject();
+    }
 
     fn spare_output(&mut self) -> Output {
         self.spare_outputs.pop().unwrap_or_default()
     }
+}
+
+/// The clock of a command that is timed.
+struct Timing {
+    start_ns: u64,
+    /// How many calls this one stands for.
+    stands_for: u64,
 }
 
 /// Whether the reply being made is to be dropped; moves the mode on.
@@ -443,6 +477,8 @@ fn mutes(mode: &mut ReplyMode) -> bool {
 /// The worker's clients as commands see them.
 struct WorkerClients<'a> {
     connections: &'a mut slab::Slab<Connection>,
+    clock: &'a Clock,
+    caller: u64,
     now_ns: u64,
     /// Slots of clients that were killed: to be settled.
     killed: Vec<usize>,
@@ -485,8 +521,19 @@ impl Clients for WorkerClients<'_> {
         let Some((slot, connection)) = self.connections.iter_mut().find(|(_, connection)| of_id(connection)) else {
             return false;
         };
-        connection.session.is_closing = true;
+        if id == self.caller {
+            // Its own reply is still to be sent.
+            connection.session.is_closing = true;
+        } else {
+            connection.abandon();
+        }
         self.killed.push(slot);
         true
+    }
+
+    fn stall(&mut self, duration: Duration) {
+        if matches!(self.clock, Clock::System(_)) {
+            std::thread::sleep(duration);
+        }
     }
 }

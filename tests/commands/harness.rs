@@ -73,7 +73,7 @@ impl Harness {
         let mut output = Output::new();
         let version = self.session.version;
         match table::find(args) {
-            Err(error) => Reply { output: &mut output, version }.error(&error),
+            Err(error) => Reply { output: &mut output, version }.error(&error.text),
             Ok(command) => match route(command, args, 0, self.shards.len() as u16) {
                 Route::Here => self.execute(0, command, args, version, &mut output),
                 Route::Worker(worker) => self.execute(worker, command, args, version, &mut output),
@@ -130,6 +130,8 @@ impl Clients for Nobody {
         None
     }
     fn for_each(&mut self, _show: &mut dyn FnMut(&ClientView<'_>)) {}
+
+    fn stall(&mut self, _duration: std::time::Duration) {}
     fn kill(&mut self, _id: u64) -> bool {
         false
     }

@@ -88,6 +88,7 @@ struct Outgoing {
 pub(super) struct Hops {
     pub(super) mailboxes: Mailboxes<Message>,
     outgoing: Vec<Outgoing>,
+    #[expect(clippy::vec_box, reason = "letters travel between workers in their boxes")]
     spares: Vec<Box<Letter>>,
     /// Letters to be served, the first of them partly.
     pub(super) serving: VecDeque<(u16, Box<Letter>)>,

@@ -1,7 +1,7 @@
 //! Listening sockets: one per worker and address, so that the kernel spreads connections over the workers.
 //!
-//! In: settings. Out: bound, listening descriptors, closed when [`Listeners`] is dropped. What must stay true: an address
-//! that another process listens on is refused, although SO_REUSEPORT would let us share it.
+//! In: settings. Out: bound, listening descriptors, closed when [`Listeners`] is dropped. What must stay true: an
+//! address that another process listens on is refused, although SO_REUSEPORT would let us share it.
 
 use std::io;
 use std::net::SocketAddr;

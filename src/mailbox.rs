@@ -94,8 +94,8 @@ impl<T> Receiver<T> {
         // SAFETY: needs a cell that nobody else touches; holds because the producer leaves cells alone until our head
         // has passed them, and only this end reads.
         let cell = unsafe { &*self.slots.cell(self.head) };
-        // SAFETY: needs an initialised cell that is read once; holds because head is before the tail that was loaded with
-        // acquire after the producer's release, and moves on below.
+        // SAFETY: needs an initialised cell that is read once; holds because head is before the tail that was loaded
+        // with acquire after the producer's release, and moves on below.
         let message = unsafe { cell.assume_init_read() };
         self.head = self.head.wrapping_add(1);
         self.slots.head.store(self.head, Ordering::Release);

@@ -1,4 +1,7 @@
 //! The process: settings, log, server, exit code.
+//!
+//! In: arguments, environment, a settings file. Out: a server until a signal or a client ends it, and an exit code.
+//! What must stay true: whatever keeps it from starting is one line on standard error, with cause and remedy.
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;

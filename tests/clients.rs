@@ -1,8 +1,8 @@
 //! Real clients against a running server, with one worker and with two.
 //!
 //! A client that is not installed skips its test and says so; with `CORERING_REQUIRE_CLIENTS` set, as in CI, it fails
-//! instead. `CORERING_TEST_PYTHON` names a Python that has redis-py, `CORERING_TEST_NODE_PATH` a `node_modules` that has
-//! ioredis.
+//! instead. `CORERING_TEST_PYTHON` names a Python that has redis-py, `CORERING_TEST_NODE_PATH` a `node_modules` that
+//! has ioredis.
 
 use std::path::Path;
 use std::process::{Command, Output};

@@ -1,6 +1,7 @@
 //! Where settings come from: the file, the environment, flags. And the default file that is written for people.
 //!
-//! In: texts with their source. Out: [`Settings`], or an error that names the source, the key, the value and the remedy.
+//! In: texts with their source. Out: [`Settings`], or an error that names the source, the key, the value and the
+//! remedy.
 
 use std::path::{Path, PathBuf};
 

@@ -1,9 +1,9 @@
 //! The kernel's io_uring behind the door.
 //!
 //! In: operations; out: completions, see [`Ring`]. The flags: SINGLE_ISSUER and DEFER_TASKRUN let completion work run
-//! only when the worker asks for it, TASKRUN_FLAG makes it visible without a system call, SUBMIT_ALL goes on after a bad
-//! submission, CLAMP lowers sizes to what the kernel allows. Kernel 6.1 has all of them. What must stay true: the memory of
-//! a send lives in [`InFlight`] at a fixed address until its completion has been taken.
+//! only when the worker asks for it, TASKRUN_FLAG makes it visible without a system call, SUBMIT_ALL goes on after a
+//! bad submission, CLAMP lowers sizes to what the kernel allows. Kernel 6.1 has all of them. What must stay true: the
+//! memory of a send lives in [`InFlight`] at a fixed address until its completion has been taken.
 #![allow(unsafe_code, reason = "submissions point into memory that the kernel reads")]
 
 use std::collections::VecDeque;
@@ -301,7 +301,7 @@ impl Ring for UringRing {
     }
 
     fn addresses(&self, fd: Fd) -> Option<(SocketAddr, SocketAddr)> {
-        // SAFETY: needs an open descriptor; a closed one gives EBADF and nothing worse, since nothing is kept.
+        // SAFETY: needs an open descriptor; holds because the worker asks before it closes, and nothing is kept.
         let fd = unsafe { BorrowedFd::borrow_raw(fd.0) };
         let socket = SockRef::from(&fd);
         Some((socket.peer_addr().ok()?.as_socket()?, socket.local_addr().ok()?.as_socket()?))

@@ -9,8 +9,8 @@
 //!          └───────── wake sleeping workers ← post letters ← push operations (lifecycle) ←────┘
 //! ```
 //!
-//! What must stay true: nothing in a tick blocks; the work per connection, per letter and per upkeep is bounded; with one
-//! worker, nothing on the request path is an atomic read-modify-write (the metrics are plain loads and stores).
+//! What must stay true: nothing in a tick blocks; the work per connection, per letter and per upkeep is bounded; with
+//! one worker, nothing on the request path is an atomic read-modify-write (the metrics are plain loads and stores).
 
 use std::io;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! From received bytes to replies: decode, decide where a request runs, run it or send it on.
 //!
 //! In: bytes of one connection, or a letter of another worker. Out: replies in the connection's output or the letter.
-//! What must stay true: a connection's replies are in the order of its requests; the work for one connection in one tick
-//! is bounded; nothing is lost when a connection has to stop in the middle of a pipeline.
+//! What must stay true: a connection's replies are in the order of its requests; the work for one connection in one
+//! tick is bounded; nothing is lost when a connection has to stop in the middle of a pipeline.
 
 use crate::command::{self, Call, ClientView, Clients, CommandId, Fanout, Route, Run, Session, session::ReplyMode};
 use crate::observe::Metric;

@@ -19,8 +19,7 @@ fn main() -> ExitCode {
         Ok(invocation) => invocation,
         Err(message) => message.exit(),
     };
-    let environment = |name: &str| std::env::var(name).ok();
-    let settings = match source::load(invocation.file.as_deref(), environment, &invocation.flags) {
+    let settings = match source::load(invocation.file.as_deref(), |name| std::env::var_os(name), &invocation.flags) {
         Ok(settings) => settings,
         Err(error) => return fail(EXIT_USAGE, &error),
     };

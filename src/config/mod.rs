@@ -165,6 +165,9 @@ impl Settings {
         if self.bind.is_empty() && self.unixsocket.is_none() {
             return Err("bind is empty and no unixsocket is set; give at least one address".to_owned());
         }
+        if let Some((_, twice)) = self.bind.iter().enumerate().find(|(at, ip)| self.bind[..*at].contains(ip)) {
+            return Err(format!("bind names {twice} twice; give each address once"));
+        }
         Ok(())
     }
 }
@@ -197,5 +200,7 @@ mod tests {
     fn what_contradicts_itself_is_refused() {
         let settings = Settings { output_hard_limit: 1 << 20, output_soft_limit: 2 << 20, ..Settings::default() };
         assert!(settings.check().unwrap_err().contains("output-hard-limit"));
+        let settings = Settings { bind: vec![[127, 0, 0, 1].into(); 2], ..Settings::default() };
+        assert!(settings.check().unwrap_err().contains("bind names 127.0.0.1 twice"));
     }
 }

@@ -127,6 +127,9 @@ pub enum Op {
     Recv {
         /// A connected socket.
         fd: Fd,
+        /// Stay armed after the first bytes. Not for clients on unix sockets: when one writes and ends its stream at
+        /// the same moment, Linux 6.18 may never tell a multishot receive of the end (liburing 1549).
+        is_multishot: bool,
     },
     /// Sends `output[from..from + limit]`, all of it unless the peer goes away.
     Send {

@@ -57,7 +57,7 @@ fn exercise(ring: &mut UringRing) -> io::Result<()> {
     let (near, far) = Socket::pair(Domain::UNIX, Type::STREAM, None)?;
     let (near_fd, far_fd) = (Fd(near.as_raw_fd()), Fd(far.as_raw_fd()));
     let receive = Token::new(Kind::Recv, 1, 0);
-    ring.push(receive, Op::Recv { fd: near_fd });
+    ring.push(receive, Op::Recv { fd: near_fd, is_multishot: true });
     let mut output = Output::new();
     output.push(b'x');
     ring.push(Token::new(Kind::Send, 1, 0), Op::Send { fd: far_fd, output, from: 0, limit: 1 });

@@ -214,7 +214,12 @@ impl Ring for UringRing {
             Op::Accept { listener } => {
                 opcode::AcceptMulti::new(types::Fd(listener.0)).flags(libc::SOCK_CLOEXEC).build()
             }
-            Op::Recv { fd } => opcode::RecvMulti::new(types::Fd(fd.0), buffer::GROUP).build(),
+            Op::Recv { fd, is_multishot: true } => opcode::RecvMulti::new(types::Fd(fd.0), buffer::GROUP).build(),
+            Op::Recv { fd, is_multishot: false } => {
+                // A length of zero: as much as the buffer that the kernel picks holds.
+                let receive = opcode::Recv::new(types::Fd(fd.0), std::ptr::null_mut(), 0).buf_group(buffer::GROUP);
+                receive.build().flags(Flags::BUFFER_SELECT)
+            }
             Op::Send { fd, output, from, limit } => self.prepare_send(token.slot() as usize, fd, output, from, limit),
             Op::Cancel { target } => opcode::AsyncCancel::new(target.user_data()).build(),
             Op::Shutdown { fd, how } => {

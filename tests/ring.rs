@@ -322,32 +322,41 @@ fn ends_and_resets_are_told() {
     assert_eq!(theirs.read(&mut [0]).expect("closed in order"), 0);
 }
 
-/// Bytes and the end of the stream arrive at the same moment; a multishot receive would miss the end now and then.
+/// The end of a stream arrives while its last bytes are received: on Linux 6.18, a multishot receive misses the end of
+/// about one in two thousand of these.
 #[test]
 fn the_end_of_a_unix_stream_is_not_missed() {
+    const ROUNDS: usize = 1000;
+    const WRITES: usize = 200;
+    const WRITE_BYTES: usize = 777;
+    let (sender, sockets) = mpsc::sync_channel::<UnixStream>(0);
+    let writing = std::thread::spawn(move || {
+        for mut socket in sockets {
+            (0..WRITES).for_each(|_| socket.write_all(&[7; WRITE_BYTES]).expect("room"));
+            socket.shutdown(Shutdown::Write).expect("still connected");
+        }
+    });
     let mut ring = ring();
-    for round in 0..300 {
-        let (ours, mut theirs) = pair();
-        let writing = std::thread::spawn(move || {
-            theirs.write_all(b"last words").expect("room");
-            theirs.shutdown(Shutdown::Write).expect("still connected");
-            theirs
-        });
+    for round in 0..ROUNDS {
+        let (ours, theirs) = pair();
         let receive = || Op::Recv { fd: fd(&ours), is_multishot: false };
         ring.push(token(Kind::Recv, round), receive());
+        ring.enter(Wait::No).expect("the ring works");
+        sender.send(theirs.try_clone().expect("a descriptor")).expect("somebody writes");
         let mut count = 0;
         until(&mut ring, |ring, completion| {
-            assert!(!completion.has_more);
             let is_end = completion.result == Ok(0);
+            let is_armed = completion.has_more;
             count += received(ring, completion).len();
-            if !is_end {
+            if !is_end && !is_armed {
                 ring.push(token(Kind::Recv, round), receive());
             }
             is_end
         });
-        assert_eq!(count, b"last words".len());
-        writing.join().expect("no panic");
+        assert_eq!(count, WRITES * WRITE_BYTES);
     }
+    drop(sender);
+    writing.join().expect("no panic");
 }
 
 #[test]

@@ -51,9 +51,11 @@ fn flags(matches: &ArgMatches) -> Vec<(String, String)> {
 
 fn command() -> Command {
     let about = "A cache server for Linux: one core, one shard, one ring. Speaks RESP2 and RESP3 to Redis clients.";
-    let after = "Every setting can also stand in the file (key = value) and in the environment (CORERING_KEY, with _ for -).\n\
+    let after = "Every setting can also stand in the file (key = value) and in the environment (CORERING_KEY, with _ \
+                 for -).\n\
                  Precedence, lowest first: default, file, environment, flag, CONFIG SET.\n\
-                 Exit codes: 0 clean, 1 failed while running, 2 bad usage or settings, 78 the host refuses what is needed.";
+                 Exit codes: 0 clean, 1 failed while running, 2 bad usage or settings, 78 the host refuses \
+                 what is needed.";
     let serve = with_settings(Command::new("serve").about("Run the server (the default)"));
     let config = with_settings(Command::new("config").about("Print the settings as a commented file"));
     with_settings(Command::new("corering"))

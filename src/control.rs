@@ -1,7 +1,8 @@
 //! The control plane: what a process does beside serving. A thread of its own with `tokio-uring`.
 //!
-//! In: signals, the clock. Out: phases of the server, refreshed process gauges. TERM and INT drain the server, a second
-//! one ends it at once. Only the process uses this; a library's server leaves the signals alone. Room for the admin port.
+//! In: signals, the clock. Out: phases of the server, refreshed process gauges. TERM and INT drain the server, a
+//! second one ends it at once. Only the process uses this; a library's server leaves the signals alone. Room for the
+//! admin port.
 
 use std::io;
 use std::os::unix::net::UnixStream;

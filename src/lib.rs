@@ -1,19 +1,74 @@
 //! Corering: a cache server for Linux. *One core, one shard, one ring.*
+//!
+//! Every worker is a thread pinned to a CPU. It owns a slice of the keyspace and an io_uring ring, and shares nothing
+//! on the request path with the others, so that latency stays in microseconds up to the far percentiles. A client
+//! speaks RESP2 or RESP3 and may connect to any worker; a request for another worker's key goes there and back by
+//! mailbox.
+//!
+//! # The flow
+//!
+//! ```text
+//! socket → ring completion → protocol parse → command → shard → reply → ring submission → socket
+//!                                               │ another core's key
+//!                                               └→ mailbox → that core's worker → mailbox ┘
+//! ```
+//!
+//! # The layers
+//!
+//! Imports only go down; a test holds the table to it. Two sentences to remember: only [`command`] gives what
+//! [`protocol`] parses a meaning in the [`shard`]; only [`worker`] joins [`command`] to a [`ring`].
+//!
+//! | layer    | modules                                                                      | may import         |
+//! |----------|------------------------------------------------------------------------------|--------------------|
+//! | process  | `main`, [`cli`]                                                              | all                |
+//! | assembly | [`server`], [`control`], [`listen`]                                          | all below          |
+//! | loop     | [`worker`]                                                                   | all below          |
+//! | edge     | [`ring`], [`mailbox`]                                                        | pure, ground       |
+//! | meaning  | [`command`]                                                                  | pure, ground       |
+//! | pure     | [`protocol`], [`shard`]                                                      | ground             |
+//! | ground   | [`config`], [`instance`], [`observe`], [`clock`], [`topology`]               | each other         |
+//!
+//! # The words
+//!
+//! | word                          | meaning                                                                       |
+//! |-------------------------------|-------------------------------------------------------------------------------|
+//! | worker                        | one core's pinned thread                                                      |
+//! | ring, submission, completion  | io_uring's own words; a token names an operation in flight                    |
+//! | connection                    | one client's socket and state                                                 |
+//! | request, command, reply       | bytes in, what they ask for, bytes out                                        |
+//! | shard                         | one worker's slice of the keyspace                                            |
+//! | slot                          | one of 16,384 hash slots; each worker owns a contiguous range                 |
+//! | expire, evict, delete         | by time, by pressure, by a client                                             |
+//! | mailbox, message              | core to core                                                                  |
+//! | tick                          | one turn of a worker's loop                                                   |
+//! | drain                         | answer what was received, take nothing new, then close                        |
+//! | data plane, control plane     | what serves requests; what starts, watches and ends it                        |
+//!
+//! # Using it as a library
+//!
+//! [`Server::start`] gives a running server with its addresses; several run in one process.
 
 pub mod cli;
-pub mod clock;
-pub mod command;
 pub mod config;
-pub mod control;
-pub mod instance;
-pub mod listen;
-pub mod mailbox;
-pub mod observe;
-pub mod protocol;
-pub mod ring;
-pub mod server;
-pub mod shard;
 pub mod topology;
+
+pub mod control;
+pub mod listen;
+pub mod server;
+
+pub mod ring;
 pub mod worker;
+
+pub mod protocol;
+
+pub mod command;
+
+pub mod shard;
+
+pub mod mailbox;
+
+pub mod clock;
+pub mod instance;
+pub mod observe;
 
 pub use server::Server;

@@ -1,7 +1,7 @@
 //! Listening sockets: one per worker and address, so that the kernel spreads connections over the workers.
 //!
-//! In: settings. Out: bound, listening descriptors, closed when [`Listeners`] is dropped. What must stay true: an address
-//! that another process listens on is refused, although SO_REUSEPORT would let us share it.
+//! In: settings. Out: bound, listening descriptors, closed when [`Listeners`] is dropped. What must stay true: an
+//! address that another process listens on is refused, although SO_REUSEPORT would let us share it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,18 +21,20 @@ const DESCRIPTORS_RESERVED: u64 = 64;
 #[derive(Debug)]
 pub struct ListenError {
     address: String,
+    /// The flags that say where to listen.
+    flags: &'static str,
     error: io::Error,
 }
 
 impl std::fmt::Display for ListenError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let advice = match self.error.kind() {
-            io::ErrorKind::AddrInUse => "another process listens there; stop it or choose another port (--port)",
-            io::ErrorKind::PermissionDenied => "ports below 1024 and protected folders need privileges; choose another",
-            io::ErrorKind::AddrNotAvailable => "this host has no such address; see `ip address` and set --bind",
-            _ => "check --bind, --port and --unixsocket",
+        let (cause, remedy) = match self.error.kind() {
+            io::ErrorKind::AddrInUse => ("another process listens there", "stop it or change"),
+            io::ErrorKind::PermissionDenied => ("ports below 1024 and protected folders need privileges", "change"),
+            io::ErrorKind::AddrNotAvailable => ("this host has no such address", "see `ip address` and change"),
+            _ => ("the address cannot be used", "change"),
         };
-        write!(f, "cannot listen on {}: {}; {advice}", self.address, self.error)
+        write!(f, "cannot listen on {}: {}; {cause}; {remedy} {}", self.address, self.error, self.flags)
     }
 }
 
@@ -60,7 +62,7 @@ impl Listeners {
         let mut port = settings.port;
         for ip in &settings.bind {
             let wanted = SocketAddr::new(*ip, port);
-            let failed = |error| ListenError { address: wanted.to_string(), error };
+            let failed = |error| ListenError { address: wanted.to_string(), flags: "--bind or --port", error };
             let address = reserve(wanted).map_err(failed)?;
             // Further addresses share a port that the kernel chose.
             port = address.port();
@@ -70,7 +72,8 @@ impl Listeners {
             addresses.push(address);
         }
         let unix = settings.unixsocket.as_ref().map(|path| {
-            let failed = |error| ListenError { address: path.display().to_string(), error };
+            let address = path.display().to_string();
+            let failed = |error| ListenError { address: address.clone(), flags: "--unixsocket", error };
             Ok((listen_unix(path, settings).map_err(failed)?, path.clone()))
         });
         Ok(Self { tcp, unix: unix.transpose()?, addresses })
@@ -199,7 +202,8 @@ mod tests {
         let listeners = Listeners::bind(&settings, 2).unwrap();
         assert_eq!((listeners.of_worker(0).len(), listeners.of_worker(1).len()), (1, 0));
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
-        assert!(Listeners::bind(&settings, 1).is_err());
+        let error = Listeners::bind(&settings, 1).unwrap_err().to_string();
+        assert!(error.contains("--unixsocket") && !error.contains("--port"), "{error}");
         drop(listeners);
         assert!(!path.exists());
     }

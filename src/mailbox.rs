@@ -37,9 +37,10 @@ impl<T> Slots<T> {
 impl<T> Drop for Slots<T> {
     fn drop(&mut self) {
         for position in *self.head.get_mut()..*self.tail.get_mut() {
-            // SAFETY: needs an initialised cell that nobody else reads; holds because head..tail were written and not
-            // yet read, and `&mut self` proves that both ends are gone.
-            unsafe { (*self.cell(position)).assume_init_drop() };
+            // SAFETY: needs a cell that nobody else touches; holds because `&mut self` proves that both ends are gone.
+            let cell = unsafe { &mut *self.cell(position) };
+            // SAFETY: needs an initialised cell; holds because head..tail were written and not yet read.
+            unsafe { cell.assume_init_drop() };
         }
     }
 }
@@ -90,9 +91,12 @@ impl<T> Receiver<T> {
         if self.is_empty() {
             return None;
         }
-        // SAFETY: needs an initialised cell that nobody else touches; holds because head is before the tail that was
-        // loaded with acquire after the producer's release, and only this end reads.
-        let message = unsafe { (*self.slots.cell(self.head)).assume_init_read() };
+        // SAFETY: needs a cell that nobody else touches; holds because the producer leaves cells alone until our head
+        // has passed them, and only this end reads.
+        let cell = unsafe { &*self.slots.cell(self.head) };
+        // SAFETY: needs an initialised cell that is read once; holds because head is before the tail that was loaded
+        // with acquire after the producer's release, and moves on below.
+        let message = unsafe { cell.assume_init_read() };
         self.head = self.head.wrapping_add(1);
         self.slots.head.store(self.head, Ordering::Release);
         Some(message)

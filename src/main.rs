@@ -1,4 +1,7 @@
 //! The process: settings, log, server, exit code.
+//!
+//! In: arguments, environment, a settings file. Out: a server until a signal or a client ends it, and an exit code.
+//! What must stay true: whatever keeps it from starting is one line on standard error, with cause and remedy.
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -16,8 +19,7 @@ fn main() -> ExitCode {
         Ok(invocation) => invocation,
         Err(message) => message.exit(),
     };
-    let environment = |name: &str| std::env::var(name).ok();
-    let settings = match source::load(invocation.file.as_deref(), environment, &invocation.flags) {
+    let settings = match source::load(invocation.file.as_deref(), |name| std::env::var_os(name), &invocation.flags) {
         Ok(settings) => settings,
         Err(error) => return fail(EXIT_USAGE, &error),
     };

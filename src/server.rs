@@ -191,10 +191,9 @@ impl Server {
                 if settings.pin && !topology::pin(cpu) {
                     tracing::warn!("worker {index} could not be pinned to CPU {cpu}");
                 }
-                let ring = UringRing::new(&ring_options(&settings)).map_err(|error| {
+                let ring = UringRing::new(&ring_options(&settings)).inspect_err(|error| {
                     // The receiver waits for one message of every worker.
                     let _ = ready.send((index as u16, Err(io::Error::new(error.kind(), error.to_string()))));
-                    error
                 })?;
                 let mut worker = Worker::new(worker::Options {
                     index: index as u16,

@@ -1,7 +1,7 @@
 //! The host as the workers see it: which CPUs the process may use, and how much memory there is.
 //!
-//! In: the kernel's files under /proc and /sys, the affinity mask. Out: a CPU for each worker. What must stay true: only
-//! CPUs of the process's own mask are handed out, so cpusets, containers and `taskset` are obeyed.
+//! In: the kernel's files under /proc and /sys, the affinity mask. Out: a CPU for each worker. What must stay true:
+//! only CPUs of the process's own mask are handed out, so cpusets, containers and `taskset` are obeyed.
 
 use std::fs;
 

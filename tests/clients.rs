@@ -1,8 +1,8 @@
 //! Real clients against a running server, with one worker and with two.
 //!
 //! A client that is not installed skips its test and says so; with `CORERING_REQUIRE_CLIENTS` set, as in CI, it fails
-//! instead. `CORERING_TEST_PYTHON` names a Python that has redis-py, `CORERING_TEST_NODE_PATH` a `node_modules` that has
-//! ioredis.
+//! instead. `CORERING_TEST_PYTHON` names a Python that has redis-py, `CORERING_TEST_NODE_PATH` a `node_modules` that
+//! has ioredis.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -146,7 +146,7 @@ fn redis_rs_reads_what_it_wrote() {
             let values: Vec<i64> = connection.mget(&keys).unwrap();
             assert_eq!(values, (0..100).collect::<Vec<_>>());
             assert_eq!(connection.del::<_, i64>(&keys).unwrap(), 100);
-            assert_eq!(connection.exists::<_, bool>("key:5").unwrap(), false);
+            assert!(!connection.exists::<_, bool>("key:5").unwrap());
             connection.rename::<_, _, ()>("key:500", "elsewhere").unwrap();
             assert_eq!(connection.get::<_, i64>("elsewhere").unwrap(), 500);
         }

@@ -310,8 +310,9 @@ fn time_is_linear_however_small_the_pieces() {
 fn lookalike() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
         4 => prop::sample::select(vec![
-            "*1\r\n", "*2\r\n", "*0\r\n", "*-1\r\n", "*", "$", "\r", "\n", "\r\n", "$4\r\nPING\r\n", "$4\r\nECHO\r\n", "$1\r\nx\r\n",
-            "$0\r\n\r\n", "$3\r\n", "$12\r\n", "PING", "ECHO ", "\"", "'", "\\", "\\x41", " ", "1", "0", "-", "zz",
+            "*1\r\n", "*2\r\n", "*0\r\n", "*-1\r\n", "*", "$", "\r", "\n", "\r\n", "$4\r\nPING\r\n",
+            "$4\r\nECHO\r\n", "$1\r\nx\r\n", "$0\r\n\r\n", "$3\r\n", "$12\r\n", "PING", "ECHO ", "\"", "'", "\\",
+            "\\x41", " ", "1", "0", "-", "zz",
         ])
         .prop_map(|piece: &str| piece.as_bytes().to_vec()),
         1 => prop::collection::vec(1u8..128, 0..4),
@@ -341,7 +342,9 @@ proptest! {
 
     #[test]
     fn any_requests_survive_any_cut(
-        requests in prop::collection::vec(prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 1..6), 0..12),
+        requests in prop::collection::vec(
+            prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 1..6), 0..12
+        ),
         cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..8),
         requests_max in 1usize..5,
         body_bytes_min in 0usize..40,
@@ -358,7 +361,9 @@ proptest! {
     }
 
     #[test]
-    fn any_reply_bytes_are_parsed_or_refused(bytes in prop_oneof![lookalike(), prop::collection::vec(any::<u8>(), 0..200)]) {
+    fn any_reply_bytes_are_parsed_or_refused(
+        bytes in prop_oneof![lookalike(), prop::collection::vec(any::<u8>(), 0..200)],
+    ) {
         if let Ok(Some((_, len))) = parse(&bytes) {
             prop_assert_eq!(skip(&bytes), Ok(Some(len)));
         }

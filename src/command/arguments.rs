@@ -1,7 +1,8 @@
-//! Arguments as Redis reads them: numbers, expire times, the options of `SET` and `GETEX`; and why a request is refused.
+//! Arguments as Redis reads them: numbers, expire times, the options of `SET` and `GETEX`; and why a request is
+//! refused.
 //!
-//! In: the bytes of arguments. Out: typed values, or the [`Refusal`] whose text is Redis'. What must stay true: the same
-//! bytes are accepted and refused as by Redis; nothing here looks at a key.
+//! In: the bytes of arguments. Out: typed values, or the [`Refusal`] whose text is Redis'. What must stay true: the
+//! same bytes are accepted and refused as by Redis; nothing here looks at a key.
 
 use crate::clock::Now;
 use crate::protocol::Args;

@@ -1,7 +1,7 @@
 //! Commands about when a key expires: `EXPIRE` and its kin, `TTL` and its kin, `PERSIST`.
 //!
-//! In: a key, a time, conditions. Out: Redis' replies. What must stay true: a time that is not in the future deletes the
-//! key and counts as done; no time overflows, it is refused.
+//! In: a key, a time, conditions. Out: Redis' replies. What must stay true: a time that is not in the future deletes
+//! the key and counts as done; no time overflows, it is refused.
 
 use super::Call;
 use super::arguments::{Refusal, TimeForm, integer};

@@ -1,4 +1,5 @@
-//! Numbers as `INCRBYFLOAT` reads, adds and writes them: x87 extended precision, the C `long double` of Linux on x86-64.
+//! Numbers as `INCRBYFLOAT` reads, adds and writes them: x87 extended precision, the C `long double` of Linux on
+//! x86-64.
 //!
 //! In: an argument or a stored value. Out: at most 17 digits after the point, without trailing zeros. What must stay
 //! true: on every machine the bytes are the ones that glibc's `strtold` and `printf("%.17Lf")` give on x86-64, which

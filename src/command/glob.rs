@@ -1,8 +1,8 @@
 //! Glob patterns as `KEYS`, `SCAN MATCH` and `CONFIG GET` understand them: `*`, `?`, `[a-z]`, `[^x]`, `\` before a
 //! character that is meant literally.
 //!
-//! In: a pattern and a text. Out: whether the whole text matches. What must stay true: the cost is at most the product of
-//! both lengths, whatever the pattern (a star that fails is retried one character on, and earlier stars are never).
+//! In: a pattern and a text. Out: whether the whole text matches. What must stay true: the cost is at most the product
+//! of both lengths, whatever the pattern (a star that fails is retried one character on, and earlier stars are never).
 
 /// Whether `pattern` matches all of `text`; `ignore_case` compares ASCII letters without case.
 pub fn matches(pattern: &[u8], text: &[u8], ignore_case: bool) -> bool {

@@ -48,7 +48,8 @@ const fn count_keys(execute: Execute) -> Run {
 /// The family's rows of the command table.
 #[rustfmt::skip]
 pub static COMMANDS: &[Spec] = &[
-    row("copy", -3, STORE, TWO_KEYS, "6.2.0", "O(N) with the value's length", "Copies the value of a key to another key.",
+    row("copy", -3, STORE, TWO_KEYS, "6.2.0", "O(N) with the value's length",
+        "Copies the value of a key to another key.",
         Run::Spread(|call, args, reply| conclude(copy(call, args, reply), reply), Spread::Transfer)),
     row("dbsize", 1, READ_FAST, NO_KEYS, "1.0.0", "O(1)", "Returns the number of keys.",
         Run::Everywhere(|call, _, reply| reply.integer(call.shard.len() as i64), Merge::Sum)),
@@ -63,7 +64,8 @@ pub static COMMANDS: &[Spec] = &[
         Run::Keyed(|call, args, reply| time_to_live(call, args, reply, TimeForm::UnixSeconds))),
     row("flushall", -1, WRITE, NO_KEYS, "1.0.0", "O(1), the freeing goes on in slices", "Deletes all keys.",
         Run::Everywhere(|call, args, reply| conclude(flush(call, args, reply), reply), Merge::AllOk)),
-    row("flushdb", -1, WRITE, NO_KEYS, "1.0.0", "O(1), the freeing goes on in slices", "Deletes all keys of the database.",
+    row("flushdb", -1, WRITE, NO_KEYS, "1.0.0", "O(1), the freeing goes on in slices",
+        "Deletes all keys of the database.",
         Run::Everywhere(|call, args, reply| conclude(flush(call, args, reply), reply), Merge::AllOk)),
     row("keys", 2, READ, NO_KEYS, "1.0.0", "O(N) with the number of keys in the cache",
         "Lists the keys that match a pattern; SCAN does so without holding others up.",
@@ -96,18 +98,22 @@ pub static COMMANDS: &[Spec] = &[
     row("ttl", 2, READ_FAST, ONE_KEY, "1.0.0", "O(1)", "Returns a key's time to live in seconds.",
         Run::Keyed(|call, args, reply| time_to_live(call, args, reply, TimeForm::Seconds))),
     row("type", 2, READ_FAST, ONE_KEY, "1.0.0", "O(1)", "Returns the type of a key's value.", Run::Keyed(type_of)),
-    row("unlink", -2, WRITE_FAST, ALL_KEYS, "4.0.0", "O(N) with the number of keys", "Deletes keys.", count_keys(delete)),
+    row("unlink", -2, WRITE_FAST, ALL_KEYS, "4.0.0", "O(N) with the number of keys", "Deletes keys.",
+        count_keys(delete)),
     // Steps of commands over several workers; a client cannot spell a name that begins with a space.
     row(" dump", 2, READ, ONE_KEY, "", "", "", Run::Keyed(dump)),
-    row(" restore", 5, STORE, ONE_KEY, "", "", "", Run::Keyed(|call, args, reply| conclude(restore(call, args, reply), reply))),
+    row(" restore", 5, STORE, ONE_KEY, "", "", "",
+        Run::Keyed(|call, args, reply| conclude(restore(call, args, reply), reply))),
 ];
 
 #[rustfmt::skip]
 static OBJECT: &[Spec] = &[
     row("encoding", 3, READ, SUBCOMMAND_KEY, "2.2.3", "O(1)", "Returns how a value is encoded.",
-        Run::Keyed(|call, args, reply| peek(call, args, reply, |item, _, reply| reply.bulk(encoding(item.value).as_bytes())))),
+        Run::Keyed(|call, args, reply|
+            peek(call, args, reply, |item, _, reply| reply.bulk(encoding(item.value).as_bytes())))),
     row("freq", 3, READ, SUBCOMMAND_KEY, "4.0.0", "O(1)", "Returns a key's access counter.", Run::Keyed(frequency)),
-    row("help", 2, READ, NO_KEYS, "6.2.0", "O(1)", "Lists the subcommands.", Run::Session(|_, _, _, reply| help(reply, OBJECT_HELP))),
+    row("help", 2, READ, NO_KEYS, "6.2.0", "O(1)", "Lists the subcommands.",
+        Run::Session(|_, _, _, reply| help(reply, OBJECT_HELP))),
     row("idletime", 3, READ, SUBCOMMAND_KEY, "2.2.3", "O(1)", "Returns the seconds since a key was last used.",
         Run::Keyed(idle_time)),
     row("refcount", 3, READ, SUBCOMMAND_KEY, "2.2.3", "O(1)", "Returns 1: values are not shared between keys.",
@@ -118,7 +124,8 @@ static OBJECT: &[Spec] = &[
 static MEMORY: &[Spec] = &[
     row("doctor", 2, READ, NO_KEYS, "4.0.0", "O(1)", "Tells whether memory needs attention.",
         Run::Session(|_, _, _, reply| reply.verbatim("txt", "Memory is accounted for item by item; see INFO memory."))),
-    row("help", 2, READ, NO_KEYS, "4.0.0", "O(1)", "Lists the subcommands.", Run::Session(|_, _, _, reply| help(reply, MEMORY_HELP))),
+    row("help", 2, READ, NO_KEYS, "4.0.0", "O(1)", "Lists the subcommands.",
+        Run::Session(|_, _, _, reply| help(reply, MEMORY_HELP))),
     row("purge", 2, READ, NO_KEYS, "4.0.0", "O(1)", "Gives freed memory back; it is given back anyway.",
         Run::Session(|_, _, _, reply| reply.simple("OK"))),
     row("usage", -3, READ, SUBCOMMAND_KEY, "4.0.0", "O(1)", "Returns the bytes that a key takes.",

@@ -1,9 +1,9 @@
 //! What each command means: the only layer that knows both [`protocol`](crate::protocol) and [`shard`](crate::shard).
 //!
 //! In: a request's [`Args`]. Out: where it must run ([`Route`]), and, when it runs, a reply appended to an
-//! [`Output`](crate::protocol::Output). One [`table`] describes every command: its name, arity, flags, keys and the function that runs it; help,
-//! `COMMAND`, routing and arity checks all read it. What must stay true: a command touches no descriptor, no thread
-//! and no clock; results are the same with one worker and with many.
+//! [`Output`](crate::protocol::Output). One [`table`] describes every command: its name, arity, flags, keys and the
+//! function that runs it; help, `COMMAND`, routing and arity checks all read it. What must stay true: a command
+//! touches no descriptor, no thread and no clock; results are the same with one worker and with many.
 
 use std::time::Duration;
 

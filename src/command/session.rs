@@ -1,4 +1,7 @@
-//! What the server remembers of one client.
+//! What the server remembers of one client: its name, its protocol version, how it wants its replies.
+//!
+//! In: commands that change it. Out: what the worker and the reply encoder read. What must stay true: it belongs to the
+//! connection and dies with it; `RESET` makes it new.
 
 use super::CommandId;
 use crate::protocol::resp::Version;

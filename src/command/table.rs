@@ -1,4 +1,7 @@
 //! THE command table: one row per command, which routing, arity checks, `COMMAND`, its docs and statistics all read.
+//!
+//! In: the families' rows. Out: the row of a name, looked up without allocation. What must stay true: names are unique;
+//! a row says everything about its command, so that no other place lists commands.
 
 use std::sync::LazyLock;
 
@@ -135,7 +138,8 @@ impl Spec {
     }
 }
 
-/// A row of the table (subcommands have rows of their own). Small enough to travel between workers and to index statistics.
+/// A row of the table (subcommands have rows of their own). Small enough to travel between workers and to index
+/// statistics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CommandId(pub u16);
 

@@ -2,8 +2,8 @@
 //! environment variable, the text of `--help` and of the default file, and `CONFIG GET` and `SET`.
 //!
 //! In: texts, from a file, the environment, flags or a client. Out: [`Settings`], checked. What must stay true: every
-//! value a field can have was accepted by its row's kind, so nobody checks it again; the default file parses back to the
-//! defaults. Precedence, lowest first: built-in, file, environment, flag, `CONFIG SET`.
+//! value a field can have was accepted by its row's kind, so nobody checks it again; the default file parses back to
+//! the defaults. Precedence, lowest first: built-in, file, environment, flag, `CONFIG SET`.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -35,7 +35,9 @@ pub struct Setting {
 }
 
 macro_rules! settings {
-    ($($group:literal { $($field:ident: $type:ty = $default:expr, $key:literal $change:ident $kind:expr, $doc:literal;)* })*) => {
+    ($($group:literal {
+        $($field:ident: $type:ty = $default:expr, $key:literal $change:ident $kind:expr, $doc:literal;)*
+    })*) => {
         /// Everything an operator can set, checked.
         #[derive(Clone, Debug, PartialEq)]
         pub struct Settings { $($(#[doc = $doc] pub $field: $type,)*)* }
@@ -99,7 +101,8 @@ settings! {
         pin: bool = true, "pin" fixed Flag,
             "Pin each worker to its CPU.";
         spin: Duration = Duration::from_micros(50), "spin" live Time::micros(0, 1_000_000),
-            "Longest time that a worker looks for work before it sleeps. It shortens by itself while looking does not pay; 0 never spins.";
+            "Longest time that a worker looks for work before it sleeps. It shortens by itself while looking does not \
+             pay; 0 never spins.";
     }
     "Memory" {
         maxmemory: u64 = 0, "maxmemory" live Memory,
@@ -168,6 +171,9 @@ impl Settings {
         if self.bind.is_empty() && self.unixsocket.is_none() {
             return Err("bind is empty and no unixsocket is set; give at least one address".to_owned());
         }
+        if let Some((_, twice)) = self.bind.iter().enumerate().find(|(at, ip)| self.bind[..*at].contains(ip)) {
+            return Err(format!("bind names {twice} twice; give each address once"));
+        }
         Ok(())
     }
 }
@@ -200,5 +206,7 @@ mod tests {
     fn what_contradicts_itself_is_refused() {
         let settings = Settings { output_hard_limit: 1 << 20, output_soft_limit: 2 << 20, ..Settings::default() };
         assert!(settings.check().unwrap_err().contains("output-hard-limit"));
+        let settings = Settings { bind: vec![[127, 0, 0, 1].into(); 2], ..Settings::default() };
+        assert!(settings.check().unwrap_err().contains("bind names 127.0.0.1 twice"));
     }
 }

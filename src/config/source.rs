@@ -1,7 +1,9 @@
 //! Where settings come from: the file, the environment, flags. And the default file that is written for people.
 //!
-//! In: texts with their source. Out: [`Settings`], or an error that names the source, the key, the value and the remedy.
+//! In: texts with their source. Out: [`Settings`], or an error that names the source, the key, the value and the
+//! remedy.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::{Settings, TABLE, find};
@@ -29,7 +31,7 @@ pub fn variable(key: &str) -> String {
 /// The first value that cannot be taken.
 pub fn load(
     file: Option<&Path>,
-    environment: impl Fn(&str) -> Option<String>,
+    environment: impl Fn(&str) -> Option<OsString>,
     flags: &[(String, String)],
 ) -> Result<Settings, BadSetting> {
     let mut settings = Settings::default();
@@ -39,6 +41,7 @@ pub fn load(
     for setting in TABLE {
         let name = variable(setting.key);
         if let Some(value) = environment(&name) {
+            let value = value.into_string().map_err(|_| BadSetting(format!("{name}: its value is no UTF-8 text")))?;
             apply(&mut settings, setting.key, &value, &name)?;
         }
     }
@@ -63,7 +66,7 @@ fn apply_file(settings: &mut Settings, path: &Path) -> Result<(), BadSetting> {
     let bad = |what: String| BadSetting(format!("{}: {what}", path.display()));
     let text = std::fs::read_to_string(path).map_err(|error| bad(format!("cannot be read: {error}")))?;
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
-        let line = error.span().map_or(0, |span| text[..span.start].lines().count().max(1));
+        let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
         bad(format!("line {line}: {}", error.message()))
     })?;
     for (key, value) in &table {
@@ -126,9 +129,11 @@ pub fn file_from_environment() -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStringExt;
+
     use super::*;
 
-    fn nothing(_: &str) -> Option<String> {
+    fn nothing(_: &str) -> Option<OsString> {
         None
     }
 
@@ -165,7 +170,7 @@ mod tests {
     fn later_sources_override_earlier_ones() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "port = 1001\nmaxclients = 7\nbind = [\"127.0.0.1\", \"::1\"]\n").unwrap();
-        let environment = |name: &str| (name == "CORERING_PORT").then(|| "1002".to_owned());
+        let environment = |name: &str| (name == "CORERING_PORT").then(|| "1002".into());
         let settings = load(Some(file.path()), environment, &[]).unwrap();
         assert_eq!((settings.port, settings.maxclients, settings.bind.len()), (1002, 7, 2));
         let flags = [("port".to_owned(), "1003".to_owned())];
@@ -179,12 +184,18 @@ mod tests {
             load(None, nothing, &flags).unwrap_err().0,
             "--port: \"70000\" is out of range; it takes 0 to 65535"
         );
-        let environment = |name: &str| (name == "CORERING_SPIN").then(|| "x".to_owned());
+        let environment = |name: &str| (name == "CORERING_SPIN").then(|| "x".into());
         assert!(load(None, environment, &[]).unwrap_err().0.starts_with("CORERING_SPIN: \"x\" is no duration"));
+        let not_text = |name: &str| (name == "CORERING_PORT").then(|| OsString::from_vec(vec![0xff]));
+        assert!(load(None, not_text, &[]).unwrap_err().0.starts_with("CORERING_PORT: its value is no UTF-8"));
         let file = tempfile::NamedTempFile::new().unwrap();
-        for (text, what) in
-            [("prot = 1\n", "there is no setting \"prot\""), ("\nport =\n", "line 2"), ("port = {}\n", "no value")]
-        {
+        let rows = [
+            ("prot = 1\n", "there is no setting \"prot\""),
+            ("\nport =\n", "line 2"),
+            ("port = 1\nport = 2\n", "line 2"),
+            ("port = {}\n", "no value"),
+        ];
+        for (text, what) in rows {
             std::fs::write(file.path(), text).unwrap();
             let error = load(Some(file.path()), nothing, &[]).unwrap_err().0;
             assert!(error.contains(what) && error.contains(file.path().to_str().unwrap()), "{error}");

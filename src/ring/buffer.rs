@@ -1,8 +1,8 @@
 //! The shared receive buffers of a ring: memory that the kernel picks from when bytes arrive.
 //!
 //! In: a buffer's number, when its bytes have been read. Out: the bytes of a buffer that a completion named. What must
-//! stay true: a buffer belongs either to the kernel (its entry lies between the kernel's head and our tail) or to exactly
-//! one completion that was not yet recycled.
+//! stay true: a buffer belongs either to the kernel (its entry lies between the kernel's head and our tail) or to
+//! exactly one completion that was not yet recycled.
 //!
 //! Source: io_uring_register_buf_ring(3).
 #![allow(unsafe_code, reason = "memory shared with the kernel")]
@@ -99,7 +99,8 @@ impl BufferRing {
 
 impl Drop for BufferRing {
     fn drop(&mut self) {
-        // SAFETY: needs a mapping that nobody uses any more; holds because the ring was dropped before (see `register`).
+        // SAFETY: needs a mapping that nobody uses any more; holds because the ring was dropped before (see
+        // `register`).
         unsafe { libc::munmap(self.memory.as_ptr().cast(), self.mapped_bytes) };
     }
 }

@@ -127,6 +127,9 @@ pub enum Op {
     Recv {
         /// A connected socket.
         fd: Fd,
+        /// Stay armed after the first bytes. Not for clients on unix sockets: when one writes and ends its stream at
+        /// the same moment, Linux 6.18 may never tell a multishot receive of the end (liburing 1549).
+        is_multishot: bool,
     },
     /// Sends `output[from..from + limit]`, all of it unless the peer goes away.
     Send {
@@ -244,12 +247,14 @@ pub trait Ring {
     /// How many operations the kernel holds (a multishot counts as one).
     fn in_flight(&self) -> usize;
 
-    /// Asks for the cancellation of everything in flight; completions keep arriving until [`in_flight`](Self::in_flight) is zero.
+    /// Asks for the cancellation of everything in flight; completions keep arriving until
+    /// [`in_flight`](Self::in_flight) is zero.
     fn cancel_all(&mut self);
 
     /// The address at which other rings wake this one.
     fn wake_address(&self) -> WakeAddress;
 
-    /// The address of a socket's peer and of its own end; `None` for unix sockets and the disconnected. A system call: cold paths only.
+    /// The address of a socket's peer and of its own end; `None` for unix sockets and the disconnected. A system call:
+    /// cold paths only.
     fn addresses(&self, fd: Fd) -> Option<(SocketAddr, SocketAddr)>;
 }

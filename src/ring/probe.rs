@@ -1,8 +1,8 @@
 //! Does this host give us the ring that we need? Asked before anything is bound.
 //!
-//! In: the sizes that the workers will use. Out: the mode and flags, for the start-up line and INFO; or a [`Refusal`] with
-//! the likely cause and the remedy. A throw-away ring is set up exactly as the workers' rings are and made to do what they
-//! do: a multishot receive from the buffer ring, a send, a cancellation, a wake-up.
+//! In: the sizes that the workers will use. Out: the mode and flags, for the start-up line and INFO; or a [`Refusal`]
+//! with the likely cause and the remedy. A throw-away ring is set up exactly as the workers' rings are and made to do
+//! what they do: a multishot receive from the buffer ring, a send, a cancellation, a wake-up.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -57,7 +57,7 @@ fn exercise(ring: &mut UringRing) -> io::Result<()> {
     let (near, far) = Socket::pair(Domain::UNIX, Type::STREAM, None)?;
     let (near_fd, far_fd) = (Fd(near.as_raw_fd()), Fd(far.as_raw_fd()));
     let receive = Token::new(Kind::Recv, 1, 0);
-    ring.push(receive, Op::Recv { fd: near_fd });
+    ring.push(receive, Op::Recv { fd: near_fd, is_multishot: true });
     let mut output = Output::new();
     output.push(b'x');
     ring.push(Token::new(Kind::Send, 1, 0), Op::Send { fd: far_fd, output, from: 0, limit: 1 });
@@ -134,21 +134,27 @@ fn advise(error: &io::Error, host: &Host) -> String {
     }
     match error.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) if host.io_uring_disabled.is_some_and(|disabled| disabled > 0) => {
-            "the sysctl kernel.io_uring_disabled forbids it; set it to 0, or to 1 with this process in kernel.io_uring_group"
+            "the sysctl kernel.io_uring_disabled forbids it; set it to 0, or to 1 with this process in \
+             kernel.io_uring_group"
                 .to_owned()
         }
         Some(libc::EPERM | libc::EACCES | libc::ENOSYS) if host.has_seccomp => {
-            "a seccomp filter forbids it (container runtimes do so by default); allow io_uring_setup, io_uring_enter and \
-             io_uring_register in the container's seccomp profile"
+            "a seccomp filter forbids it (container runtimes do so by default); allow io_uring_setup, io_uring_enter \
+             and io_uring_register in the container's seccomp profile"
                 .to_owned()
         }
-        Some(libc::ENOSYS) => "the kernel was built without io_uring (CONFIG_IO_URING), or a sandbox hides it".to_owned(),
+        Some(libc::ENOSYS) => {
+            "the kernel was built without io_uring (CONFIG_IO_URING), or a sandbox hides it".to_owned()
+        }
         Some(libc::EPERM | libc::EACCES) => {
             "a security policy forbids it; check seccomp, SELinux and AppArmor".to_owned()
         }
         Some(libc::ENOMEM) => {
             let limit = host.memlock_bytes.map_or_else(|| "unknown".to_owned(), |bytes| format!("{} KiB", bytes >> 10));
-            format!("RLIMIT_MEMLOCK ({limit}) is too low; raise it (ulimit -l, LimitMEMLOCK= in systemd), or use smaller rings")
+            format!(
+                "RLIMIT_MEMLOCK ({limit}) is too low; raise it (ulimit -l, LimitMEMLOCK= in systemd), or use smaller \
+                 rings"
+            )
         }
         Some(libc::EMFILE | libc::ENFILE) => {
             "no descriptor is free; raise RLIMIT_NOFILE (ulimit -n, LimitNOFILE= in systemd)".to_owned()

@@ -1,1 +1,3 @@
-//! The deterministic twin of the kernel's ring.
+//! The simulated ring.
+//!
+//! It will stand behind [`Ring`](super::Ring) as the kernel's ring does.

@@ -1,9 +1,9 @@
 //! The kernel's io_uring behind the door.
 //!
 //! In: operations; out: completions, see [`Ring`]. The flags: SINGLE_ISSUER and DEFER_TASKRUN let completion work run
-//! only when the worker asks for it, TASKRUN_FLAG makes it visible without a system call, SUBMIT_ALL goes on after a bad
-//! submission, CLAMP lowers sizes to what the kernel allows. Kernel 6.1 has all of them. What must stay true: the memory of
-//! a send lives in [`InFlight`] at a fixed address until its completion has been taken.
+//! only when the worker asks for it, TASKRUN_FLAG makes it visible without a system call, SUBMIT_ALL goes on after a
+//! bad submission, CLAMP lowers sizes to what the kernel allows. Kernel 6.1 has all of them. What must stay true: the
+//! memory of a send lives in [`InFlight`] at a fixed address until its completion has been taken.
 #![allow(unsafe_code, reason = "submissions point into memory that the kernel reads")]
 
 use std::collections::VecDeque;
@@ -61,6 +61,7 @@ pub struct UringRing {
     /// The send in flight of each token slot.
     sends: Vec<Option<Box<InFlight>>>,
     /// Emptied entries for the next sends.
+    #[expect(clippy::vec_box, reason = "an entry moves between here and `sends` without a copy of its 64 pieces")]
     spares: Vec<Box<InFlight>>,
     /// Submissions that found the queue full and the kernel busy.
     backlog: VecDeque<Entry>,
@@ -213,7 +214,12 @@ impl Ring for UringRing {
             Op::Accept { listener } => {
                 opcode::AcceptMulti::new(types::Fd(listener.0)).flags(libc::SOCK_CLOEXEC).build()
             }
-            Op::Recv { fd } => opcode::RecvMulti::new(types::Fd(fd.0), buffer::GROUP).build(),
+            Op::Recv { fd, is_multishot: true } => opcode::RecvMulti::new(types::Fd(fd.0), buffer::GROUP).build(),
+            Op::Recv { fd, is_multishot: false } => {
+                // A length of zero: as much as the buffer that the kernel picks holds.
+                let receive = opcode::Recv::new(types::Fd(fd.0), std::ptr::null_mut(), 0).buf_group(buffer::GROUP);
+                receive.build().flags(Flags::BUFFER_SELECT)
+            }
             Op::Send { fd, output, from, limit } => self.prepare_send(token.slot() as usize, fd, output, from, limit),
             Op::Cancel { target } => opcode::AsyncCancel::new(target.user_data()).build(),
             Op::Shutdown { fd, how } => {
@@ -300,7 +306,7 @@ impl Ring for UringRing {
     }
 
     fn addresses(&self, fd: Fd) -> Option<(SocketAddr, SocketAddr)> {
-        // SAFETY: needs an open descriptor; a closed one gives EBADF and nothing worse, since nothing is kept.
+        // SAFETY: needs an open descriptor; holds because the worker asks before it closes, and nothing is kept.
         let fd = unsafe { BorrowedFd::borrow_raw(fd.0) };
         let socket = SockRef::from(&fd);
         Some((socket.peer_addr().ok()?.as_socket()?, socket.local_addr().ok()?.as_socket()?))

@@ -16,7 +16,7 @@ pub type UnixMs = u64;
 pub const LARGE_VALUE_BYTES: usize = 16 * 1024;
 
 /// What a shard is created with.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct ShardOptions {
     /// Memory this shard may use, keys and index included; `u64::MAX` for no limit.
     pub budget_bytes: u64,

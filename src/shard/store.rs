@@ -1,8 +1,8 @@
 //! A straightforward store: items in numbered places, a hash table from key to place, expiries in order.
 //!
-//! In and out: see [`shard`](super). What must stay true: every occupied place is in the table exactly once, and in the
-//! expiries exactly if its item has one; an item keeps its place as long as it lives, so that a scan by place shows every
-//! item that is there throughout; `used_bytes` is the sum of [`Entry::memory_bytes`].
+//! In and out: see [`shard`](super). What must stay true: every occupied place is in the table exactly once, and in
+//! the expiries exactly if its item has one; an item keeps its place as long as it lives, so that a scan by place
+//! shows every item that is there throughout; `used_bytes` is the sum of [`Entry::memory_bytes`].
 
 use std::collections::BTreeSet;
 
@@ -285,7 +285,8 @@ impl Shard {
         self.rewrite(key, now, |value| value.extend_from_slice(tail))
     }
 
-    /// Overwrites a value from `offset` on, padding with zero bytes; its expiry stays. The new length, or `None` when out of memory.
+    /// Overwrites a value from `offset` on, padding with zero bytes; its expiry stays. The new length, or `None` when
+    /// out of memory.
     pub fn set_range(&mut self, key: &[u8], offset: usize, bytes: &[u8], now: UnixMs) -> Option<usize> {
         self.rewrite(key, now, |value| {
             value.resize(value.len().max(offset + bytes.len()), 0);

@@ -110,6 +110,8 @@ pub(super) struct Connection {
     pub(super) active_ns: u64,
     /// When the output last made progress, or lingering began.
     pub(super) progress_ns: u64,
+    /// Bytes received since it was last open, and thrown away.
+    pub(super) discarded_bytes: usize,
     /// Memory last added to the worker's gauge.
     pub(super) accounted_bytes: usize,
 }
@@ -145,6 +147,7 @@ impl Connection {
             connected_ns: now_ns,
             active_ns: now_ns,
             progress_ns: now_ns,
+            discarded_bytes: 0,
             accounted_bytes: 0,
         }
     }

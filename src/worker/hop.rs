@@ -1,8 +1,9 @@
 //! The hop: requests for another core's keys, batched per tick and target.
 //!
-//! A [`Letter`] carries a tick's requests for one worker there and its replies back, and is then used again, so that in
-//! steady state a hop allocates nothing. What must stay true: a worker has at most [`LETTERS_IN_FLIGHT_MAX`] letters under
-//! way to each other worker, so that a mailbox is never full; further requests gather in the next letter.
+//! A [`Letter`] carries a tick's requests for one worker there and its replies back, and is then used again, so that
+//! in steady state a hop allocates nothing. What must stay true: a worker has at most [`LETTERS_IN_FLIGHT_MAX`]
+//! letters under way to each other worker, so that a mailbox is never full; further requests gather in the next
+//! letter.
 
 use std::collections::VecDeque;
 
@@ -88,6 +89,7 @@ struct Outgoing {
 pub(super) struct Hops {
     pub(super) mailboxes: Mailboxes<Message>,
     outgoing: Vec<Outgoing>,
+    #[expect(clippy::vec_box, reason = "letters travel between workers in their boxes")]
     spares: Vec<Box<Letter>>,
     /// Letters to be served, the first of them partly.
     pub(super) serving: VecDeque<(u16, Box<Letter>)>,

@@ -135,7 +135,7 @@ impl<R: Ring> Worker<R> {
             && !self.core.is_control_armed
         {
             self.core.is_control_armed = true;
-            self.ring.push(Token::new(Kind::Control, 0, 0), Op::Recv { fd });
+            self.ring.push(Token::new(Kind::Control, 0, 0), Op::Recv { fd, is_multishot: true });
         }
         let mut dirty = std::mem::take(&mut self.core.dirty);
         for slot in dirty.drain(..) {
@@ -168,7 +168,8 @@ impl<R: Ring> Worker<R> {
                 let wants_input = connection.wants_input();
                 if wants_input && connection.receive == Receive::Idle {
                     connection.receive = Receive::Armed;
-                    push(connection, Kind::Recv, Op::Recv { fd });
+                    let is_multishot = connection.addresses.is_some();
+                    push(connection, Kind::Recv, Op::Recv { fd, is_multishot });
                 } else if !wants_input && connection.receive == Receive::Armed {
                     connection.receive = Receive::Cancelling;
                     push(connection, Kind::Cancel, Op::Cancel { target: token });

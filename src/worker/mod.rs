@@ -9,8 +9,8 @@
 //!          └───────── wake sleeping workers ← post letters ← push operations (lifecycle) ←────┘
 //! ```
 //!
-//! What must stay true: nothing in a tick blocks; the work per connection, per letter and per upkeep is bounded; with one
-//! worker, nothing on the request path is an atomic read-modify-write (the metrics are plain loads and stores).
+//! What must stay true: nothing in a tick blocks; the work per connection, per letter and per upkeep is bounded; with
+//! one worker, nothing on the request path is an atomic read-modify-write (the metrics are plain loads and stores).
 
 use std::io;
 use std::sync::Arc;
@@ -63,6 +63,9 @@ const SPARE_OUTPUT_BYTES_MAX: usize = 64 * 1024;
 
 /// How long a half-closed connection waits for the peer's end.
 const LINGER_NS: u64 = 1_000_000_000;
+
+/// What a half-closed connection may still send while it waits; a well-behaved client has this much under way at most.
+const LINGER_BYTES_MAX: usize = 4 << 20;
 
 /// How long accepting pauses when descriptors have run out, unless one is closed before.
 const ACCEPT_PAUSE_NS: u64 = 100_000_000;

@@ -1,8 +1,8 @@
 //! From received bytes to replies: decode, decide where a request runs, run it or send it on.
 //!
 //! In: bytes of one connection, or a letter of another worker. Out: replies in the connection's output or the letter.
-//! What must stay true: a connection's replies are in the order of its requests; the work for one connection in one tick
-//! is bounded; nothing is lost when a connection has to stop in the middle of a pipeline.
+//! What must stay true: a connection's replies are in the order of its requests; the work for one connection in one
+//! tick is bounded; nothing is lost when a connection has to stop in the middle of a pipeline.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::protocol::{Args, Output, Requests};
 use super::connection::{Connection, Held, State};
 use super::gather::{Fan, FanStep};
 use super::hop::{Envelope, Letter, Message, WHOLE};
-use super::{BATCH_REQUESTS, Core, HOP_REQUESTS_PER_TICK};
+use super::{BATCH_REQUESTS, Core, HOP_REQUESTS_PER_TICK, LINGER_BYTES_MAX};
 
 /// What follows from one request for those behind it.
 enum Flow {
@@ -34,6 +34,11 @@ impl Core {
         metrics.add(Metric::InputBytes, bytes.len() as u64);
         let connection = &mut self.connections[slot];
         if connection.state != State::Open {
+            connection.discarded_bytes += bytes.len();
+            if connection.discarded_bytes > LINGER_BYTES_MAX {
+                connection.abandon();
+                self.mark_dirty(slot);
+            }
             return;
         }
         connection.active_ns = self.now.mono_ns;

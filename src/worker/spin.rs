@@ -1,8 +1,9 @@
 //! How long a worker looks for work before it sleeps.
 //!
-//! Spinning saves the wake-up: with one connection it halves the median latency and lowers the CPU time per request. It
-//! is worth its CPU only while it succeeds, so the budget doubles when a spin hits and halves when it ends empty; a sleep
-//! that ends sooner than a spin could have lasted raises it again. It never exceeds the setting, and zero means never.
+//! Spinning saves the wake-up: with one connection it halves the median latency and lowers the CPU time per request.
+//! It is worth its CPU only while it succeeds, so the budget doubles when a spin hits and halves when it ends empty; a
+//! sleep that ends sooner than a spin could have lasted raises it again. It never exceeds the setting, and zero means
+//! never.
 
 use std::time::Duration;
 

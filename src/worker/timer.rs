@@ -1,9 +1,9 @@
 //! Deadlines of connections: a wheel of one-second spokes.
 //!
 //! In: a connection and a deadline. Out: the connections whose spoke has come round; the worker then looks whether the
-//! deadline really has passed and puts the connection back if not. So a busy connection costs one entry per turn of its
-//! time-out, not one per request. What must stay true: an entry fires at its deadline or up to a second later, never before
-//! it unless the deadline is further away than the wheel is long.
+//! deadline really has passed and puts the connection back if not. So a busy connection costs one entry per turn of
+//! its time-out, not one per request. What must stay true: an entry fires at its deadline or up to a second later,
+//! never before it unless the deadline is further away than the wheel is long.
 
 /// Spokes of the wheel; a deadline further away than this many seconds fires early and is put back.
 const SPOKES: usize = 64;

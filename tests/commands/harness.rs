@@ -1,4 +1,5 @@
-//! A server's meaning without its sockets: requests run against shards in this thread, at a time that only the test moves.
+//! A server's meaning without its sockets: requests run against shards in this thread, at a time that only the test
+//! moves.
 
 use corering::clock::Now;
 use corering::command::fanout::Fanout;

@@ -4,8 +4,8 @@
 //! - `KEYS`: no order is promised.
 //! - `RANDOMKEY`: any key.
 //!
-//! `SCAN` is compared by the keys that a whole scan shows, and by its errors. Redis 7.2, whose level Corering is at, has
-//! the same replies as 7.0 to everything that is generated.
+//! `SCAN` is compared by the keys that a whole scan shows, and by its errors. Redis 7.2, whose level Corering is at,
+//! has the same replies as 7.0 to everything that is generated.
 
 use corering::protocol::resp::{Value, parse};
 

@@ -121,7 +121,8 @@ pub(super) struct Bounds {
     pub(super) bulk_max: u64,
     pub(super) body_min: usize,
     pub(super) request_max: u64,
-    /// What is above `count_max` and `bulk_max` is the client's fault for not having authenticated, unless it is above these.
+    /// What is above `count_max` and `bulk_max` is the client's fault for not having authenticated, unless it is above
+    /// these.
     pub(super) count_max_authenticated: i64,
     pub(super) bulk_max_authenticated: u64,
 }

@@ -1,8 +1,8 @@
 //! Inline requests: a line of words, as a person types them.
 //!
-//! In: one line. Out: its arguments, in place where a word stands as it is, unescaped into the batch's scratch where it
-//! has quotes. Words are split as Redis splits them (`sdssplitargs`): `"…"` knows `\n \r \t \b \a \xHH` and `\` before any
-//! other byte; `'…'` knows `\'` only; a closing quote must be followed by a blank or the end.
+//! In: one line. Out: its arguments, in place where a word stands as it is, unescaped into the batch's scratch where
+//! it has quotes. Words are split as Redis splits them (`sdssplitargs`): `"…"` knows `\n \r \t \b \a \xHH` and `\`
+//! before any other byte; `'…'` knows `\'` only; a closing quote must be followed by a blank or the end.
 
 use super::LINE_BYTES_MAX;
 use super::length::Line;

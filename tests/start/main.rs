@@ -1,0 +1,232 @@
+//! The process, from its arguments to its exit code: what it prints, what it refuses and why, how it ends.
+
+mod confined;
+mod process;
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::time::Duration;
+
+use process::{Ended, Serving, corering, corering_at, run};
+
+const PING: &[u8] = b"EXISTS k\r\n";
+const PONG: &[u8] = b":0\r\n";
+
+/// Nobody, on every Linux.
+const OTHER_USER: u32 = 65534;
+
+/// The process refused: with this code, one line, and each of `words` in it.
+fn assert_refusal(ended: &Ended, code: i32, words: &[&str]) {
+    assert_eq!(ended.code, Some(code), "{ended:?}");
+    assert_eq!(ended.err.lines().count(), 1, "one line: {ended:?}");
+    assert_eq!(ended.out, "");
+    for word in words {
+        assert!(ended.err.contains(word), "{word:?} is missing: {ended:?}");
+    }
+}
+
+fn ask(stream: &mut TcpStream, request: &[u8], reply: &[u8]) {
+    stream.write_all(request).expect("it reads");
+    let mut read = vec![0; reply.len()];
+    stream.read_exact(&mut read).expect("it answers");
+    assert_eq!(String::from_utf8_lossy(&read), String::from_utf8_lossy(reply));
+}
+
+#[test]
+fn a_server_serves_and_says_so() {
+    let mut serving = Serving::start(&mut corering(&["--port", "0", "--workers", "2"])).expect("it starts");
+    assert!(serving.ready_line.contains("io_uring"), "{}", serving.ready_line);
+    ask(&mut serving.connect(), PING, PONG);
+    serving.process.terminate();
+    assert_eq!(serving.process.wait().code(), Some(0));
+}
+
+#[test]
+fn a_host_without_io_uring_is_named_with_its_remedy() {
+    let mut command = corering(&["--port", "0"]);
+    confined::deny_io_uring(&mut command);
+    assert_refusal(&run(&mut command), 78, &["io_uring", "not permitted", "seccomp", "io_uring_setup", "allow"]);
+}
+
+/// Some kernels charge rings to the control group, others to this limit: the server starts, or it names the limit.
+#[test]
+fn without_locked_memory_it_starts_or_names_the_limit() {
+    // The binary may lie where another user may not look.
+    let folder = tempfile::tempdir().expect("a folder");
+    let everyone = || std::fs::Permissions::from_mode(0o755);
+    let binary = folder.path().join("corering");
+    std::fs::set_permissions(folder.path(), everyone()).expect("our folder");
+    std::fs::copy(env!("CARGO_BIN_EXE_corering"), &binary).expect("room for a copy");
+    std::fs::set_permissions(&binary, everyone()).expect("our file");
+
+    let mut command = corering_at(&binary, &["--port", "0", "--workers", "1", "--maxclients", "10"]);
+    if rustix::process::geteuid().is_root() {
+        command.uid(OTHER_USER).gid(OTHER_USER);
+    }
+    confined::limit_locked_memory(&mut command, 0);
+    match Serving::start(&mut command) {
+        Ok(serving) => ask(&mut serving.connect(), PING, PONG),
+        Err(ended) => assert_refusal(&ended, 78, &["RLIMIT_MEMLOCK (0 KiB)", "LimitMEMLOCK", "ulimit -l"]),
+    }
+}
+
+#[test]
+fn an_address_that_cannot_be_had_is_named_with_its_remedy() {
+    let taken = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    let port = taken.local_addr().expect("bound").port().to_string();
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = folder.path().join("taken.sock");
+    let _taken = std::os::unix::net::UnixListener::bind(&socket).expect("a free path");
+    let socket = socket.to_str().expect("text");
+    let rows: &[(&[&str], &[&str])] = &[
+        (&["--port", &port], &[&port, "another process", "--port"]),
+        (&["--port", "0", "--bind", "192.0.2.1"], &["192.0.2.1", "no such address", "--bind"]),
+        (&["--port", "0", "--unixsocket", socket], &[socket, "another process", "--unixsocket"]),
+        (&["--port", "0", "--unixsocket", "/nowhere/at/all"], &["/nowhere/at/all", "--unixsocket"]),
+    ];
+    for (arguments, words) in rows {
+        assert_refusal(&run(&mut corering(arguments)), 1, words);
+    }
+}
+
+#[test]
+fn a_bad_setting_is_named_with_what_is_accepted() {
+    // The key, the value, and what the line says is accepted.
+    let rows: &[(&str, &str, &str)] = &[
+        ("port", "70000", "0 to 65535"),
+        ("port", "http", "0 to 65535"),
+        ("bind", "localhost:6379", "IP address"),
+        ("unixsocketperm", "999", "octal"),
+        ("tcp-keepalive", "soon", "10s"),
+        ("maxclients", "0", "1 to 1000000"),
+        ("workers", "-1", "0 to 1024"),
+        ("cpus", "a-b", "0,2-5"),
+        ("pin", "perhaps", "yes"),
+        ("maxmemory", "12parsecs", "512mb"),
+        ("maxmemory", "120%", "100%"),
+        ("maxmemory-policy", "lru", "allkeys-lru"),
+        ("proto-max-bulk-len", "1kb", "1MiB"),
+        ("loglevel", "loud", "notice"),
+    ];
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("corering.toml");
+    let path = file.to_str().expect("text");
+    for (key, value, accepted) in rows {
+        let flag = format!("--{key}");
+        assert_refusal(&run(&mut corering(&[&flag, value])), 2, &[&flag, value, accepted]);
+
+        let variable = format!("CORERING_{}", key.to_uppercase().replace('-', "_"));
+        let mut command = corering(&[]);
+        assert_refusal(&run(command.env(&variable, value)), 2, &[&variable, value, accepted]);
+
+        std::fs::write(&file, format!("{key} = \"{value}\"\n")).expect("our file");
+        assert_refusal(&run(&mut corering(&["--config", path])), 2, &[path, key, value, accepted]);
+    }
+    let contradiction = run(&mut corering(&["--output-soft-limit", "2gb", "--output-hard-limit", "1gb"]));
+    assert_refusal(&contradiction, 2, &["output-hard-limit", "output-soft-limit", "raise"]);
+}
+
+#[test]
+fn a_settings_file_that_cannot_be_taken_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("corering.toml");
+    let path = file.to_str().expect("text");
+    let absent = folder.path().join("absent.toml");
+    assert_refusal(&run(corering(&[]).env("CORERING_CONFIG", &absent)), 2, &["absent.toml", "cannot be read"]);
+    let rows: &[(&[u8], &[&str])] = &[
+        (b"portt = 1\n", &["portt", "no setting", "corering config"]),
+        (b"port = 7000\n[server\nworkers = 1\n", &["line 2"]),
+        (b"port = \n", &["line 1"]),
+        (b"port = 1\nport = 2\n", &["line 2", "duplicate"]),
+        (b"[port]\nnumber = 1\n", &["port", "table"]),
+        (b"port = 1.5\n", &["port"]),
+        (b"\xff\xfe", &["cannot be read"]),
+    ];
+    for (text, words) in rows {
+        std::fs::write(&file, text).expect("our file");
+        let ended = run(&mut corering(&["--config", path]));
+        assert_refusal(&ended, 2, &[&[path], *words].concat());
+    }
+}
+
+#[test]
+fn cpus_that_the_process_may_not_use_are_refused() {
+    let ended = run(&mut corering(&["--port", "0", "--cpus", "4000"]));
+    assert_refusal(&ended, 2, &["cpus", "[4000]", "may use"]);
+}
+
+#[test]
+fn usage_is_explained() {
+    let ended = run(&mut corering(&["--no-such-flag"]));
+    assert_eq!((ended.code, ended.err.contains("--no-such-flag")), (Some(2), true), "{ended:?}");
+    for arguments in [&["--help"][..], &["serve", "--help"], &["config", "--help"]] {
+        let ended = run(&mut corering(arguments));
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        assert!(ended.err.is_empty() && ended.out.contains("--maxmemory"), "{ended:?}");
+    }
+    let ended = run(&mut corering(&["--version"]));
+    assert_eq!(ended.out.trim(), concat!("corering ", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn the_settings_are_printed_as_a_file_that_reads_back() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("corering.toml");
+    let path = file.to_str().expect("text");
+    let printed = run(corering(&["config", "--port", "7001"]).env("CORERING_MAXMEMORY", "64mb"));
+    assert_eq!((printed.code, printed.err.as_str()), (Some(0), ""));
+    assert!(printed.out.contains("\nport = 7001\n") && printed.out.contains("\nmaxmemory = 67108864\n"));
+    std::fs::write(&file, &printed.out).expect("our file");
+    assert_eq!(run(&mut corering(&["config", "--config", path])).out, printed.out);
+    // A flag is above the environment, which is above the file.
+    let layered = run(corering(&["config", "--config", path, "--port", "7003"]).env("CORERING_PORT", "7002"));
+    assert!(layered.out.contains("\nport = 7003\n"), "{}", layered.out);
+}
+
+/// Stores a large value and asks for it many times over, so that replies are under way for as long as nobody reads.
+fn ask_for_much(serving: &Serving) -> (TcpStream, usize) {
+    const VALUE_BYTES: usize = 4 << 20;
+    const TIMES: usize = 8;
+    let mut stream = serving.connect();
+    let header = format!("*3\r\n$3\r\nSET\r\n$3\r\nbig\r\n${VALUE_BYTES}\r\n");
+    let set = [header.as_bytes(), &vec![b'v'; VALUE_BYTES], b"\r\n"].concat();
+    ask(&mut stream, &set, b"+OK\r\n");
+    stream.write_all(&b"GET big\r\n".repeat(TIMES)).expect("it reads");
+    // The first bytes of the first reply: everything before has been received.
+    stream.peek(&mut [0]).expect("it answers");
+    let reply_bytes = format!("${VALUE_BYTES}\r\n").len() + VALUE_BYTES + 2;
+    (stream, TIMES * reply_bytes)
+}
+
+#[test]
+fn asked_to_end_it_answers_what_it_has_received() {
+    let mut serving = Serving::start(&mut corering(&["--port", "0", "--workers", "2"])).expect("it starts");
+    let (mut busy, expected) = ask_for_much(&serving);
+    let mut idle = serving.connect();
+    ask(&mut idle, PING, PONG);
+    let mut halfway = serving.connect();
+    halfway.write_all(b"*2\r\n$3\r\nGET\r\n").expect("it reads");
+    serving.process.terminate();
+    // Clients that wait for nothing are closed; the busy one gets all of its replies first.
+    for stream in [&mut idle, &mut halfway] {
+        assert_eq!(stream.read(&mut [0]).expect("closed in order"), 0);
+    }
+    assert!(!serving.process.has_ended());
+    let mut all = Vec::new();
+    busy.read_to_end(&mut all).expect("answered and closed in order");
+    assert_eq!(all.len(), expected);
+    assert_eq!(serving.process.wait().code(), Some(0));
+}
+
+#[test]
+fn asked_twice_it_ends_at_once() {
+    let mut serving = Serving::start(&mut corering(&["--port", "0", "--workers", "1"])).expect("it starts");
+    let (_busy, _) = ask_for_much(&serving);
+    serving.process.terminate();
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(!serving.process.has_ended(), "it drops a client that was not done");
+    serving.process.terminate();
+    assert_eq!(serving.process.wait().code(), Some(0));
+}

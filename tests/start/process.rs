@@ -1,0 +1,118 @@
+//! The binary as a child: started with arguments and an environment of its own, watched, ended when the test ends.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long anything may take on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The binary, with nothing of our own environment that could set it up.
+pub(crate) fn corering(arguments: &[&str]) -> Command {
+    corering_at(Path::new(env!("CARGO_BIN_EXE_corering")), arguments)
+}
+
+/// The same, for a copy of the binary.
+pub(crate) fn corering_at(binary: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(binary);
+    command.args(arguments).env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// How a process ended that was expected to end.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+/// Runs to the end.
+pub(crate) fn run(command: &mut Command) -> Ended {
+    let mut child = Running { child: command.spawn().expect("the binary starts") };
+    let (out, err) = (child.child.stdout.take(), child.child.stderr.take());
+    let status = child.wait();
+    let text = |pipe: &mut dyn Read| {
+        let mut text = String::new();
+        pipe.read_to_string(&mut text).expect("text");
+        text
+    };
+    Ended { code: status.code(), out: text(&mut out.expect("piped")), err: text(&mut err.expect("piped")) }
+}
+
+/// A child that does not outlive its test.
+#[derive(Debug)]
+pub(crate) struct Running {
+    child: Child,
+}
+
+impl Running {
+    /// Waits for its end.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("our child") {
+                return status;
+            }
+            assert!(start.elapsed() < PATIENCE, "the process does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("our child").is_some()
+    }
+
+    /// Asks it to end, as a service manager does.
+    pub(crate) fn terminate(&self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("our child");
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A server that serves.
+#[derive(Debug)]
+pub(crate) struct Serving {
+    pub(crate) process: Running,
+    pub(crate) ready_line: String,
+    /// Kept open: a log line must not fail.
+    _log: BufReader<ChildStderr>,
+    port: u16,
+}
+
+impl Serving {
+    /// Starts the server and waits for its line.
+    pub(crate) fn start(command: &mut Command) -> Result<Self, Ended> {
+        let mut process = Running { child: command.spawn().expect("the binary starts") };
+        let mut log = BufReader::new(process.child.stderr.take().expect("piped"));
+        let mut all = String::new();
+        loop {
+            let from = all.len();
+            if log.read_line(&mut all).expect("text") == 0 {
+                return Err(Ended { code: process.wait().code(), out: String::new(), err: all });
+            }
+            let line = &all[from..];
+            if let Some((_, address)) = line.split_once("ready on 127.0.0.1:") {
+                let digits: String = address.chars().take_while(char::is_ascii_digit).collect();
+                let port = digits.parse().expect("a port");
+                return Ok(Self { process, ready_line: line.to_owned(), _log: log, port });
+            }
+        }
+    }
+
+    pub(crate) fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(("127.0.0.1", self.port)).expect("it listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+        stream
+    }
+}

@@ -1,1 +1,0 @@
-//! The deterministic twin of the kernel's ring.

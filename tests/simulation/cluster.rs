@@ -27,7 +27,6 @@ pub(crate) struct Peer {
     heard: Vec<u8>,
     /// Takes what arrives; otherwise it stays where it is.
     pub(crate) is_reading: bool,
-    is_closed: bool,
 }
 
 impl Peer {
@@ -39,7 +38,7 @@ impl Peer {
             has_moved |= !read.is_empty();
             self.heard.extend(read);
         }
-        if self.written < self.outbox.len() && !self.is_closed {
+        if self.written < self.outbox.len() {
             let count = self.client.write(&self.outbox[self.written..]);
             has_moved |= count > 0;
             self.written += count;
@@ -70,6 +69,8 @@ pub(crate) struct Cluster {
     pub(crate) instance: Arc<Instance>,
     seats: Vec<Seat>,
     peers: Vec<Peer>,
+    /// The peers that have not closed.
+    open: Vec<usize>,
     random: Random,
 }
 
@@ -115,14 +116,15 @@ impl Cluster {
             Seat { worker, address, listener, control, bell, deadline_ns: None }
         };
         let seats = mailboxes.into_iter().enumerate().map(seat).collect();
-        Self { network, instance, seats, peers: Vec::new(), random }
+        Self { network, instance, seats, peers: Vec::new(), open: Vec::new(), random }
     }
 
     /// Connects a client to a worker, chosen by a number that is taken modulo their count.
     pub(crate) fn connect(&mut self, worker: usize) -> PeerId {
         let client = self.network.connect(self.seats[worker % self.seats.len()].listener);
         let (outbox, heard) = (Vec::new(), Vec::new());
-        self.peers.push(Peer { client, outbox, written: 0, heard, is_reading: true, is_closed: false });
+        self.peers.push(Peer { client, outbox, written: 0, heard, is_reading: true });
+        self.open.push(self.peers.len() - 1);
         PeerId(self.peers.len() - 1)
     }
 
@@ -142,17 +144,16 @@ impl Cluster {
 
     /// Closes the client's end.
     pub(crate) fn close(&mut self, peer: PeerId) {
+        self.open.retain(|open| *open != peer.0);
         let peer = self.peer(peer);
         peer.pump();
-        peer.is_closed = true;
         peer.client.close();
     }
 
     /// Breaks the client's connection off.
     pub(crate) fn reset(&mut self, peer: PeerId) {
-        let peer = self.peer(peer);
-        peer.is_closed = true;
-        peer.client.reset();
+        self.open.retain(|open| *open != peer.0);
+        self.peer(peer).client.reset();
     }
 
     pub(crate) fn was_reset(&mut self, peer: PeerId) -> bool {
@@ -170,8 +171,8 @@ impl Cluster {
     /// Everybody who can do something now does it once, in an order of the seed; whether anything moved.
     pub(crate) fn turn(&mut self) -> bool {
         let mut has_moved = false;
-        for peer in &mut self.peers {
-            has_moved |= peer.pump();
+        for peer in &self.open {
+            has_moved |= self.peers[*peer].pump();
         }
         let first = self.random.below(self.seats.len());
         for index in 0..self.seats.len() {

@@ -23,7 +23,7 @@ use super::{BufferId, Carried, Completion, Errno, Fd, Kind, Op, Ring, Token, Wai
 use crate::protocol::Output;
 
 /// Pieces of one send; further pieces go with the next.
-const SEND_PIECES_MAX: usize = 64;
+pub(super) const SEND_PIECES_MAX: usize = 64;
 
 /// `user_data` of operations whose completion nobody waits for.
 const UNATTENDED: u64 = 0;

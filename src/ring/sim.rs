@@ -1,3 +1,0 @@
-//! The simulated ring.
-//!
-//! It will stand behind [`Ring`](super::Ring) as the kernel's ring does.

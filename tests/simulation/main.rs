@@ -1,0 +1,11 @@
+//! Whole workers on simulated rings: one thread, one seed, every fault that the kernel and the network may produce.
+//!
+//! A failure prints its seed; the same seed fails again in the same place.
+
+mod cluster;
+mod endings;
+mod limits;
+mod pipelines;
+mod replay;
+mod requests;
+mod table;

@@ -7,6 +7,7 @@ pub mod config;
 pub mod control;
 pub mod instance;
 pub mod listen;
+pub mod load;
 pub mod mailbox;
 pub mod observe;
 pub mod protocol;

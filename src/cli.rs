@@ -1,13 +1,15 @@
-//! The command line: `corering [serve]` and `corering config`, with a flag for every row of the settings table.
+//! The command line: `corering [serve]` and `corering config`, with a flag for every row of the settings table;
+//! `corering bench`, with a flag for every row of the load generator's table.
 //!
 //! In: arguments. Out: what to do, or a message for the person who typed them. Help and parsing both come from the
-//! settings table, so a setting cannot be missing here.
+//! tables, so a setting cannot be missing here.
 
 use std::path::PathBuf;
 
-use clap::{Arg, ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::config::{TABLE, source};
+use crate::load::options;
 
 /// What the process is asked to do.
 #[derive(Debug)]
@@ -16,7 +18,7 @@ pub struct Invocation {
     pub task: Task,
     /// The settings file, from `--config` or `CORERING_CONFIG`.
     pub file: Option<PathBuf>,
-    /// Settings given as flags: key and value.
+    /// Settings, or options of the load generator, given as flags: key and value.
     pub flags: Vec<(String, String)>,
 }
 
@@ -27,6 +29,8 @@ pub enum Task {
     Serve,
     /// Print the settings as a file.
     Config,
+    /// Measure a server.
+    Bench,
 }
 
 /// Reads the command line.
@@ -37,6 +41,9 @@ pub fn parse(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<
     let matches = command().try_get_matches_from(arguments)?;
     let (task, matches) = match matches.subcommand() {
         Some(("config", inner)) => (Task::Config, inner.clone()),
+        Some(("bench", inner)) => {
+            return Ok(Invocation { task: Task::Bench, file: None, flags: bench_flags(inner) });
+        }
         Some((_, inner)) => (Task::Serve, inner.clone()),
         None => (Task::Serve, matches),
     };
@@ -47,6 +54,13 @@ pub fn parse(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<
 fn flags(matches: &ArgMatches) -> Vec<(String, String)> {
     let given = |key: &'static str| matches.get_one::<String>(key).map(|value| (key.to_owned(), value.clone()));
     TABLE.iter().filter_map(|setting| given(setting.key)).collect()
+}
+
+/// In the order of the table; what is given again comes again.
+fn bench_flags(matches: &ArgMatches) -> Vec<(String, String)> {
+    let given = |name: &'static str| matches.get_many::<String>(name).into_iter().flatten();
+    let of = |name: &'static str| given(name).map(move |value| (name.to_owned(), value.clone()));
+    options::TABLE.iter().flat_map(|option| of(option.name)).collect()
 }
 
 fn command() -> Command {
@@ -62,8 +76,25 @@ fn command() -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .about(about)
         .after_help(after)
-        .subcommands([serve, config])
+        .subcommands([serve, config, bench()])
         .args_conflicts_with_subcommands(true)
+}
+
+fn bench() -> Command {
+    let about = "Measure the latency of a server: this one, or any that speaks RESP, memcached's protocol or HTTP";
+    let after = "Without --target a server is started inside, so `corering bench` alone measures this host.\n\
+                 Exit codes: 0 every reply was right, 1 it was not or the server failed, 2 bad usage.";
+    let options = options::TABLE.iter().map(|option| {
+        let shown = if option.default.is_empty() { String::new() } else { format!(" [default: {}]", option.default) };
+        Arg::new(option.name)
+            .long(option.name)
+            .value_name(option.form)
+            .allow_hyphen_values(true)
+            .action(ArgAction::Append)
+            .help(format!("{}{shown}", option.doc))
+            .help_heading(option.group)
+    });
+    Command::new("bench").about(about).after_help(after).args(options)
 }
 
 fn with_settings(command: Command) -> Command {
@@ -102,6 +133,16 @@ mod tests {
             assert_eq!(invocation.flags, [("port".to_owned(), "7000".to_owned())]);
         }
         assert_eq!(parse_words("corering config").unwrap().task, Task::Config);
+    }
+
+    #[test]
+    fn bench_takes_its_own_flags() {
+        let line = "corering bench --rate max --server workers=1 --server maxclients=5 --keys 10";
+        let invocation = parse_words(line).unwrap();
+        assert_eq!(invocation.task, Task::Bench);
+        let flags: Vec<String> = invocation.flags.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        assert_eq!(flags, ["server=workers=1", "server=maxclients=5", "rate=max", "keys=10"]);
+        assert_eq!(parse_words("corering bench --nonsense 1").unwrap_err().exit_code(), 2);
     }
 
     #[test]

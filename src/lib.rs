@@ -21,7 +21,7 @@
 //! | layer    | modules                                                                      | may import         |
 //! |----------|------------------------------------------------------------------------------|--------------------|
 //! | process  | `main`, [`cli`]                                                              | all                |
-//! | assembly | [`server`], [`control`], [`listen`]                                          | all below          |
+//! | assembly | [`server`], [`control`], [`listen`], [`load`]                                | all below          |
 //! | loop     | [`worker`]                                                                   | all below          |
 //! | edge     | [`ring`], [`mailbox`]                                                        | pure, ground       |
 //! | meaning  | [`command`]                                                                  | pure, ground       |
@@ -48,27 +48,28 @@
 //!
 //! [`Server::start`] gives a running server with its addresses; several run in one process.
 
+// From the process down to the ground, as in the table.
 pub mod cli;
-pub mod config;
-pub mod topology;
 
 pub mod control;
 pub mod listen;
+pub mod load;
 pub mod server;
 
-pub mod ring;
 pub mod worker;
 
-pub mod protocol;
+pub mod mailbox;
+pub mod ring;
 
 pub mod command;
 
+pub mod protocol;
 pub mod shard;
 
-pub mod mailbox;
-
 pub mod clock;
+pub mod config;
 pub mod instance;
 pub mod observe;
+pub mod topology;
 
 pub use server::Server;

@@ -1,4 +1,4 @@
-//! The process: settings, log, server, exit code.
+//! The process: settings, log, server or load generator, exit code.
 //!
 //! In: arguments, environment, a settings file. Out: a server until a signal or a client ends it, and an exit code.
 //! What must stay true: whatever keeps it from starting is one line on standard error, with cause and remedy.
@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use corering::cli::{self, Invocation, Task};
 use corering::config::{LogFormat, LogLevel, Settings, source};
 use corering::control::Control;
+use corering::load::{self, bench::Event, report::table};
 use corering::server::Server;
 
 /// Exit code for bad usage and bad settings.
@@ -19,13 +20,39 @@ fn main() -> ExitCode {
         Ok(invocation) => invocation,
         Err(message) => message.exit(),
     };
+    if invocation.task == Task::Bench {
+        return bench(&invocation.flags);
+    }
     let settings = match source::load(invocation.file.as_deref(), |name| std::env::var_os(name), &invocation.flags) {
         Ok(settings) => settings,
         Err(error) => return fail(EXIT_USAGE, &error),
     };
     match invocation.task {
         Task::Config => print(&source::render(&settings)),
-        Task::Serve => serve(settings, invocation),
+        _ => serve(settings, invocation),
+    }
+}
+
+/// Measures a server and prints what it has shown.
+fn bench(flags: &[(String, String)]) -> ExitCode {
+    let plan = match load::options::load(flags) {
+        Ok(plan) => plan,
+        Err(error) => return fail(EXIT_USAGE, &error),
+    };
+    let is_live = plan.progress && std::io::stderr().is_terminal();
+    let report = load::bench::run(&plan, |event| match event {
+        Event::Step(step) => eprintln!("{step}"),
+        Event::Second(second) if is_live => eprint!("\r{}", table::progress(second)),
+        Event::Done if is_live => eprintln!(),
+        Event::Second(_) | Event::Done => {}
+    });
+    match report {
+        Ok(report) if report.is_clean() => print(&table::render(&report)),
+        Ok(report) => {
+            print(&table::render(&report));
+            fail(1, &"the server has refused requests or sent wrong replies")
+        }
+        Err(error) => fail(error.exit_code(), &error),
     }
 }
 

@@ -108,7 +108,7 @@ impl State {
                 Socket::Listener(waiting) => (!waiting.is_empty()).then_some(0),
                 Socket::Connection(..) => panic!("{listener:?} is no listener"),
             },
-            Op::Recv { fd } => (self.connection(fd).receivable() != Receivable::Nothing).then_some(0),
+            Op::Recv { fd, .. } => (self.connection(fd).receivable() != Receivable::Nothing).then_some(0),
             Op::Send { fd, .. } => self.connection(fd).sendable_ns(),
             Op::Cancel { .. } | Op::Shutdown { .. } | Op::Close { .. } | Op::Wake { .. } => Some(0),
         };
@@ -162,7 +162,7 @@ impl State {
     fn step(&mut self, ring: usize, pending: Pending) -> Option<Pending> {
         match pending.op {
             Op::Accept { listener } => self.accept(ring, pending, listener),
-            Op::Recv { fd } => self.receive(ring, pending, fd),
+            Op::Recv { fd, is_multishot } => self.receive(ring, pending, fd, is_multishot),
             Op::Send { fd, .. } => self.send(ring, pending, fd),
             Op::Cancel { target } => {
                 let result = self.cancel(ring, target);
@@ -235,7 +235,7 @@ impl State {
         }
     }
 
-    fn receive(&mut self, ring: usize, mut pending: Pending, fd: Fd) -> Option<Pending> {
+    fn receive(&mut self, ring: usize, mut pending: Pending, fd: Fd, is_multishot: bool) -> Option<Pending> {
         if pending.is_cancelled {
             return self.finish(ring, pending, Err(Errno(libc::ECANCELED)));
         }
@@ -257,7 +257,7 @@ impl State {
             return self.finish(ring, pending, Err(Errno(libc::ENOBUFS)));
         };
         let len = self.fill(ring, id, fd, available);
-        pending.is_last |= self.random.chance(self.faults.multishot_end);
+        pending.is_last |= !is_multishot || self.random.chance(self.faults.multishot_end);
         let buffer = BufferId { id: id as u16, len: len as u32 };
         self.post_shot(ring, pending, len as u32, Carried::Buffer(buffer))
     }
@@ -411,7 +411,7 @@ impl State {
 /// The socket that an operation works on.
 fn descriptor(op: &Op) -> Option<Fd> {
     match op {
-        Op::Recv { fd } | Op::Send { fd, .. } | Op::Shutdown { fd, .. } | Op::Close { fd } => Some(*fd),
+        Op::Recv { fd, .. } | Op::Send { fd, .. } | Op::Shutdown { fd, .. } | Op::Close { fd } => Some(*fd),
         Op::Accept { .. } | Op::Cancel { .. } | Op::Wake { .. } => None,
     }
 }

@@ -1,0 +1,83 @@
+//! CPU time of the server: of a process, or of some threads of ours.
+//!
+//! In: a process or threads. Out: the CPU time that they have had, from the scheduler's own account in `/proc` (`schedstat`,
+//! nanoseconds). What must stay true: what cannot be read is `None`, never zero.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Whose CPU time is measured.
+#[derive(Clone, Debug)]
+pub enum Meter {
+    /// All threads of a process.
+    Process(u32),
+    /// These threads of our own process.
+    Threads(Vec<u32>),
+}
+
+impl Meter {
+    /// The CPU time so far.
+    pub fn read(&self) -> Option<Duration> {
+        match self {
+            Meter::Process(pid) => {
+                let tasks = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+                tasks.filter_map(|task| cpu_time(task.ok()?.path())).reduce(|sum, time| sum + time)
+            }
+            Meter::Threads(threads) => {
+                threads.iter().map(|thread| cpu_time(format!("/proc/self/task/{thread}").into())).sum()
+            }
+        }
+    }
+}
+
+fn cpu_time(task: PathBuf) -> Option<Duration> {
+    let account = fs::read_to_string(task.join("schedstat")).ok()?;
+    account.split_whitespace().next()?.parse().ok().map(Duration::from_nanos)
+}
+
+/// The threads of our own process.
+pub fn own_threads() -> Vec<u32> {
+    let tasks = fs::read_dir("/proc/self/task").into_iter().flatten();
+    tasks.filter_map(|task| task.ok()?.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// Resident memory of a process, bytes.
+pub fn resident_bytes(pid: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib << 10)
+}
+
+/// Seconds since a process of this host began.
+pub(super) fn age_seconds(pid: u32) -> Option<u64> {
+    /// Of `/proc/PID/stat`, on every architecture that Linux has today (USER_HZ).
+    const TICKS_PER_SECOND: u64 = 100;
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name may contain anything; field 22 is the start, and fields from 3 on follow the name.
+    let start: u64 = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()?;
+    let uptime = fs::read_to_string("/proc/uptime").ok()?;
+    let uptime: f64 = uptime.split_whitespace().next()?.parse().ok()?;
+    Some((uptime as u64).saturating_sub(start / TICKS_PER_SECOND))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_is_seen_and_the_unknown_is_none() {
+        let own = Meter::Process(std::process::id());
+        let before = own.read().unwrap();
+        let start = std::time::Instant::now();
+        while start.elapsed() < Duration::from_millis(50) {
+            std::hint::spin_loop();
+        }
+        assert!(own.read().unwrap() > before);
+        assert!(Meter::Threads(own_threads()).read().is_some());
+        assert!(Meter::Process(u32::MAX).read().is_none());
+        assert!(Meter::Threads(vec![u32::MAX]).read().is_none());
+        assert!(age_seconds(std::process::id()).is_some_and(|age| age < 3600));
+        assert!(resident_bytes(std::process::id()).is_some_and(|bytes| bytes > 1 << 20));
+    }
+}

@@ -1,0 +1,351 @@
+//! One run: connections, threads, phases, and the gathering of what the threads have seen.
+//!
+//! In: a plan and a server that listens. Out: an [`Outcome`]. What must stay true: all threads measure the same window;
+//! the server's CPU time is read at its two ends.
+//!
+//! ```text
+//!   look ► connect ► populate ─┬─ warm-up ─┬──────── measured ────────┬─ drain ─► done
+//!                            start      CPU time                  CPU time
+//! ```
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+
+use super::LoadError;
+use super::connect::{self, Nodes, ServerInfo};
+use super::cpu::{Meter, age_seconds};
+use super::draw::Arrivals;
+use super::engine::{Engine, Setup, Source};
+use super::items::Items;
+use super::plan::{Operation, Plan, Protocol, Rate, Target};
+use super::recorder::{Recorder, Seen, Slice, Window};
+use crate::topology;
+
+/// Between the last thread's being ready and the start of the clock.
+const START_DELAY: Duration = Duration::from_millis(5);
+
+/// Shortest slice of the time line.
+const SLICE_MIN: Duration = Duration::from_millis(100);
+
+/// Most slices of the time line.
+const SLICES_MAX: u32 = 1000;
+
+/// Difference in age by which a process is recognised as the server: INFO tells whole seconds.
+const AGE_TOLERANCE_SECONDS: u64 = 2;
+
+/// A point of the time line.
+#[derive(Clone, Copy, Debug)]
+pub struct Point {
+    /// End of the slice, seconds from the start of the measured part.
+    pub at_seconds: f64,
+    /// Replies per second.
+    pub rate: f64,
+    /// Latency, nanoseconds; zero when nothing was answered.
+    pub p50_ns: u64,
+    /// As above.
+    pub p99_ns: u64,
+    /// As above.
+    pub p999_ns: u64,
+    /// As above.
+    pub max_ns: u64,
+}
+
+/// What was measured.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Latencies and counts.
+    pub seen: Seen,
+    /// The measured part, slice by slice.
+    pub timeline: Vec<Point>,
+    /// Length of the measured part.
+    pub duration: Duration,
+    /// CPU time that the server had in it.
+    pub server_cpu: Option<Duration>,
+    /// What the server says it is.
+    pub server_name: String,
+    /// CPUs of the generator's threads.
+    pub cpus: Vec<usize>,
+}
+
+/// Runs `plan` against `target`. `progress` is told of each second; `meter` overrides how the server's CPU is measured.
+///
+/// # Errors
+/// The server or the host fails.
+pub fn measure(
+    plan: &Plan,
+    target: &Target,
+    meter: Option<Meter>,
+    mut progress: impl FnMut(&Point),
+) -> Result<Outcome, LoadError> {
+    crate::listen::raise_descriptor_limit(plan.connections as u32);
+    let (nodes, info) = connect::look(plan, target)?;
+    let meter = meter.or_else(|| find_process(plan, target, &info));
+    let items = Items::new(plan);
+    let cpus = place(plan)?;
+    let slice = (plan.duration / SLICES_MAX).max(SLICE_MIN).min(plan.duration);
+    let (from, until) = (plan.warmup.as_nanos() as u64, (plan.warmup + plan.duration).as_nanos() as u64);
+    let window = Window { from_ns: from, until_ns: until, slice_ns: slice.as_nanos() as u64 };
+    let stop = AtomicBool::new(false);
+    let crew = Crew { plan, nodes: &nodes, items: &items, stop: &stop, window };
+
+    thread::scope(|scope| {
+        let (ready_sender, ready) = mpsc::channel();
+        let (slice_sender, slices) = mpsc::channel();
+        let mut starts = Vec::new();
+        let mut threads = Vec::new();
+        for (index, cpu) in cpus.iter().copied().enumerate() {
+            let (start_sender, start) = mpsc::channel();
+            starts.push(start_sender);
+            let (ready, slices) = (ready_sender.clone(), slice_sender.clone());
+            let crew = &crew;
+            let thread = thread::Builder::new().name(format!("load-{index}"));
+            let body = move || {
+                let seen = crew.work(index, cpu, ready, &start, slices);
+                if seen.is_err() {
+                    crew.stop.store(true, Ordering::Relaxed);
+                }
+                seen
+            };
+            threads.push(thread.spawn_scoped(scope, body).map_err(LoadError::Host)?);
+        }
+        drop((ready_sender, slice_sender));
+        // A thread that fails drops its sender: the count stays short, and joining tells why.
+        let is_ready = ready.iter().take(cpus.len()).count() == cpus.len();
+        let mut watch = Watch::new(plan, cpus.len(), slice, meter);
+        if is_ready {
+            let start = Instant::now() + START_DELAY;
+            for sender in &starts {
+                // A thread that is gone tells why when it is joined.
+                let _ = sender.send(start);
+            }
+            watch.run(start, &slices, &mut progress);
+        }
+        drop(starts);
+        let mut seen = Seen::new();
+        let mut failure = None;
+        for thread in threads {
+            match thread.join() {
+                Ok(Ok(part)) => seen.add(&part),
+                Ok(Err(LoadError::Stopped)) => failure = failure.or(Some(LoadError::Stopped)),
+                Ok(Err(error)) => failure = Some(error),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        match failure {
+            Some(error) => Err(error),
+            None => Ok(Outcome {
+                seen,
+                timeline: watch.points,
+                duration: plan.duration,
+                server_cpu: watch.cpu_end.zip(watch.cpu_begin).and_then(|(end, begin)| end.checked_sub(begin)),
+                server_name: info.name,
+                cpus: cpus.clone(),
+            }),
+        }
+    })
+}
+
+/// What all threads share.
+struct Crew<'a> {
+    plan: &'a Plan,
+    nodes: &'a Nodes,
+    items: &'a Items,
+    stop: &'a AtomicBool,
+    window: Window,
+}
+
+impl Crew<'_> {
+    /// One thread's part, from connecting to the last reply.
+    fn work(
+        &self,
+        index: usize,
+        cpu: usize,
+        ready: Sender<()>,
+        start: &Receiver<Instant>,
+        slices: Sender<Slice>,
+    ) -> Result<Seen, LoadError> {
+        let plan = self.plan;
+        topology::pin(cpu);
+        let mine = (index..plan.connections).step_by(plan.threads);
+        let node_count = self.nodes.targets.len();
+        // Each thread needs a connection to every node.
+        let count = mine.len().max(node_count);
+        let sockets = (0..count).map(|number| {
+            let node = number % node_count;
+            connect::open(plan, &self.nodes.targets[node]).map(|socket| (socket, node as u16))
+        });
+        let setup = Setup {
+            plan,
+            items: self.items,
+            thread: index,
+            sockets: sockets.collect::<Result<_, _>>()?,
+            slots: &self.nodes.slots,
+            stop: self.stop,
+            recorder: Recorder::new(slices),
+        };
+        let mut engine = Engine::new(setup)?;
+        self.populate(&mut engine, index)?;
+        let _ = ready.send(());
+        drop(ready);
+        let Ok(start) = start.recv() else { return Err(LoadError::Stopped) };
+        engine.begin(start, |recorder| recorder.set_window(self.window));
+        let source = match plan.rate {
+            Rate::Max => Source::Closed,
+            Rate::PerSecond(rate) => {
+                let seed = plan.seed.wrapping_add(0x5eed).wrapping_mul(index as u64 + 1);
+                Source::Open(Arrivals::new(rate / plan.threads as f64, seed))
+            }
+        };
+        engine.run(source, self.window.until_ns)?;
+        let (recorder, answered) = engine.finish();
+        let seen = recorder.finish();
+        if answered == 0 && !seen.latencies.is_empty() {
+            return Err(LoadError::Silent { connections: count, limit: plan.duration });
+        }
+        Ok(seen)
+    }
+
+    fn populate(&self, engine: &mut Engine<'_>, index: usize) -> Result<(), LoadError> {
+        if !self.plan.populate {
+            return Ok(());
+        }
+        let is_adding = self.plan.mix.iter().any(|(operation, _)| *operation == Operation::Increment);
+        if is_adding && self.plan.protocol == Protocol::Memcache {
+            engine.populate(index, Operation::ResetCounter)?;
+        }
+        engine.populate(index, Operation::Set)
+    }
+}
+
+/// The coordinator's eyes: the time line, the progress, the server's CPU time.
+struct Watch {
+    threads: usize,
+    slice: Duration,
+    begin: Duration,
+    end: Duration,
+    meter: Option<Meter>,
+    cpu_begin: Option<Duration>,
+    cpu_end: Option<Duration>,
+    /// Slices of which some threads are missing.
+    partial: BTreeMap<u64, (Histogram<u32>, usize)>,
+    points: Vec<Point>,
+    /// Of the present second.
+    second: Option<Histogram<u32>>,
+    second_slices: u32,
+}
+
+impl Watch {
+    fn new(plan: &Plan, threads: usize, slice: Duration, meter: Option<Meter>) -> Self {
+        let (begin, end) = (plan.warmup, plan.warmup + plan.duration);
+        Self {
+            threads,
+            slice,
+            begin,
+            end,
+            meter,
+            cpu_begin: None,
+            cpu_end: None,
+            partial: BTreeMap::new(),
+            points: Vec::new(),
+            second: None,
+            second_slices: 0,
+        }
+    }
+
+    /// Until the threads have ended and dropped their senders.
+    fn run(&mut self, start: Instant, slices: &Receiver<Slice>, progress: &mut impl FnMut(&Point)) {
+        let mut due = vec![start + self.end, start + self.begin];
+        loop {
+            let next = due.last().copied();
+            let wait = next.map_or(self.slice, |next| next.saturating_duration_since(Instant::now()));
+            match slices.recv_timeout(wait) {
+                Ok(slice) => self.add(slice, progress),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            if next.is_some_and(|next| next <= Instant::now()) {
+                let cpu = self.meter.as_ref().and_then(Meter::read);
+                match due.len() {
+                    2 => self.cpu_begin = cpu,
+                    _ => self.cpu_end = cpu,
+                }
+                due.pop();
+            }
+        }
+    }
+
+    fn add(&mut self, slice: Slice, progress: &mut impl FnMut(&Point)) {
+        let (sum, threads) = self.partial.entry(slice.index).or_insert_with(|| {
+            let mut empty = slice.latencies.clone();
+            empty.reset();
+            (empty, 0)
+        });
+        sum.add(&slice.latencies).expect("the same bounds");
+        *threads += 1;
+        if *threads < self.threads {
+            return;
+        }
+        let Some((latencies, _)) = self.partial.remove(&slice.index) else { return };
+        let at = self.slice * (slice.index as u32 + 1);
+        self.points.push(point(&latencies, at, self.slice));
+        match &mut self.second {
+            Some(second) => second.add(&latencies).expect("the same bounds"),
+            None => self.second = Some(latencies),
+        }
+        self.second_slices += 1;
+        if self.slice * self.second_slices >= Duration::from_secs(1)
+            && let Some(second) = self.second.take()
+        {
+            progress(&point(&second, at, self.slice * self.second_slices));
+            self.second_slices = 0;
+        }
+    }
+}
+
+fn point(latencies: &Histogram<u32>, at: Duration, length: Duration) -> Point {
+    Point {
+        at_seconds: at.as_secs_f64(),
+        rate: latencies.len() as f64 / length.as_secs_f64(),
+        p50_ns: latencies.value_at_quantile(0.5),
+        p99_ns: latencies.value_at_quantile(0.99),
+        p999_ns: latencies.value_at_quantile(0.999),
+        max_ns: latencies.max(),
+    }
+}
+
+/// The server's process: as told, or as it says itself when it runs on this host (its age is compared).
+fn find_process(plan: &Plan, target: &Target, info: &ServerInfo) -> Option<Meter> {
+    if let Some(pid) = plan.pid {
+        return Some(Meter::Process(pid));
+    }
+    let is_local = match target {
+        Target::Unix(_) => true,
+        Target::Tcp(address) => ["127.", "localhost:", "[::1]:"].iter().any(|local| address.starts_with(local)),
+    };
+    let (pid, age) = info.process.filter(|_| is_local)?;
+    let is_same = age_seconds(pid).is_some_and(|other| other.abs_diff(age) <= AGE_TOLERANCE_SECONDS);
+    is_same.then_some(Meter::Process(pid))
+}
+
+/// A CPU for each thread: as told, or the last ones.
+fn place(plan: &Plan) -> Result<Vec<usize>, LoadError> {
+    let given = if plan.cpus.is_empty() { last_cpus(plan.threads) } else { plan.cpus.clone() };
+    topology::place_workers(&given, plan.threads as u16).map_err(|error| LoadError::Usage(error.to_string()))
+}
+
+fn last_cpus(threads: usize) -> Vec<usize> {
+    topology::usable_cpus().into_iter().rev().take(threads).collect()
+}
+
+/// CPUs that the generator leaves free; all of them when that is none.
+pub(super) fn cpus_beside(plan: &Plan) -> Vec<usize> {
+    let taken = if plan.cpus.is_empty() { last_cpus(plan.threads) } else { plan.cpus.clone() };
+    let usable = topology::usable_cpus();
+    let free: Vec<usize> = usable.iter().copied().filter(|cpu| !taken.contains(cpu)).collect();
+    if free.is_empty() { usable } else { free }
+}

@@ -57,6 +57,14 @@ impl Clock {
         Clock::System(Instant::now())
     }
 
+    /// Stops this thread; a simulated clock moves on at once.
+    pub fn sleep(&self, duration: Duration) {
+        match self {
+            Clock::System(_) => std::thread::sleep(duration),
+            Clock::Simulated(time) => time.advance(duration),
+        }
+    }
+
     /// Reads the time: two vDSO calls, no system call.
     pub fn now(&self) -> Now {
         match self {

@@ -35,15 +35,19 @@ const fn row(
 
 #[rustfmt::skip]
 static SUBCOMMANDS: &[Spec] = &[
-    row("caching", 3, ALWAYS, "6.0.0", "Controls tracking of the next command's keys.", Run::Session(|_, _, _, reply| reply.error(NOT_TRACKING))),
+    row("caching", 3, ALWAYS, "6.0.0", "Controls tracking of the next command's keys.",
+        Run::Session(|_, _, _, reply| reply.error(NOT_TRACKING))),
     row("getname", 2, ALWAYS, "2.6.9", "Returns this client's name.", Run::Session(get_name)),
-    row("getredir", 2, ALWAYS, "6.0.0", "Returns -1: invalidations are not redirected.", Run::Session(|_, _, _, reply| reply.integer(-1))),
+    row("getredir", 2, ALWAYS, "6.0.0", "Returns -1: invalidations are not redirected.",
+        Run::Session(|_, _, _, reply| reply.integer(-1))),
     row("help", 2, ALWAYS, "5.0.0", "Lists the subcommands.", Run::Session(|_, _, _, reply| help(reply, HELP))),
-    row("id", 2, ALWAYS, "5.0.0", "Returns this client's id.", Run::Session(|_, session, _, reply| reply.integer(session.id as i64))),
+    row("id", 2, ALWAYS, "5.0.0", "Returns this client's id.",
+        Run::Session(|_, session, _, reply| reply.integer(session.id as i64))),
     row("info", 2, ALWAYS, "6.2.0", "Describes this client.", Run::Session(info)),
     row("kill", -3, OPERATOR, "2.4.0", "Closes clients.",
         Run::Everywhere(|call, args, reply| conclude(kill(call, args, reply), reply), Merge::AnyOk)).costs(PER_CLIENT),
-    row("list", -2, OPERATOR, "2.4.0", "Describes the clients, one a line.", Run::Everywhere(list, Merge::Text)).costs(PER_CLIENT),
+    row("list", -2, OPERATOR, "2.4.0", "Describes the clients, one a line.",
+        Run::Everywhere(list, Merge::Text)).costs(PER_CLIENT),
     row("no-evict", 3, OPERATOR, "7.0.0", "Protects this client from eviction.",
         Run::Session(|_, session, args, reply| conclude(switch(&mut session.is_no_evict, args, reply), reply))),
     row("no-touch", 3, ALWAYS, "7.2.0", "Lets this client's reads not count as use.",

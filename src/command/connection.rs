@@ -1,8 +1,8 @@
 //! The commands by which a client introduces itself: `HELLO`, `AUTH`, `SELECT`, `PING` and their kin.
 //!
 //! In: a request's arguments and the client's session. Out: the session changed, Redis' replies. What must stay true: a
-//! client that has not given the password learns nothing but that; comparing passwords takes the same time whatever they
-//! have in common.
+//! client that has not given the password learns nothing but that; comparing passwords takes the same time whatever
+//! they have in common.
 
 use super::arguments::{Refusal, conclude, integer};
 use super::session::{ReplyMode, Session};
@@ -22,12 +22,14 @@ const OPENING: Flags = ALWAYS.or(Flags::FAST).or(Flags::NO_AUTH);
 /// The family's rows of the command table.
 #[rustfmt::skip]
 pub static COMMANDS: &[Spec] = &[
-    row("asking", 1, Flags::FAST, "3.0.0", "Asks to be served by a slot's next owner; only in a cluster.", Run::Session(no_cluster)),
+    row("asking", 1, Flags::FAST, "3.0.0", "Asks to be served by a slot's next owner; only in a cluster.",
+        Run::Session(no_cluster)),
     row("auth", -2, OPENING, "1.0.0", "Gives the password.",
         Run::Session(|call, session, args, reply| conclude(auth(call, session, args, reply), reply))),
     cluster("cluster", "3.0.0", "Commands about the cluster.", Run::Container).with(CLUSTER),
     row("echo", 2, FAST, "1.0.0", "Returns its argument.", Run::Session(|_, _, args, reply| reply.bulk(args.get(1)))),
-    row("hello", -1, OPENING, "6.0.0", "Chooses the version of the protocol, and may give password and name.", Run::Session(hello)),
+    row("hello", -1, OPENING, "6.0.0", "Chooses the version of the protocol, and may give password and name.",
+        Run::Session(hello)),
     row("ping", -1, FAST, "1.0.0", "Returns PONG, or its argument.", Run::Session(ping)),
     row("quit", -1, OPENING, "1.0.0", "Closes the connection once everything before has been answered.",
         Run::Session(|_, session, _, reply| { reply.simple("OK"); session.is_closing = true; })),
@@ -181,8 +183,9 @@ fn hello(call: &mut Call<'_>, session: &mut Session, args: Args<'_>, reply: &mut
     }
     if !session.is_authenticated {
         return reply.error(
-            "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> \
-             <pass> option can be used to authenticate the client and select the RESP protocol version at the same time",
+            "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH \
+             <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the \
+             same time",
         );
     }
     if let Some(name) = name {

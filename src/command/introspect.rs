@@ -25,7 +25,8 @@ const fn row(name: &'static str, arity: i32, since: &'static str, summary: &'sta
 
 #[rustfmt::skip]
 static SUBCOMMANDS: &[Spec] = &[
-    row("count", 2, "2.8.13", "Counts the commands.", Run::Session(|_, _, _, reply| reply.integer(table::commands().count() as i64))),
+    row("count", 2, "2.8.13", "Counts the commands.",
+        Run::Session(|_, _, _, reply| reply.integer(table::commands().count() as i64))),
     row("docs", -2, "7.0.0", "Documents commands.", Run::Session(docs)).costs(PER_COMMAND),
     row("getkeys", -3, "2.8.13", "Returns the keys among a command's arguments.", Run::Session(get_keys)),
     row("help", 2, "5.0.0", "Lists the subcommands.", Run::Session(|_, _, _, reply| help(reply, HELP))),

@@ -84,6 +84,8 @@ pub struct ClientView<'a> {
     pub peer: String,
     /// The address the client connected to.
     pub local: String,
+    /// It is connected from this host.
+    pub is_local: bool,
     /// Descriptor number.
     pub fd: i32,
     /// Milliseconds since it connected.

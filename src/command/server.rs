@@ -26,12 +26,14 @@ pub static COMMANDS: &[Spec] = &[
     row("config", -2, Flags(0), "2.0.0", "Commands about settings.", Run::Container).with(CONFIG),
     row("debug", -2, OPERATOR, "1.0.0", "For tests of clients.", Run::Container).with(DEBUG),
     row("info", -1, ALWAYS.or(Flags::DANGEROUS), "1.0.0", "Tells the state of the server.", Run::Session(info::info)),
-    row("lolwut", -1, Flags::READONLY.or(Flags::FAST), "5.0.0", "Draws the cores and tells the version.", Run::Session(lolwut)),
+    row("lolwut", -1, Flags::READONLY.or(Flags::FAST), "5.0.0", "Draws the cores and tells the version.",
+        Run::Session(lolwut)),
     row("module", -2, Flags(0), "4.0.0", "Commands about modules.", Run::Container).with(MODULE),
-    row("role", 1, Flags::NOSCRIPT.or(ALWAYS).or(Flags::FAST).or(Flags::ADMIN).or(Flags::DANGEROUS), "2.8.12", "Tells the role in replication.", Run::Session(role)),
+    row("role", 1, OPERATOR.or(Flags::FAST), "2.8.12", "Tells the role in replication: master.", Run::Session(role)),
     row("shutdown", -1, OPERATOR, "1.0.0", "Answers what was received and ends the server.",
         Run::Session(|call, session, args, reply| conclude(shutdown(call, session, args, reply), reply))),
-    row("time", 1, ALWAYS.or(Flags::FAST), "2.6.0", "Returns the time, in seconds and microseconds.", Run::Session(time)),
+    row("time", 1, ALWAYS.or(Flags::FAST), "2.6.0", "Returns the time, in seconds and microseconds.",
+        Run::Session(time)),
     row("wait", 3, Flags(0), "3.0.0", "Returns how many replicas have the writes so far: none.",
         Run::Session(|_, _, args, reply| conclude(wait(args, reply), reply))),
 ];
@@ -52,7 +54,8 @@ static CONFIG: &[Spec] = &[
     row("get", -3, OPERATOR, "2.0.0", "Returns settings by name or pattern.", Run::Session(config_get))
         .costs("O(N) with the number of settings"),
     row("help", 2, ALWAYS, "5.0.0", "Lists the subcommands.", Run::Session(|_, _, _, reply| help(reply, CONFIG_HELP))),
-    row("resetstat", 2, OPERATOR, "2.0.0", "Sets the counters of INFO to zero.", Run::Everywhere(reset_statistics, Merge::AllOk)),
+    row("resetstat", 2, OPERATOR, "2.0.0", "Sets the counters of INFO to zero.",
+        Run::Everywhere(reset_statistics, Merge::AllOk)),
     row("rewrite", 2, OPERATOR, "2.8.0", "Writes the settings to their file.", Run::Session(config_rewrite)),
     row("set", -4, OPERATOR, "2.0.0", "Changes settings, all or none.", Run::Session(config_set)),
 ];
@@ -66,7 +69,8 @@ static DEBUG: &[Spec] = &[
 #[rustfmt::skip]
 static MODULE: &[Spec] = &[
     row("help", 2, ALWAYS, "5.0.0", "Lists the subcommands.", Run::Session(|_, _, _, reply| help(reply, MODULE_HELP))),
-    row("list", 2, OPERATOR, "4.0.0", "Lists the modules: there are none.", Run::Session(|_, _, _, reply| reply.array(0))),
+    row("list", 2, OPERATOR, "4.0.0", "Lists the modules: there are none.",
+        Run::Session(|_, _, _, reply| reply.array(0))),
 ];
 
 const CONFIG_HELP: &[&str] = &[
@@ -166,21 +170,17 @@ fn reset_statistics(call: &mut Call<'_>, _: Args<'_>, reply: &mut Reply<'_>) {
 const SLEEP_SECONDS_MAX: f64 = 3600.0;
 
 fn debug_sleep(call: &mut Call<'_>, session: &mut Session, args: Args<'_>, reply: &mut Reply<'_>) {
-    let mut is_local = || {
-        let peer = call.clients.view(session).map(|view| view.peer).unwrap_or_default();
-        let address = peer.parse::<std::net::SocketAddr>();
-        peer.starts_with("unix:") || address.is_ok_and(|address| address.ip().is_loopback())
-    };
+    let is_local = call.clients.view(session).is_some_and(|view| view.is_local);
     let is_allowed = match call.settings.enable_debug_command {
         DebugCommands::No => false,
-        DebugCommands::Local => is_local(),
+        DebugCommands::Local => is_local,
         DebugCommands::Yes => true,
     };
     if !is_allowed {
         return reply.error(
-            "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run it from a \
-             local connection, otherwise you need to set this option in the configuration file, and then restart the \
-             server.",
+            "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run it \
+             from a local connection, otherwise you need to set this option in the configuration file, and then \
+             restart the server.",
         );
     }
     let seconds = std::str::from_utf8(args.get(2)).ok().and_then(|text| text.parse::<f64>().ok());

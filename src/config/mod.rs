@@ -90,7 +90,8 @@ settings! {
             "Password that clients must give with AUTH or HELLO. Empty: none is asked for.";
         databases: u32 = 1, "databases" fixed Number(1, 1),
             "Number of databases. There is one.";
-        enable_debug_command: DebugCommands = DebugCommands::Local, "enable-debug-command" fixed Choice(DebugCommands::NAMES),
+        enable_debug_command: DebugCommands = DebugCommands::Local, "enable-debug-command"
+            fixed Choice(DebugCommands::NAMES),
             "Who may stop a worker with DEBUG SLEEP: nobody, clients on this host, everybody.";
     }
     "Cores" {

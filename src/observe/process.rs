@@ -1,4 +1,6 @@
-//! What the kernel tells of this process. Files of /proc are read on each call: for `INFO`, not for the request path.
+//! What the kernel tells of this process.
+//!
+//! Files of /proc are read on each call: for `INFO`, not for the request path.
 
 use std::fs;
 

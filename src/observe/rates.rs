@@ -1,11 +1,13 @@
-//! Rates of counters between two looks at them.
+//! Rates of counters, from one look at them to the next.
+//!
+//! In: counters and the time. Out: growth per second. Nothing is measured while nobody looks.
 
 use std::sync::Mutex;
 
 /// Looks closer together than this see the same rate.
 const INTERVAL_NS_MIN: u64 = 100_000_000;
 
-/// How fast `N` counters grow, from one look to the next. Nothing is measured while nobody looks.
+/// How fast `N` counters grow.
 #[derive(Debug)]
 pub struct Rates<const N: usize> {
     last: Mutex<Sample<N>>,

@@ -408,7 +408,7 @@ impl Core {
 
     /// Whether the next tick has something to do already.
     fn has_work(&self) -> bool {
-        // What a client has changed in this tick is taken up, and passed on to the others, at the beginning of the next.
+        // What a client has changed in this tick is taken up, and passed on, at the beginning of the next.
         self.instance.phase() != self.phase
             || self.instance.settings_version() != self.settings_version
             || !self.runnable.is_empty()

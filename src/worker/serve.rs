@@ -497,6 +497,7 @@ impl WorkerClients<'_> {
         };
         ClientView {
             session,
+            is_local: connection.addresses.is_none_or(|(peer, _)| peer.ip().is_loopback()),
             peer,
             local,
             fd: connection.fd.0,
@@ -537,8 +538,6 @@ impl Clients for WorkerClients<'_> {
     }
 
     fn stall(&mut self, duration: Duration) {
-        if matches!(self.clock, Clock::System(_)) {
-            std::thread::sleep(duration);
-        }
+        self.clock.sleep(duration);
     }
 }

@@ -60,6 +60,12 @@ impl Refusal {
     }
 }
 
+/// An error's text that repeats bytes of the request, up to a NUL, as Redis does.
+pub fn repeating(before: &str, bytes: &[u8], after: &str) -> Vec<u8> {
+    let end = memchr::memchr(0, bytes).unwrap_or(bytes.len());
+    [before.as_bytes(), &bytes[..end], after.as_bytes()].concat()
+}
+
 /// Ends a command: writes the error reply when it was refused.
 pub fn conclude(outcome: Result<(), Refusal>, reply: &mut Reply<'_>) {
     if let Err(refusal) = outcome {

@@ -4,7 +4,7 @@
 //! replies. `LIST` and `KILL` run on every worker, each of which knows its own clients; they are as slow as there are
 //! clients.
 
-use super::arguments::{Refusal, conclude, integer};
+use super::arguments::{Refusal, conclude, integer, repeating};
 use super::connection::{BAD_NAME, is_valid_name};
 use super::fanout::Merge;
 use super::keyspace::help;
@@ -176,11 +176,11 @@ fn set_info(_: &mut Call<'_>, session: &mut Session, args: Args<'_>, reply: &mut
     let place = match option {
         _ if option.eq_ignore_ascii_case(b"lib-name") => &mut session.library_name,
         _ if option.eq_ignore_ascii_case(b"lib-ver") => &mut session.library_version,
-        _ => return reply.error(&format!("ERR Unrecognized option '{}'", String::from_utf8_lossy(option))),
+        _ => return reply.error_bytes(&repeating("ERR Unrecognized option '", option, "'")),
     };
     if !is_valid_name(value) {
-        let option = String::from_utf8_lossy(option);
-        return reply.error(&format!("ERR {option} cannot contain spaces, newlines or special characters."));
+        const WHY: &str = " cannot contain spaces, newlines or special characters.";
+        return reply.error_bytes(&repeating("ERR ", option, WHY));
     }
     *place = String::from_utf8_lossy(value).into();
     reply.simple("OK");
@@ -285,11 +285,11 @@ impl Filter {
     }
 
     /// `TYPE`: every client is a normal one.
-    fn set_type(&mut self, word: &[u8]) -> Result<(), String> {
+    fn set_type(&mut self, word: &[u8]) -> Result<(), Vec<u8>> {
         const OTHERS: &[&str] = &["master", "slave", "replica", "pubsub"];
         if !word.eq_ignore_ascii_case(b"normal") {
             if !OTHERS.iter().any(|other| word.eq_ignore_ascii_case(other.as_bytes())) {
-                return Err(format!("ERR Unknown client type '{}'", String::from_utf8_lossy(word)));
+                return Err(repeating("ERR Unknown client type '", word, "'"));
             }
             self.matches_none = true;
         }
@@ -297,7 +297,7 @@ impl Filter {
     }
 
     /// The options of `KILL` after the third argument's place, in pairs.
-    fn of_kill(args: Args<'_>, caller: u64) -> Result<Self, String> {
+    fn of_kill(args: Args<'_>, caller: u64) -> Result<Self, Vec<u8>> {
         let mut filter = Filter { spared: Some(caller), ..Filter::default() };
         for index in (2..args.len()).step_by(2) {
             let option = args.get(index).to_ascii_lowercase();
@@ -314,7 +314,7 @@ impl Filter {
                 b"addr" => filter.peer = Some(value.to_vec()),
                 b"laddr" => filter.local = Some(value.to_vec()),
                 b"user" if value == b"default" => {}
-                b"user" => return Err(format!("ERR No such user '{}'", String::from_utf8_lossy(value))),
+                b"user" => return Err(repeating("ERR No such user '", value, "'")),
                 b"skipme" if value.eq_ignore_ascii_case(b"yes") => filter.spared = Some(caller),
                 b"skipme" if value.eq_ignore_ascii_case(b"no") => filter.spared = None,
                 _ => return Err(SYNTAX.into()),
@@ -323,7 +323,7 @@ impl Filter {
         Ok(filter)
     }
 
-    fn of_list(args: Args<'_>) -> Result<Self, String> {
+    fn of_list(args: Args<'_>) -> Result<Self, Vec<u8>> {
         let mut filter = Filter::default();
         let word = if args.len() > 2 { args.get(2).to_ascii_lowercase() } else { Vec::new() };
         match (&word[..], args.len()) {
@@ -331,7 +331,7 @@ impl Filter {
             (b"type", 4) => filter.set_type(args.get(3))?,
             (b"id", 4..) => {
                 let ids = args.iter().skip(3).map(|id| integer(id).ok().and_then(|id| u64::try_from(id).ok()));
-                filter.ids = ids.collect::<Option<_>>().ok_or("ERR Invalid client ID")?;
+                filter.ids = ids.collect::<Option<_>>().ok_or_else(|| b"ERR Invalid client ID".to_vec())?;
             }
             _ => return Err(SYNTAX.into()),
         }
@@ -344,7 +344,7 @@ const SYNTAX: &str = "ERR syntax error";
 fn list(call: &mut Call<'_>, args: Args<'_>, reply: &mut Reply<'_>) {
     let filter = match Filter::of_list(args) {
         Ok(filter) => filter,
-        Err(error) => return reply.error(&error),
+        Err(error) => return reply.error_bytes(&error),
     };
     let mut lines = String::new();
     call.clients.for_each(&mut |view| {
@@ -365,7 +365,7 @@ fn kill(call: &mut Call<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     let filter = match filter {
         Ok(filter) => filter,
         Err(error) => {
-            reply.error(&error);
+            reply.error_bytes(&error);
             return Ok(());
         }
     };

@@ -4,7 +4,7 @@
 //! client that has not given the password learns nothing but that; comparing passwords takes the same time whatever
 //! they have in common.
 
-use super::arguments::{Refusal, conclude, integer};
+use super::arguments::{Refusal, conclude, integer, repeating};
 use super::session::{ReplyMode, Session};
 use super::string::Outcome;
 use super::table::{Flags, Spec};
@@ -172,8 +172,7 @@ fn hello(call: &mut Call<'_>, session: &mut Session, args: Args<'_>, reply: &mut
             name = Some(args.get(index + 1));
             index += 2;
         } else {
-            let option = String::from_utf8_lossy(option);
-            return reply.error(&format!("ERR Syntax error in HELLO option '{option}'"));
+            return reply.error_bytes(&repeating("ERR Syntax error in HELLO option '", option, "'"));
         }
     }
     if let Some((user, password)) = credentials

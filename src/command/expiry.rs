@@ -4,7 +4,7 @@
 //! the key and counts as done; no time overflows, it is refused.
 
 use super::Call;
-use super::arguments::{Refusal, TimeForm, integer};
+use super::arguments::{Refusal, TimeForm, integer, repeating};
 use super::string::Outcome;
 use crate::protocol::Args;
 use crate::protocol::resp::Reply;
@@ -24,7 +24,7 @@ struct Conditions {
 }
 
 impl Conditions {
-    fn parse(args: Args<'_>) -> Result<Self, String> {
+    fn parse(args: Args<'_>) -> Result<Self, Vec<u8>> {
         let mut conditions = Self::default();
         for option in args.iter() {
             match option.to_ascii_lowercase().as_slice() {
@@ -32,14 +32,14 @@ impl Conditions {
                 b"xx" => conditions.if_any = true,
                 b"gt" => conditions.if_later = true,
                 b"lt" => conditions.if_sooner = true,
-                _ => return Err(format!("ERR Unsupported option {}", String::from_utf8_lossy(option))),
+                _ => return Err(repeating("ERR Unsupported option ", option, "")),
             }
         }
         if conditions.if_none && (conditions.if_any || conditions.if_later || conditions.if_sooner) {
-            return Err("ERR NX and XX, GT or LT options at the same time are not compatible".to_owned());
+            return Err(b"ERR NX and XX, GT or LT options at the same time are not compatible".to_vec());
         }
         if conditions.if_later && conditions.if_sooner {
-            return Err("ERR GT and LT options at the same time are not compatible".to_owned());
+            return Err(b"ERR GT and LT options at the same time are not compatible".to_vec());
         }
         Ok(conditions)
     }
@@ -66,7 +66,7 @@ pub(super) fn expire(
     let conditions = match Conditions::parse(args.skip(3)) {
         Ok(conditions) => conditions,
         Err(text) => {
-            reply.error(&text);
+            reply.error_bytes(&text);
             return Ok(());
         }
     };

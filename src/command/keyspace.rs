@@ -321,7 +321,7 @@ fn keys(call: &mut Call<'_>, args: Args<'_>, reply: &mut Reply<'_>) {
     let mut cursor = 0;
     loop {
         cursor = call.shard.scan(cursor, 1024, call.now.unix_ms, &mut |item| {
-            if glob::matches(args.get(1), item.key, false) {
+            if glob::selects(args.get(1), item.key) {
                 found.keys.push(item.key.into());
             }
         });
@@ -363,7 +363,7 @@ fn scan(call: &mut Call<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     let mut found = Listing::default();
     let inner = cursor & ((1 << CURSOR_BITS) - 1);
     let next = call.shard.scan(inner, (count as usize).min(SCAN_COUNT_MAX), call.now.unix_ms, &mut |item| {
-        if is_string && pattern.is_none_or(|pattern| glob::matches(pattern, item.key, false)) {
+        if is_string && pattern.is_none_or(|pattern| glob::selects(pattern, item.key)) {
             found.keys.push(item.key.into());
         }
     });

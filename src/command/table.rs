@@ -6,6 +6,7 @@
 use std::sync::LazyLock;
 
 use super::Run;
+use super::arguments::repeating;
 use crate::observe::COMMANDS_MAX;
 use crate::protocol::Args;
 
@@ -246,7 +247,7 @@ pub struct Unfit {
     /// The command, when it is only the arguments that are wrong.
     pub command: Option<CommandId>,
     /// The text of the error reply.
-    pub text: String,
+    pub text: Vec<u8>,
 }
 
 /// Finds the row for a request (resolving a subcommand) and checks the number of arguments.
@@ -273,7 +274,7 @@ pub fn find(args: Args<'_>) -> Result<CommandId, Unfit> {
         return Ok(id);
     }
     let text = format!("ERR wrong number of arguments for '{}' command", id.full_name());
-    Err(Unfit { command: Some(id), text })
+    Err(Unfit { command: Some(id), text: text.into_bytes() })
 }
 
 /// The row of a command by its exact name; also finds the hidden rows, which clients cannot name.
@@ -315,25 +316,26 @@ pub fn rows() -> impl Iterator<Item = CommandId> {
     (0..table().rows.len()).map(|row| CommandId(row as u16))
 }
 
-/// Most bytes of a request that an error repeats.
+/// Most bytes of a name, and of all arguments together, that an error repeats.
 const REPEATED_BYTES_MAX: usize = 128;
 
-fn unknown_command(args: Args<'_>) -> String {
-    let mut begins = String::new();
+fn unknown_command(args: Args<'_>) -> Vec<u8> {
+    let cut = |bytes: &[u8], room: usize| bytes[..bytes.len().min(room)].to_vec();
+    let name = cut(args.get(0), REPEATED_BYTES_MAX);
+    let mut begins = Vec::new();
     for arg in args.iter().skip(1) {
         if begins.len() >= REPEATED_BYTES_MAX {
             break;
         }
-        let room = REPEATED_BYTES_MAX - begins.len();
-        begins.push_str(&format!("'{}' ", String::from_utf8_lossy(&arg[..arg.len().min(room)])));
+        begins.extend(repeating("'", &cut(arg, REPEATED_BYTES_MAX - begins.len()), "' "));
     }
-    let name = args.get(0);
-    let name = String::from_utf8_lossy(&name[..name.len().min(REPEATED_BYTES_MAX)]);
-    format!("ERR unknown command '{name}', with args beginning with: {begins}")
+    let mut text = repeating("ERR unknown command '", &name, "', with args beginning with: ");
+    text.append(&mut begins);
+    text
 }
 
-fn unknown_subcommand(container: CommandId, subcommand: &[u8]) -> String {
-    let subcommand = String::from_utf8_lossy(&subcommand[..subcommand.len().min(REPEATED_BYTES_MAX)]);
+fn unknown_subcommand(container: CommandId, subcommand: &[u8]) -> Vec<u8> {
     let container = container.spec().name.to_ascii_uppercase();
-    format!("ERR unknown subcommand '{subcommand}'. Try {container} HELP.")
+    let subcommand = &subcommand[..subcommand.len().min(REPEATED_BYTES_MAX)];
+    repeating("ERR unknown subcommand '", subcommand, &format!("'. Try {container} HELP."))
 }

@@ -48,8 +48,12 @@ impl std::error::Error for Refusal {}
 /// What failed, the likely cause and the remedy.
 pub fn check(options: &Options) -> Result<(), Refusal> {
     let refuse = |step| move |error: io::Error| Refusal { step, advice: advise(&error, &Host::read()), error };
-    let mut ring = UringRing::new(options).map_err(refuse("setting up a ring"))?;
-    exercise(&mut ring).map_err(refuse("a receive, a send and a wake-up through it"))
+    let check = || {
+        let mut ring = UringRing::new(options).map_err(refuse("setting up a ring"))?;
+        exercise(&mut ring).map_err(refuse("a receive, a send and a wake-up through it"))
+    };
+    // A ring's end interrupts a system call of its thread, perhaps later: let that be one that has ended.
+    std::thread::scope(|scope| scope.spawn(check).join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// A byte through a socket pair, and a wake-up to itself.

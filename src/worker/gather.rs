@@ -66,7 +66,10 @@ pub(super) enum FanStep {
     /// Another round is to be sent.
     Send(Round),
     /// The command is answered.
-    Done,
+    Done {
+        /// Later requests had to wait for it.
+        was_sequential: bool,
+    },
 }
 
 /// The replies that a connection still owes, oldest first.
@@ -189,9 +192,10 @@ impl Gather {
             output.clear();
         }
         let len = output.len();
+        let was_sequential = fan.is_sequential();
         entry.state = State::Ready(output);
         self.ready_bytes += len;
-        FanStep::Done
+        FanStep::Done { was_sequential }
     }
 
     /// Moves the oldest ready replies to `out`, up to the first that is still awaited.

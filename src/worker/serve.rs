@@ -166,7 +166,7 @@ impl Core {
             Ok(command) => command,
             Err(unfit) => {
                 unfit.command.into_iter().for_each(|command| self.reject(command));
-                self.answer(slot, |reply| reply.error(&unfit.text));
+                self.answer(slot, |reply| reply.error_bytes(&unfit.text));
                 return Flow::Next;
             }
         };
@@ -342,8 +342,9 @@ impl Core {
         match connection.gather.fan_reply(sequence, part, letter, range) {
             FanStep::Wait => {}
             FanStep::Send(round) => self.send_round(slot, sequence, &round),
-            FanStep::Done => {
-                connection.is_sequential = false;
+            FanStep::Done { was_sequential } => {
+                // One that began before the sequential one may end while that is under way.
+                connection.is_sequential &= !was_sequential;
                 connection.gather.release(&mut connection.output, &mut self.spare_outputs);
                 self.resume(slot);
             }

@@ -74,7 +74,7 @@ impl Harness {
         let mut output = Output::new();
         let version = self.session.version;
         match table::find(args) {
-            Err(error) => Reply { output: &mut output, version }.error(&error.text),
+            Err(error) => Reply { output: &mut output, version }.error_bytes(&error.text),
             Ok(command) => match route(command, args, 0, self.shards.len() as u16) {
                 Route::Here => self.execute(0, command, args, version, &mut output),
                 Route::Worker(worker) => self.execute(worker, command, args, version, &mut output),

@@ -1,6 +1,6 @@
 //! The servers that are compared, each behind one connection.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
@@ -116,9 +116,12 @@ fn next_reply(reader: &mut impl Read, received: &mut Vec<u8>, name: &str, reques
             return received.drain(..end).collect();
         }
         let mut chunk = [0; 64 * 1024];
-        let count = reader.read(&mut chunk).unwrap_or_else(|error| {
-            panic!("{name} does not answer {}: {error}", crate::generate::show(request));
-        });
+        let count = match reader.read(&mut chunk) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            read => read.unwrap_or_else(|error| {
+                panic!("{name} does not answer {}: {error}", crate::generate::show(request));
+            }),
+        };
         assert!(count > 0, "{name} closed the connection at {}", crate::generate::show(request));
         received.extend_from_slice(&chunk[..count]);
     }

@@ -24,13 +24,20 @@ impl Reply<'_> {
         if text == "OK" {
             self.output.extend(b"+OK\r\n");
         } else {
-            self.line(b'+', text);
+            self.line(b'+', text.as_bytes());
         }
     }
 
-    /// `-text`; the text begins with its code: `ERR …`, `WRONGTYPE …`. Line ends in it are replaced by spaces.
+    /// `-text`; the text begins with its code: `ERR …`, `WRONGTYPE …`. Line ends in it become
+    /// spaces, at its end they are left out.
     pub fn error(&mut self, text: &str) {
-        self.line(b'-', text);
+        self.error_bytes(text.as_bytes());
+    }
+
+    /// The same for a text that repeats bytes of the request.
+    pub fn error_bytes(&mut self, text: &[u8]) {
+        let end = text.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n')).map_or(0, |last| last + 1);
+        self.line(b'-', &text[..end]);
     }
 
     /// `:value`.
@@ -142,14 +149,14 @@ impl Reply<'_> {
     fn scalar(&mut self, marker: u8, text: &str) {
         match self.version {
             Version::Resp2 => self.bulk(text.as_bytes()),
-            Version::Resp3 => self.line(marker, text),
+            Version::Resp3 => self.line(marker, text.as_bytes()),
         }
     }
 
-    fn line(&mut self, marker: u8, text: &str) {
+    fn line(&mut self, marker: u8, text: &[u8]) {
         self.output.reserve(text.len() + 3);
         self.output.push(marker);
-        let mut rest = text.as_bytes();
+        let mut rest = text;
         while let Some(end) = memchr::memchr2(b'\r', b'\n', rest) {
             self.output.extend(&rest[..end]);
             self.output.push(b' ');
@@ -255,7 +262,7 @@ mod tests {
         let rows: &[(Write, &str, &str)] = &[
             (|reply| reply.simple("OK"), "+OK\r\n", "+OK\r\n"),
             (|reply| reply.simple("PONG"), "+PONG\r\n", "+PONG\r\n"),
-            (|reply| reply.error("ERR a\r\nb\n"), "-ERR a  b \r\n", "-ERR a  b \r\n"),
+            (|reply| reply.error("ERR a\r\nb\n"), "-ERR a  b\r\n", "-ERR a  b\r\n"),
             (|reply| reply.bulk(b""), "$0\r\n\r\n", "$0\r\n\r\n"),
             (|reply| reply.bulk(b"a\r\nb"), "$4\r\na\r\nb\r\n", "$4\r\na\r\nb\r\n"),
             (|reply| reply.bulk_shared(&Bytes::from_static(b"abc")), "$3\r\nabc\r\n", "$3\r\nabc\r\n"),

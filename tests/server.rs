@@ -138,9 +138,9 @@ fn a_thousand_starts_and_stops_under_load_leave_nothing_behind() {
             let stopping = Instant::now();
             // Every way to end: in order, and at once.
             if cycle % 3 == 0 {
-                drop(server)
+                drop(server);
             } else {
-                server.stop()
+                server.stop();
             }
             assert!(stopping.elapsed() < Duration::from_secs(5), "cycle {cycle}: it took {:?}", stopping.elapsed());
         }

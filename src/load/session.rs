@@ -119,7 +119,7 @@ pub fn measure(
         if is_ready {
             let start = Instant::now() + START_DELAY;
             // A thread that is gone tells why when it is joined.
-            starts.iter().for_each(|sender| drop(sender.send(start)));
+            starts.iter().for_each(|sender| _ = sender.send(start));
             watch.run(start, &slices, &mut progress);
         }
         drop(starts);

@@ -1,7 +1,7 @@
 //! `corering bench`: from a plan to a written report.
 //!
-//! In: a plan. Out: its report, and on the way what a person at a terminal wants to see. What must stay true: the server
-//! that is started for a run ends with it.
+//! In: a plan. Out: its report, and on the way what a person at a terminal wants to see. What must stay true: the
+//! server that is started for a run ends with it.
 
 use super::embedded::Embedded;
 use super::plan::Plan;

@@ -1,10 +1,10 @@
 //! CPU time of the server: of a process, or of some threads of ours.
 //!
-//! In: a process or threads. Out: the CPU time that they have had, from the scheduler's own account in `/proc` (`schedstat`,
-//! nanoseconds). What must stay true: what cannot be read is `None`, never zero.
+//! In: a process or threads. Out: the CPU time that they have had, from the scheduler's own account in `/proc`
+//! (`schedstat`, nanoseconds). What must stay true: what cannot be read is `None`, never zero.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 /// Whose CPU time is measured.
@@ -22,16 +22,16 @@ impl Meter {
         match self {
             Meter::Process(pid) => {
                 let tasks = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
-                tasks.filter_map(|task| cpu_time(task.ok()?.path())).reduce(|sum, time| sum + time)
+                tasks.filter_map(|task| cpu_time(&task.ok()?.path())).reduce(|sum, time| sum + time)
             }
             Meter::Threads(threads) => {
-                threads.iter().map(|thread| cpu_time(format!("/proc/self/task/{thread}").into())).sum()
+                threads.iter().map(|thread| cpu_time(Path::new(&format!("/proc/self/task/{thread}")))).sum()
             }
         }
     }
 }
 
-fn cpu_time(task: PathBuf) -> Option<Duration> {
+fn cpu_time(task: &Path) -> Option<Duration> {
     let account = fs::read_to_string(task.join("schedstat")).ok()?;
     account.split_whitespace().next()?.parse().ok().map(Duration::from_nanos)
 }

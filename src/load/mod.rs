@@ -1,7 +1,7 @@
 //! The load generator behind `corering bench` and the benches.
 //!
-//! In: a [`Plan`]. Out: a [`Report`], or a [`LoadError`] that says what the server or the host did. What must stay true:
-//! nothing that a server sends can panic it; what it could not measure, it says.
+//! In: a [`Plan`]. Out: a [`Report`], or a [`LoadError`] that says what the server or the host did. What must stay
+//! true: nothing that a server sends can panic it; what it could not measure, it says.
 //!
 //! ```text
 //! options ─► Plan ─► session ─┬─► engine (one per thread, pinned, its own ring) ─► recorder ─┐

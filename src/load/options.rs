@@ -65,7 +65,8 @@ options! {
     }
     "Load" {
         "rate" "NUMBER|max" ["50000"]
-            "Requests a second on a random schedule (open loop). `max` sends again when replies are there (closed loop)."
+            "Requests a second on a random schedule (open loop). `max` sends again when replies are there (closed \
+             loop)."
             |plan, text| { plan.rate = rate(text)?; Ok(()) };
         "find-slo" "pNN=TIME" [""]
             "Search for the highest rate that keeps a percentile below a time, such as p99.9=500us."

@@ -1,7 +1,7 @@
 //! What a run of the load generator is to do, as checked values.
 //!
-//! In: nothing; [`options`](super::options) fills a [`Plan`] from texts. Out: types that the engine, the reports and the
-//! benches share. What must stay true: a plan that [`Plan::check`] accepts can be run; nobody checks it again.
+//! In: nothing; [`options`](super::options) fills a [`Plan`] from texts. Out: types that the engine, the reports and
+//! the benches share. What must stay true: a plan that [`Plan::check`] accepts can be run; nobody checks it again.
 
 use std::path::PathBuf;
 use std::sync::Arc;

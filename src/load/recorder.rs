@@ -98,13 +98,15 @@ pub struct Seen {
     pub errors: BTreeMap<String, u64>,
 }
 
-impl Seen {
+impl Default for Seen {
     /// Nothing yet.
-    pub fn new() -> Self {
+    fn default() -> Self {
         let (latencies, lateness) = (histogram(), histogram());
         Self { latencies, lateness, counts: Counts::default(), errors: BTreeMap::new() }
     }
+}
 
+impl Seen {
     /// Adds what another thread has seen.
     pub fn add(&mut self, other: &Seen) {
         self.latencies.add(&other.latencies).expect("the same bounds");
@@ -135,7 +137,7 @@ impl Recorder {
     /// Records nothing until a window is set.
     pub(super) fn new(slices: Sender<Slice>) -> Self {
         let slice = Histogram::new_with_bounds(1, LATENCY_NS_MAX, 2).expect("constant bounds");
-        Self { window: Window::default(), slice, slice_index: 0, slices, seen: Seen::new() }
+        Self { window: Window::default(), slice, slice_index: 0, slices, seen: Seen::default() }
     }
 
     /// Measures in `window` from now on.

@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -88,8 +88,7 @@ pub fn measure(
     let items = Items::new(plan);
     let cpus = place(plan)?;
     let slice = (plan.duration / SLICES_MAX).max(SLICE_MIN).min(plan.duration);
-    let (from, until) = (plan.warmup.as_nanos() as u64, (plan.warmup + plan.duration).as_nanos() as u64);
-    let window = Window { from_ns: from, until_ns: until, slice_ns: slice.as_nanos() as u64 };
+    let window = window(plan, slice);
     let stop = AtomicBool::new(false);
     let crew = Crew { plan, nodes: &nodes, items: &items, stop: &stop, window };
 
@@ -119,35 +118,43 @@ pub fn measure(
         let mut watch = Watch::new(plan, cpus.len(), slice, meter);
         if is_ready {
             let start = Instant::now() + START_DELAY;
-            for sender in &starts {
-                // A thread that is gone tells why when it is joined.
-                let _ = sender.send(start);
-            }
+            // A thread that is gone tells why when it is joined.
+            starts.iter().for_each(|sender| _ = sender.send(start));
             watch.run(start, &slices, &mut progress);
         }
         drop(starts);
-        let mut seen = Seen::new();
-        let mut failure = None;
-        for thread in threads {
-            match thread.join() {
-                Ok(Ok(part)) => seen.add(&part),
-                Ok(Err(LoadError::Stopped)) => failure = failure.or(Some(LoadError::Stopped)),
-                Ok(Err(error)) => failure = Some(error),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        }
-        match failure {
-            Some(error) => Err(error),
-            None => Ok(Outcome {
-                seen,
-                timeline: watch.points,
-                duration: plan.duration,
-                server_cpu: watch.cpu_end.zip(watch.cpu_begin).and_then(|(end, begin)| end.checked_sub(begin)),
-                server_name: info.name,
-                cpus: cpus.clone(),
-            }),
-        }
+        let seen = join(threads)?;
+        Ok(Outcome {
+            seen,
+            timeline: watch.points,
+            duration: plan.duration,
+            server_cpu: watch.cpu_end.zip(watch.cpu_begin).and_then(|(end, begin)| end.checked_sub(begin)),
+            server_name: info.name,
+            cpus: cpus.clone(),
+        })
     })
+}
+
+/// The time that counts, cut into slices.
+fn window(plan: &Plan, slice: Duration) -> Window {
+    let (from, until) = (plan.warmup, plan.warmup + plan.duration);
+    let ns = |time: Duration| time.as_nanos() as u64;
+    Window { from_ns: ns(from), until_ns: ns(until), slice_ns: ns(slice) }
+}
+
+/// What all threads have seen, or why one of them failed; that others were stopped for it is the lesser reason.
+fn join(threads: Vec<ScopedJoinHandle<'_, Result<Seen, LoadError>>>) -> Result<Seen, LoadError> {
+    let mut seen = Seen::default();
+    let mut failure = None;
+    for thread in threads {
+        match thread.join() {
+            Ok(Ok(part)) => seen.add(&part),
+            Ok(Err(LoadError::Stopped)) => failure = failure.or(Some(LoadError::Stopped)),
+            Ok(Err(error)) => failure = Some(error),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+    failure.map_or(Ok(seen), Err)
 }
 
 /// What all threads share.
@@ -264,7 +271,7 @@ impl Watch {
             let next = due.last().copied();
             let wait = next.map_or(self.slice, |next| next.saturating_duration_since(Instant::now()));
             match slices.recv_timeout(wait) {
-                Ok(slice) => self.add(slice, progress),
+                Ok(slice) => self.add(&slice, progress),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -279,7 +286,7 @@ impl Watch {
         }
     }
 
-    fn add(&mut self, slice: Slice, progress: &mut impl FnMut(&Point)) {
+    fn add(&mut self, slice: &Slice, progress: &mut impl FnMut(&Point)) {
         let (sum, threads) = self.partial.entry(slice.index).or_insert_with(|| {
             let mut empty = slice.latencies.clone();
             empty.reset();

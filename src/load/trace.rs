@@ -3,8 +3,8 @@
 //! In: a file. Out: the keys in the order in which they were asked for, and the length of each key's value. What must
 //! stay true: every key id is below the number of sizes, so nothing that indexes by it can fail.
 //!
-//! Source, little-endian: `CTR1`, u32 requests, u32 keys, u32 flags; u32 size\[keys\]; u32 key\[requests\]; times, which
-//! are not used.
+//! Source, little-endian: `CTR1`, u32 requests, u32 keys, u32 flags; u32 size\[keys\]; u32 key\[requests\]; times,
+//! which are not used.
 
 use std::io::Read;
 use std::path::Path;

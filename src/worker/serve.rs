@@ -458,6 +458,7 @@ impl Core {
 }
 
 /// The clock of a command that is timed.
+#[derive(Clone, Copy)]
 struct Timing {
     start_ns: u64,
     /// How many calls this one stands for.

@@ -1,8 +1,8 @@
 //! A server on simulated rings: its workers, its clients, and the order in which they have their turns.
 //!
 //! A worker has its turn when it would not sleep: it has something to do, its ring is ready, or its deadline has come.
-//! When nobody has a turn, the clock moves to the next deadline or the end of the next delay, so a lost wake-up shows as
-//! a reply that never comes.
+//! When nobody has a turn, the clock moves to the next deadline or the end of the next delay, so a lost wake-up shows
+//! as a reply that never comes.
 
 use std::sync::Arc;
 use std::time::Duration;

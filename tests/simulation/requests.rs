@@ -77,7 +77,8 @@ fn big_requests_may_be_cut_anywhere() {
         for row in big() {
             let expected = reference(&row);
             let len = row.request.len();
-            let is_edge = |cut: &usize| *cut < 40 || len - cut < 200 || (cut % 4096 + 2) % 4096 < 4 || cut % 997 == 0;
+            let is_edge =
+                |cut: &usize| *cut < 40 || len - cut < 200 || (cut % 4096 + 2) % 4096 < 4 || cut.is_multiple_of(997);
             for cut in (0..len).filter(is_edge) {
                 let reply = answer(&mut cluster, &row, cut, &[cut]);
                 assert_same(&row, &reply, &expected, &format!("cut at {cut}, {workers} workers"));

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use process::{Ended, Serving, corering, corering_at, run};
 
-const PING: &[u8] = b"EXISTS k\r\n";
-const PONG: &[u8] = b":0\r\n";
+const PING: &[u8] = b"PING\r\n";
+const PONG: &[u8] = b"+PONG\r\n";
 
 /// Nobody, on every Linux.
 const OTHER_USER: u32 = 65534;

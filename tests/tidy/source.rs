@@ -37,7 +37,7 @@ impl Source {
 
     /// Whether it belongs to the library or the binary.
     pub(crate) fn is_product(&self) -> bool {
-        self.path.starts_with("src/")
+        self.path.starts_with("src/") && !self.path.ends_with("/tests.rs")
     }
 
     /// The top-level module of a file under `src`: `src/ring/uring.rs` is in `ring`.

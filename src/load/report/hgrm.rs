@@ -1,4 +1,6 @@
-//! The percentile distribution in the text form of HdrHistogram, in microseconds, for the plotters that read it.
+//! The percentile distribution in the text form of HdrHistogram.
+//!
+//! In: a report. Out: lines in microseconds, for the plotters that read this form.
 
 use std::fmt::Write;
 

@@ -1,4 +1,7 @@
-//! The report as one page: no script, no file beside it, no network; light and dark as the reader's system is.
+//! The report as one page.
+//!
+//! In: a report. Out: HTML. What must stay true: no script, no file beside it, no network; light and dark as the
+//! reader's system is; whatever a server or an operator named is escaped.
 
 use std::fmt::Write;
 
@@ -16,7 +19,8 @@ h1{font-size:1.4rem}h2{font-size:1.1rem;margin:2rem 0 .3rem}
 table{border-collapse:collapse;margin:.5rem 0}td,th{padding:.15rem .9rem .15rem 0;text-align:left;vertical-align:top}
 th{color:var(--soft);font-weight:normal}td.n{text-align:right;font-variant-numeric:tabular-nums}
 svg{width:100%;height:auto}svg text{fill:var(--soft);font-size:12px}.grid{stroke:var(--grid);fill:none}
-.c0,.c1,.c2,.c3{fill:none;stroke-width:2}.c0{stroke:var(--c0)}.c1{stroke:var(--c1)}.c2{stroke:var(--c2)}.c3{stroke:var(--c3)}
+.c0,.c1,.c2,.c3{fill:none;stroke-width:2}
+.c0{stroke:var(--c0)}.c1{stroke:var(--c1)}.c2{stroke:var(--c2)}.c3{stroke:var(--c3)}
 .legend{margin:.2rem 0}.legend span{margin-right:1.2rem;white-space:nowrap}.legend svg{width:34px;height:10px}
 .note{color:var(--warn)}p{max-width:72ch}";
 

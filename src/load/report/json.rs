@@ -1,4 +1,6 @@
-//! The report as JSON: one object, units in the names.
+//! The report as JSON.
+//!
+//! In: a report. Out: one object, units in the names.
 
 use std::io;
 
@@ -20,6 +22,7 @@ pub fn value(report: &Report) -> Value {
     let counts = &report.counts;
     let facts: Map<String, Value> =
         report.facts.iter().map(|(name, value)| ((*name).to_owned(), Value::from(value.clone()))).collect();
+    let texts: Vec<Value> = report.errors.iter().map(|(text, count)| json!({"text": text, "count": count})).collect();
     let timeline = report.timeline.iter().map(|point| {
         json!({
             "at_seconds": point.at_seconds, "replies_per_second": point.rate, "p50_ns": point.p50_ns,
@@ -45,7 +48,7 @@ pub fn value(report: &Report) -> Value {
         "server_cpu_ns_per_reply": report.server_cpu_ns,
         "generator_ns_per_reply": report.generator_ns,
         "generator_busy": report.generator_busy,
-        "error_texts": report.errors.iter().map(|(text, count)| json!({"text": text, "count": count})).collect::<Vec<_>>(),
+        "error_texts": texts,
         "notes": report.notes,
         "timeline": timeline.collect::<Vec<_>>(),
     })

@@ -88,7 +88,7 @@ impl Report {
         let per_reply = |ns: f64| if answered == 0 { 0.0 } else { ns / answered as f64 };
         let percentiles = QUANTILES.map(|(name, quantile)| percentile(name, quantile, &seen.latencies, &seen.lateness));
         let mut report = Self {
-            facts: facts(plan, target, server_name, &cpus),
+            facts: facts(plan, target, &server_name, &cpus),
             rate: match plan.rate {
                 Rate::PerSecond(rate) => Some(rate),
                 Rate::Max => None,
@@ -152,7 +152,7 @@ fn percentile(name: &'static str, quantile: f64, latencies: &Histogram<u64>, lat
     Percentile { name, quantile, latency_ns, lateness_ns, is_valid }
 }
 
-fn facts(plan: &Plan, target: &Target, server: String, cpus: &[usize]) -> Vec<(&'static str, String)> {
+fn facts(plan: &Plan, target: &Target, server: &str, cpus: &[usize]) -> Vec<(&'static str, String)> {
     let place = if plan.target.is_some() { "" } else { ", inside this process" };
     let loop_kind = match plan.rate {
         Rate::PerSecond(rate) => format!("open loop, {rate:.0} requests/s on a Poisson schedule"),
@@ -249,7 +249,8 @@ fn notes(plan: &Plan, report: &Report) -> Vec<String> {
     }
     if !plan.is_open_loop() && report.generator_busy > 0.9 && plan.waiting == Waiting::Spin {
         notes.push(format!(
-            "The generator was busy {:.0} % of the time: the throughput may be its limit. More --threads may show more.",
+            "The generator was busy {:.0} % of the time: the throughput may be its limit. More --threads may show \
+             more.",
             report.generator_busy * 100.0
         ));
     }

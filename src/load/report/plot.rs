@@ -71,7 +71,8 @@ pub(super) fn draw(title: &str, x: &Axis, y: &Axis, curves: &[Curve]) -> String 
         let (_, down) = place(0.0, *at);
         let _ = writeln!(
             svg,
-            "<path class=\"grid\" d=\"M{LEFT} {down:.1}H{:.1}\"/><text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{text}</text>",
+            "<path class=\"grid\" d=\"M{LEFT} {down:.1}H{:.1}\"/>\
+             <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{text}</text>",
             WIDTH - RIGHT,
             LEFT - 7.0,
             down + 4.0,
@@ -81,7 +82,8 @@ pub(super) fn draw(title: &str, x: &Axis, y: &Axis, curves: &[Curve]) -> String 
         let (across, down) = place(*at, 0.0);
         let _ = writeln!(
             svg,
-            "<path class=\"grid\" d=\"M{across:.1} {TOP}V{down:.1}\"/><text x=\"{across:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{text}</text>",
+            "<path class=\"grid\" d=\"M{across:.1} {TOP}V{down:.1}\"/>\
+             <text x=\"{across:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{text}</text>",
             down + 18.0,
         );
     }
@@ -107,7 +109,8 @@ pub(super) fn draw(title: &str, x: &Axis, y: &Axis, curves: &[Curve]) -> String 
         let name = &curve.name;
         let _ = writeln!(
             svg,
-            "<polyline class=\"c{number}\" stroke-dasharray=\"{dashes}\" points=\"{points}\"><title>{name}</title></polyline>"
+            "<polyline class=\"c{number}\" stroke-dasharray=\"{dashes}\" points=\"{points}\">\
+             <title>{name}</title></polyline>"
         );
     }
     svg + "</svg>\n"
@@ -119,7 +122,8 @@ pub(super) fn legend(curves: &[Curve]) -> String {
     for (number, curve) in curves.iter().enumerate() {
         let _ = write!(
             html,
-            "<span><svg width=\"34\" height=\"10\" aria-hidden=\"true\"><path class=\"c{number}\" stroke-dasharray=\"{}\" \
+            "<span><svg width=\"34\" height=\"10\" aria-hidden=\"true\">\
+             <path class=\"c{number}\" stroke-dasharray=\"{}\" \
              d=\"M1 5H33\"/></svg> {}</span> ",
             DASHES[number % DASHES.len()],
             curve.name

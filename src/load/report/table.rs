@@ -1,4 +1,6 @@
 //! The report as a table for a terminal.
+//!
+//! In: a report. Out: text in columns, a remark below for each figure that is not to be trusted.
 
 use std::fmt::Write;
 

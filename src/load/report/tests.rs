@@ -8,7 +8,7 @@ use crate::load::recorder::Seen;
 
 /// A thousand replies of 1 to 1000 µs, sent `lateness_ns` late.
 fn report(plan: &Plan, lateness_ns: u64, counts: Counts) -> Report {
-    let mut seen = Seen::new();
+    let mut seen = Seen::default();
     for us in 1..=1000 {
         seen.latencies.record(us * 1000).unwrap();
         seen.lateness.record(lateness_ns).unwrap();
@@ -115,7 +115,7 @@ fn the_page_stands_alone() {
 #[test]
 fn nothing_measured_is_still_a_report() {
     let outcome = Outcome {
-        seen: Seen::new(),
+        seen: Seen::default(),
         timeline: Vec::new(),
         duration: Duration::from_secs(1),
         server_cpu: None,

@@ -1,4 +1,6 @@
-//! HTTP/1.1 with keep-alive. Source: RFC 9112.
+//! HTTP/1.1 with keep-alive.
+//!
+//! In: operations and bytes of replies. Out: requests, and what each reply was. Source: RFC 9112.
 
 use super::{Broken, Encoder, Items, Next, Operation, Output, Pending, Reply, append_value, number};
 use crate::load::items::{COUNTER_KEY, VALUE_KEY};

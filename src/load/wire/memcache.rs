@@ -1,4 +1,7 @@
-//! memcached's text protocol. Source: `doc/protocol.txt` of memcached.
+//! memcached's text protocol.
+//!
+//! In: operations and bytes of replies. Out: requests, and what each reply was. Source: `doc/protocol.txt` of
+//! memcached.
 
 use super::{Broken, Items, Next, Operation, Output, Pending, Reply, append_value, number};
 use crate::load::items::{COUNTER_KEY, VALUE_KEY};

@@ -1,8 +1,8 @@
 //! The protocols as a client speaks them: requests to bytes, and replies read and checked as they arrive.
 //!
-//! In: requests; received bytes, cut anywhere. Out: bytes to send; for each reply what it was and whether it is what was
-//! asked for. Values are compared where they lie, piece by piece, and never gathered. What must stay true: replies are
-//! taken in the order of the requests; bytes that are no reply end in [`Broken`], never in a panic.
+//! In: requests; received bytes, cut anywhere. Out: bytes to send; for each reply what it was and whether it is what
+//! was asked for. Values are compared where they lie, piece by piece, and never gathered. What must stay true: replies
+//! are taken in the order of the requests; bytes that are no reply end in [`Broken`], never in a panic.
 //!
 //! ```text
 //!            line of the protocol             all bytes             line end

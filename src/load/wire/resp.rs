@@ -1,4 +1,6 @@
 //! RESP2 and RESP3.
+//!
+//! In: operations and bytes of replies. Out: requests, and what each reply was. Source: the RESP specification.
 
 use super::{Broken, Items, Next, Operation, Output, Pending, Reply, append_value, number};
 use crate::load::items::{COUNTER_KEY, VALUE_KEY};

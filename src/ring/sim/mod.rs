@@ -1,13 +1,13 @@
 //! The deterministic twin of the kernel's ring: whole workers run in one test thread, and a seed says everything.
 //!
 //! A [`Network`] owns simulated sockets, the simulated clock, and every ring; [`SimRing`] is one ring of it. In:
-//! operations, and what the test's [`Client`]s do. Out: completions, in the orders and with the failures that the kernel
-//! may produce, as [`Faults`] ask for. Nothing here blocks: whoever drives the workers looks at [`Network::is_ready`] and
-//! moves the clock on to [`Network::next_event_ns`].
+//! operations, and what the test's [`Client`]s do. Out: completions, in the orders and with the failures that the
+//! kernel may produce, as [`Faults`] ask for. Nothing here blocks: whoever drives the workers looks at
+//! [`Network::is_ready`] and moves the clock on to [`Network::next_event_ns`].
 //!
-//! What must stay true: two runs with one seed give the same [`Network::trace`]; a broken rule of the door (two sends in
-//! flight, a close before its time, a buffer given back twice, somebody else's descriptor) is a panic here, where the
-//! kernel would go on with somebody's bytes.
+//! What must stay true: two runs with one seed give the same [`Network::trace`]; a broken rule of the door (two sends
+//! in flight, a close before its time, a buffer given back twice, somebody else's descriptor) is a panic here, where
+//! the kernel would go on with somebody's bytes.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;

@@ -1,8 +1,8 @@
 //! How operations make progress: step by step, as the kernel would, with the faults of the seed in between.
 //!
 //! In: the operations that rings hold, and the state of their sockets. Out: completions. An operation whose socket has
-//! nothing for it waits; all others make one step at a time, in an order that the seed decides. The rules of the door are
-//! asserted here: who breaks one panics with the token that did it.
+//! nothing for it waits; all others make one step at a time, in an order that the seed decides. The rules of the door
+//! are asserted here: who breaks one panics with the token that did it.
 
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash};

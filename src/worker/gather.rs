@@ -65,8 +65,11 @@ pub(super) enum FanStep {
     Wait,
     /// Another round is to be sent.
     Send(Round),
-    /// The command is answered.
-    Done,
+    /// The command is answered; whether later requests were waiting for it.
+    Done {
+        /// As [`Fan::is_sequential`] said.
+        was_sequential: bool,
+    },
 }
 
 /// The replies that a connection still owes, oldest first.
@@ -185,13 +188,14 @@ impl Gather {
         if let Some(round) = next {
             return FanStep::Send(round);
         }
+        let was_sequential = fan.is_sequential();
         if entry.is_muted {
             output.clear();
         }
         let len = output.len();
         entry.state = State::Ready(output);
         self.ready_bytes += len;
-        FanStep::Done
+        FanStep::Done { was_sequential }
     }
 
     /// Moves the oldest ready replies to `out`, up to the first that is still awaited.

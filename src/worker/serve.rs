@@ -342,8 +342,9 @@ impl Core {
         match connection.gather.fan_reply(sequence, part, letter, range) {
             FanStep::Wait => {}
             FanStep::Send(round) => self.send_round(slot, sequence, &round),
-            FanStep::Done => {
-                connection.is_sequential = false;
+            FanStep::Done { was_sequential } => {
+                // An older command that nobody waits for may end while a sequential one is under way.
+                connection.is_sequential &= !was_sequential;
                 connection.gather.release(&mut connection.output, &mut self.spare_outputs);
                 self.resume(slot);
             }

@@ -1,5 +1,9 @@
 //! Requests whose replies are the same whatever happens on the way: with any number of workers, however they arrive.
 
+/// A request that any server answers, and its reply.
+pub(crate) const PROBE: &str = "EXISTS nothing";
+pub(crate) const PROBED: &[u8] = b":0\r\n";
+
 /// One request or pipeline, and what has to be there before it.
 pub(crate) struct Row {
     pub(crate) setup: Vec<u8>,

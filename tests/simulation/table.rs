@@ -34,9 +34,9 @@ pub(crate) fn array<'a>(bytes: &mut Vec<u8>, words: impl ExactSizeIterator<Item 
 pub(crate) fn without_id(reply: &[u8]) -> Vec<u8> {
     const ID: &[u8] = b"$2\r\nid\r\n:";
     let Some(at) = reply.windows(ID.len()).position(|window| window == ID) else { return reply.to_vec() };
-    let rest = &reply[at + ID.len()..];
+    let (before, rest) = reply.split_at(at + ID.len());
     let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    [&reply[..at + ID.len()], &rest[digits..]].concat()
+    [before, &without_id(&rest[digits..])].concat()
 }
 
 /// Small requests: each is worth being cut at every byte.

@@ -83,7 +83,7 @@ settings! {
         timeout: Duration = Duration::ZERO, "timeout" live Time::seconds(0, 31_536_000),
             "Close a client that has been idle for this long; 0 never does.";
         send_timeout: Duration = Duration::from_secs(60), "send-timeout" live Time::seconds(0, 86400),
-            "Close a client that takes none of its replies for this long; 0 never does.";
+            "Close a client that takes less than send-bytes of its replies in this time; 0 never does.";
     }
     "Access" {
         requirepass: String = String::new(), "requirepass" live Text,

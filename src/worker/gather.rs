@@ -188,6 +188,7 @@ impl Gather {
         if let Some(round) = next {
             return FanStep::Send(round);
         }
+        let was_sequential = fan.is_sequential();
         if entry.is_muted {
             output.clear();
         }

@@ -364,7 +364,8 @@ impl Core {
     /// Keeps the gauge of connections' memory and closes a client whose output has grown beyond the hard limit.
     fn account(&mut self, slot: usize) {
         let connection = &mut self.connections[slot];
-        if connection.output_bytes() as u64 > self.settings.output_hard_limit {
+        let is_closing = matches!(connection.state, State::Closing | State::Closed);
+        if !is_closing && connection.output_bytes() as u64 > self.settings.output_hard_limit {
             self.instance.metrics.worker(self.index).add(Metric::OutputLimitClosed, 1);
             connection.abandon();
             self.mark_dirty(slot);

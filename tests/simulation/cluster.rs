@@ -27,6 +27,8 @@ pub(crate) struct Peer {
     heard: Vec<u8>,
     /// Takes what arrives; otherwise it stays where it is.
     pub(crate) is_reading: bool,
+    /// Ends its half of the connection when everything is written.
+    is_last: bool,
 }
 
 impl Peer {
@@ -42,6 +44,10 @@ impl Peer {
             let count = self.client.write(&self.outbox[self.written..]);
             has_moved |= count > 0;
             self.written += count;
+        } else if self.is_last {
+            self.is_last = false;
+            self.client.end();
+            has_moved = true;
         }
         has_moved
     }
@@ -123,7 +129,7 @@ impl Cluster {
     pub(crate) fn connect(&mut self, worker: usize) -> PeerId {
         let client = self.network.connect(self.seats[worker % self.seats.len()].listener);
         let (outbox, heard) = (Vec::new(), Vec::new());
-        self.peers.push(Peer { client, outbox, written: 0, heard, is_reading: true });
+        self.peers.push(Peer { client, outbox, written: 0, heard, is_reading: true, is_last: false });
         self.open.push(self.peers.len() - 1);
         PeerId(self.peers.len() - 1)
     }
@@ -135,6 +141,12 @@ impl Cluster {
     /// Gives a client something to send.
     pub(crate) fn say(&mut self, peer: PeerId, bytes: &[u8]) {
         self.peer(peer).outbox.extend_from_slice(bytes);
+    }
+
+    /// Gives a client the last thing to send; it goes on listening.
+    pub(crate) fn say_last(&mut self, peer: PeerId, bytes: &[u8]) {
+        self.say(peer, bytes);
+        self.peer(peer).is_last = true;
     }
 
     /// Everything that a client has heard.

@@ -1,1 +1,179 @@
-//! To come.
+//! Clients that take too much, or nothing at all, on a clock that makes a minute of silence cheap.
+
+use std::time::Duration;
+
+use corering::config::Settings;
+use corering::instance::Phase;
+use corering::observe::Metric;
+use corering::ring::sim::{Faults, Options};
+
+use crate::cluster::Cluster;
+use crate::table::{PROBE, PROBED, array, encode};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A server with this change to ordinary settings.
+fn with(workers: u16, change: impl FnOnce(&mut Settings)) -> Cluster {
+    let mut settings = Settings::default();
+    change(&mut settings);
+    Cluster::with(workers, settings, Options::default())
+}
+
+/// Puts a value of `len` bytes at `big`.
+fn set_big(cluster: &mut Cluster, len: usize) {
+    let mut request = Vec::new();
+    array(&mut request, [b"SET".as_slice(), b"big", &vec![b'v'; len]].into_iter());
+    cluster.ask(&request, b"+OK\r\n");
+}
+
+#[test]
+fn who_never_reads_is_held_back_and_closed() {
+    for workers in 1..=2 {
+        let mut cluster = with(workers, |settings| settings.send_timeout = 5 * SECOND);
+        set_big(&mut cluster, 200_000);
+        let greedy = cluster.connect(0);
+        cluster.peer(greedy).is_reading = false;
+        let request = encode("GET big").repeat(100_000);
+        cluster.say(greedy, &request);
+        let witness = cluster.connect(0);
+        let buffers_max = 512 << 10;
+        for second in 1..=4 {
+            cluster.say(witness, &encode(PROBE));
+            cluster.settle();
+            assert_eq!(cluster.heard(witness), PROBED.repeat(second), "the others go on");
+            assert!(!cluster.was_reset(greedy) && !cluster.has_ended(greedy));
+            let buffered = cluster.metric(Metric::BufferBytes);
+            assert!(buffered < buffers_max, "{buffered} bytes buffered");
+            assert!(cluster.metric(Metric::InputBytes) < 400_000, "input goes on being received");
+            cluster.pass(SECOND);
+        }
+        cluster.pass(3 * SECOND);
+        assert_eq!(cluster.metric(Metric::ConnectionsOpen), 1, "the time-out closes the one that takes nothing");
+        assert_eq!(cluster.metric(Metric::OutputLimitClosed), 1);
+        cluster.end(Phase::Draining);
+    }
+}
+
+#[test]
+fn who_reads_slowly_is_served_to_the_end() {
+    let mut cluster = with(2, |settings| {
+        settings.send_timeout = 5 * SECOND;
+        // What a client has to take within that time.
+        settings.send_bytes = 50_000;
+    });
+    set_big(&mut cluster, 200_000);
+    let slow = cluster.connect(0);
+    cluster.peer(slow).is_reading = false;
+    cluster.say(slow, &encode("GET big").repeat(10));
+    let reply_len = 200_000 + "$200000\r\n\r\n".len();
+    for _ in 0..40 {
+        cluster.pass(4 * SECOND);
+        assert!(!cluster.was_reset(slow));
+        cluster.peer(slow).is_reading = true;
+        cluster.turn();
+        cluster.peer(slow).is_reading = false;
+    }
+    assert_eq!(cluster.heard(slow).len(), 10 * reply_len);
+    cluster.end(Phase::Draining);
+}
+
+#[test]
+fn one_reply_beyond_the_hard_limit_closes_its_client() {
+    for workers in 1..=2 {
+        let mut cluster = with(workers, |settings| settings.output_hard_limit = 1 << 20);
+        set_big(&mut cluster, 200_000);
+        let witness = cluster.connect(0);
+        let greedy = cluster.connect(0);
+        cluster.say(greedy, &encode(&format!("MGET{}", " big".repeat(20))));
+        cluster.settle();
+        assert!(cluster.has_ended(greedy));
+        assert_eq!(cluster.metric(Metric::OutputLimitClosed), 1);
+        cluster.say(witness, &encode(PROBE));
+        cluster.settle();
+        assert_eq!(cluster.heard(witness), PROBED);
+        cluster.end(Phase::Stopping);
+    }
+}
+
+#[test]
+fn half_a_request_and_silence_is_closed_in_time() {
+    let mut cluster = with(2, |settings| settings.timeout = 10 * SECOND);
+    let silent = cluster.connect(0);
+    cluster.say(silent, b"*2\r\n$3\r\nGET\r\n$10\r\nab");
+    let busy = cluster.connect(0);
+    for second in 1..=14 {
+        cluster.say(busy, &encode(PROBE));
+        cluster.pass(SECOND);
+        assert!(second >= 12 || second < 10 || !cluster.has_ended(busy));
+        if second < 10 {
+            assert!(!cluster.has_ended(silent), "closed after {second} s");
+        }
+    }
+    assert!(cluster.has_ended(silent));
+    assert_eq!(cluster.heard(silent), b"");
+    assert_eq!(cluster.heard(busy), PROBED.repeat(14));
+    cluster.end(Phase::Draining);
+}
+
+#[test]
+fn connections_beyond_maxclients_are_refused() {
+    for workers in 1..=3 {
+        let mut cluster = with(workers, |settings| settings.maxclients = 3);
+        let admitted: Vec<_> = (0..3).map(|worker| cluster.connect(worker)).collect();
+        cluster.settle();
+        for worker in 0..10 {
+            let refused = cluster.connect(worker);
+            cluster.settle();
+            assert_eq!(cluster.heard(refused), b"-ERR max number of clients reached\r\n");
+            assert!(cluster.has_ended(refused) && !cluster.was_reset(refused));
+        }
+        for peer in &admitted {
+            cluster.say(*peer, &encode(PROBE));
+            cluster.settle();
+            assert_eq!(cluster.heard(*peer), PROBED);
+        }
+        cluster.close(admitted[0]);
+        cluster.settle();
+        let next = cluster.connect(0);
+        cluster.say(next, &encode(PROBE));
+        cluster.settle();
+        assert_eq!(cluster.heard(next), PROBED);
+        assert_eq!(cluster.metric(Metric::ConnectionsRejected), 10);
+        cluster.end(Phase::Draining);
+    }
+}
+
+#[test]
+fn accepting_pauses_while_descriptors_are_exhausted() {
+    let mut cluster = with(1, |_| {});
+    let early = cluster.connect(0);
+    cluster.settle();
+    cluster.network.set_faults(Faults { descriptors_exhausted: 1.0, ..Faults::none() });
+    let late = cluster.connect(0);
+    cluster.say(late, &encode(PROBE));
+    let ticks = cluster.metric(Metric::Ticks);
+    cluster.pass(SECOND);
+    assert!(cluster.metric(Metric::Ticks) - ticks < 100, "it tries again and again");
+    cluster.say(early, &encode(PROBE));
+    cluster.settle();
+    assert_eq!(cluster.heard(early), PROBED);
+    cluster.network.set_faults(Faults::none());
+    cluster.pass(Duration::from_millis(100));
+    assert_eq!(cluster.heard(late), PROBED);
+    cluster.end(Phase::Draining);
+}
+
+#[test]
+fn items_expire_at_their_millisecond_and_without_being_asked_for() {
+    for workers in 1..=2 {
+        let mut cluster = with(workers, |_| {});
+        cluster.ask(&encode("SET k v PX 500; SET l v PX 700; GET k"), b"+OK\r\n+OK\r\n$1\r\nv\r\n");
+        cluster.pass(Duration::from_millis(499));
+        cluster.ask(&encode("GET k; PTTL k"), b"$1\r\nv\r\n:1\r\n");
+        cluster.pass(Duration::from_millis(1));
+        cluster.ask(&encode("GET k; PTTL k; PTTL l"), b"$-1\r\n:-2\r\n:200\r\n");
+        cluster.pass(SECOND);
+        assert_eq!((cluster.metric(Metric::Expired), cluster.metric(Metric::Keys)), (2, 0));
+        cluster.end(Phase::Draining);
+    }
+}

@@ -5,6 +5,7 @@
 mod cluster;
 mod endings;
 mod limits;
+mod model;
 mod pipelines;
 mod replay;
 mod requests;

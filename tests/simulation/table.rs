@@ -1,5 +1,9 @@
 //! Requests whose replies are the same whatever happens on the way: with any number of workers, however they arrive.
 
+/// A request that any server answers, and its reply.
+pub(crate) const PROBE: &str = "EXISTS nothing";
+pub(crate) const PROBED: &[u8] = b":0\r\n";
+
 /// One request or pipeline, and what has to be there before it.
 pub(crate) struct Row {
     pub(crate) setup: Vec<u8>,
@@ -30,9 +34,9 @@ pub(crate) fn array<'a>(bytes: &mut Vec<u8>, words: impl ExactSizeIterator<Item 
 pub(crate) fn without_id(reply: &[u8]) -> Vec<u8> {
     const ID: &[u8] = b"$2\r\nid\r\n:";
     let Some(at) = reply.windows(ID.len()).position(|window| window == ID) else { return reply.to_vec() };
-    let rest = &reply[at + ID.len()..];
+    let (before, rest) = reply.split_at(at + ID.len());
     let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    [&reply[..at + ID.len()], &rest[digits..]].concat()
+    [before, &without_id(&rest[digits..])].concat()
 }
 
 /// Small requests: each is worth being cut at every byte.

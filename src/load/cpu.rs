@@ -42,6 +42,12 @@ pub fn own_threads() -> Vec<u32> {
     tasks.filter_map(|task| task.ok()?.file_name().to_str()?.parse().ok()).collect()
 }
 
+/// The calling thread, as [`Meter::Threads`] names it; 0, which no thread has, when `/proc` is not there.
+pub(super) fn own_thread() -> u32 {
+    let link = fs::read_link("/proc/thread-self").ok();
+    link.and_then(|link| link.file_name()?.to_str()?.parse().ok()).unwrap_or(0)
+}
+
 /// Resident memory of a process, bytes.
 pub fn resident_bytes(pid: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;

@@ -18,7 +18,7 @@ use hdrhistogram::Histogram;
 
 use super::LoadError;
 use super::connect::{self, Nodes, ServerInfo};
-use super::cpu::{Meter, age_seconds};
+use super::cpu::{Meter, age_seconds, own_thread};
 use super::draw::Arrivals;
 use super::engine::{Engine, Setup, Source};
 use super::items::Items;
@@ -66,6 +66,8 @@ pub struct Outcome {
     pub duration: Duration,
     /// CPU time that the server had in it.
     pub server_cpu: Option<Duration>,
+    /// CPU time that the generator had in it, spinning included.
+    pub generator_cpu: Option<Duration>,
     /// What the server says it is.
     pub server_name: String,
     /// CPUs of the generator's threads.
@@ -114,9 +116,10 @@ pub fn measure(
         }
         drop((ready_sender, slice_sender));
         // A thread that fails drops its sender: the count stays short, and joining tells why.
-        let is_ready = ready.iter().take(cpus.len()).count() == cpus.len();
-        let mut watch = Watch::new(plan, cpus.len(), slice, meter);
-        if is_ready {
+        let ready: Vec<u32> = ready.iter().take(cpus.len()).collect();
+        let meters = Meters { server: meter, generator: Meter::Threads(ready.clone()) };
+        let mut watch = Watch::new(plan, cpus.len(), slice, meters);
+        if ready.len() == cpus.len() {
             let start = Instant::now() + START_DELAY;
             // A thread that is gone tells why when it is joined.
             starts.iter().for_each(|sender| _ = sender.send(start));
@@ -128,7 +131,8 @@ pub fn measure(
             seen,
             timeline: watch.points,
             duration: plan.duration,
-            server_cpu: watch.cpu_end.zip(watch.cpu_begin).and_then(|(end, begin)| end.checked_sub(begin)),
+            server_cpu: watch.cpu.server,
+            generator_cpu: watch.cpu.generator,
             server_name: info.name,
             cpus: cpus.clone(),
         })
@@ -172,7 +176,7 @@ impl Crew<'_> {
         &self,
         index: usize,
         cpu: usize,
-        ready: Sender<()>,
+        ready: Sender<u32>,
         start: &Receiver<Instant>,
         slices: Sender<Slice>,
     ) -> Result<Seen, LoadError> {
@@ -197,7 +201,7 @@ impl Crew<'_> {
         };
         let mut engine = Engine::new(setup)?;
         self.populate(&mut engine, index)?;
-        let _ = ready.send(());
+        let _ = ready.send(own_thread());
         drop(ready);
         let Ok(start) = start.recv() else { return Err(LoadError::Stopped) };
         engine.begin(start, |recorder| recorder.set_window(self.window));
@@ -235,9 +239,9 @@ struct Watch {
     slice: Duration,
     begin: Duration,
     end: Duration,
-    meter: Option<Meter>,
-    cpu_begin: Option<Duration>,
-    cpu_end: Option<Duration>,
+    meters: Meters,
+    /// At the begin of the measured part; after its end, what was used in it.
+    cpu: CpuTimes,
     /// Slices of which some threads are missing.
     partial: BTreeMap<u64, (Histogram<u32>, usize)>,
     points: Vec<Point>,
@@ -246,17 +250,40 @@ struct Watch {
     second_slices: u32,
 }
 
+struct Meters {
+    server: Option<Meter>,
+    generator: Meter,
+}
+
+#[derive(Clone, Copy, Default)]
+struct CpuTimes {
+    server: Option<Duration>,
+    generator: Option<Duration>,
+}
+
+impl Meters {
+    fn read(&self) -> CpuTimes {
+        CpuTimes { server: self.server.as_ref().and_then(Meter::read), generator: self.generator.read() }
+    }
+}
+
+impl CpuTimes {
+    fn since(self, begin: Self) -> Self {
+        let used = |end: Option<Duration>, begin| end.zip(begin).and_then(|(end, begin)| end.checked_sub(begin));
+        Self { server: used(self.server, begin.server), generator: used(self.generator, begin.generator) }
+    }
+}
+
 impl Watch {
-    fn new(plan: &Plan, threads: usize, slice: Duration, meter: Option<Meter>) -> Self {
+    fn new(plan: &Plan, threads: usize, slice: Duration, meters: Meters) -> Self {
         let (begin, end) = (plan.warmup, plan.warmup + plan.duration);
         Self {
             threads,
             slice,
             begin,
             end,
-            meter,
-            cpu_begin: None,
-            cpu_end: None,
+            meters,
+            cpu: CpuTimes::default(),
             partial: BTreeMap::new(),
             points: Vec::new(),
             second: None,
@@ -276,11 +303,9 @@ impl Watch {
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             if next.is_some_and(|next| next <= Instant::now()) {
-                let cpu = self.meter.as_ref().and_then(Meter::read);
-                match due.len() {
-                    2 => self.cpu_begin = cpu,
-                    _ => self.cpu_end = cpu,
-                }
+                // Since nothing the first time, since the begin the second.
+                let cpu = self.meters.read();
+                self.cpu = if due.len() == 2 { cpu } else { cpu.since(self.cpu) };
                 due.pop();
             }
         }

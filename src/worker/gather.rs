@@ -193,7 +193,6 @@ impl Gather {
             output.clear();
         }
         let len = output.len();
-        let was_sequential = fan.is_sequential();
         entry.state = State::Ready(output);
         self.ready_bytes += len;
         FanStep::Done { was_sequential }

@@ -33,6 +33,7 @@ pub fn value(report: &Report) -> Value {
         "facts": facts,
         "loop": if report.rate.is_some() { "open" } else { "closed" },
         "requested_per_second": report.rate,
+        "offered_per_second": report.offered,
         "replies_per_second": report.throughput,
         "latency": report.percentiles,
         "latency_mean_ns": report.mean_ns,

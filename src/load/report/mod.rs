@@ -5,7 +5,7 @@
 
 use std::io;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -31,6 +31,9 @@ const LATENESS_NS_FREE: u64 = 20_000;
 /// A percentile is not the server's when so much of it can be the generator's lateness: a quarter.
 const LATENESS_SHARE: u64 = 4;
 
+/// Less than this share answered is worth a note.
+const ANSWERED_MIN: f64 = 0.98;
+
 /// A latency that a share of the requests does not exceed.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Percentile {
@@ -53,6 +56,8 @@ pub struct Report {
     pub facts: Vec<(&'static str, String)>,
     /// Requests a second that were asked for; none in a closed loop.
     pub rate: Option<f64>,
+    /// Requests a second that were sent or due.
+    pub offered: f64,
     /// Replies a second.
     pub throughput: f64,
     /// Percentiles of latency.
@@ -65,9 +70,9 @@ pub struct Report {
     pub errors: Vec<(String, u64)>,
     /// Server CPU per reply, nanoseconds, when it is known.
     pub server_cpu_ns: Option<f64>,
-    /// Share of the time in which the generator had something to do.
+    /// Share of the time in which the generator had something to do (spinning) or had the CPU (sleeping).
     pub generator_busy: f64,
-    /// Generator's busy time per reply, nanoseconds.
+    /// That time per reply, nanoseconds.
     pub generator_ns: f64,
     /// The measured part, slice by slice.
     pub timeline: Vec<Point>,
@@ -83,7 +88,12 @@ impl Report {
     /// Sums an outcome up.
     pub fn new(plan: &Plan, target: &Target, outcome: Outcome) -> Self {
         let seconds = outcome.duration.as_secs_f64();
-        let Outcome { seen, timeline, server_cpu, server_name, cpus, .. } = outcome;
+        let Outcome { seen, timeline, server_cpu, generator_cpu, server_name, cpus, .. } = outcome;
+        let generator = match plan.waiting {
+            Waiting::Spin => Some(Duration::from_nanos(seen.counts.busy_ns)),
+            Waiting::Sleep => generator_cpu,
+        }
+        .unwrap_or_default();
         let answered = seen.counts.answered;
         let per_reply = |ns: f64| if answered == 0 { 0.0 } else { ns / answered as f64 };
         let percentiles = QUANTILES.map(|(name, quantile)| percentile(name, quantile, &seen.latencies, &seen.lateness));
@@ -93,14 +103,15 @@ impl Report {
                 Rate::PerSecond(rate) => Some(rate),
                 Rate::Max => None,
             },
+            offered: seen.latencies.len() as f64 / seconds,
             throughput: answered as f64 / seconds,
             percentiles: percentiles.to_vec(),
             mean_ns: seen.latencies.mean(),
             counts: seen.counts,
             errors: seen.errors.into_iter().collect(),
             server_cpu_ns: server_cpu.filter(|_| answered > 0).map(|cpu| per_reply(cpu.as_nanos() as f64)),
-            generator_busy: seen.counts.busy_ns as f64 / (seconds * 1e9 * cpus.len() as f64),
-            generator_ns: per_reply(seen.counts.busy_ns as f64),
+            generator_busy: generator.as_secs_f64() / (seconds * cpus.len() as f64),
+            generator_ns: per_reply(generator.as_nanos() as f64),
             timeline,
             latencies: seen.latencies,
             lateness: seen.lateness,
@@ -244,8 +255,8 @@ fn notes(plan: &Plan, report: &Report) -> Vec<String> {
             report.counts.unfinished
         ));
     }
-    if let Some(rate) = report.rate.filter(|rate| report.throughput < 0.98 * rate) {
-        notes.push(format!("{:.0} of {rate:.0} requests/s were answered.", report.throughput));
+    if report.throughput < ANSWERED_MIN * report.offered {
+        notes.push(format!("{:.0} of {:.0} requests/s were answered.", report.throughput, report.offered));
     }
     if !plan.is_open_loop() && report.generator_busy > 0.9 && plan.waiting == Waiting::Spin {
         notes.push(format!(

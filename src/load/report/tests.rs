@@ -30,6 +30,7 @@ fn report(plan: &Plan, lateness_ns: u64, counts: Counts) -> Report {
         timeline,
         duration: Duration::from_secs(1),
         server_cpu: Some(Duration::from_millis(10)),
+        generator_cpu: None,
         server_name: "redis 7".to_owned(),
         cpus: vec![1],
     };
@@ -119,11 +120,12 @@ fn nothing_measured_is_still_a_report() {
         timeline: Vec::new(),
         duration: Duration::from_secs(1),
         server_cpu: None,
+        generator_cpu: None,
         server_name: String::new(),
         cpus: vec![0],
     };
     let report = Report::new(&open_plan(), &Target::Tcp("host:1".to_owned()), outcome);
-    assert!(table::render(&report).contains("0 of 1000 requests/s were answered"));
+    assert!(table::render(&report).contains("unknown (--pid)"));
     assert!(!html::render(&report).contains("NaN"));
     assert!(hgrm::render(&report.latencies).contains("Total count"));
 }

@@ -119,7 +119,11 @@ fn memory(call: &Call<'_>, text: &mut String) {
     line(text, "maxmemory", call.settings.maxmemory);
     line(text, "maxmemory_human", human(call.settings.maxmemory));
     line(text, "maxmemory_policy", call.settings.maxmemory_policy.name());
-    line(text, "mem_fragmentation_ratio", format_args!("{:.2}", resident as f64 / used.max(1) as f64));
+    line(
+        text,
+        "mem_fragmentation_ratio",
+        format_args!("{:.2}", if used == 0 { 0.0 } else { resident as f64 / used as f64 }),
+    );
     line(text, "mem_clients_normal", total(Metric::BufferBytes));
     line(text, "mem_allocator", "libc");
 }

@@ -10,7 +10,7 @@
 //! the kernel would go on with somebody's bytes.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hasher};
 use std::io;
 use std::net::SocketAddr;
@@ -77,6 +77,7 @@ impl Network {
             random: Random::new(options.seed),
             time: Arc::new(SimulatedTime::new(options.epoch_unix_ms)),
             trace: DefaultHasher::new(),
+            errors: BTreeMap::new(),
             socket_bytes: options.socket_bytes,
             descriptors: Descriptors::default(),
             connections: Vec::new(),
@@ -163,7 +164,12 @@ impl Network {
         self.state.borrow().trace.finish()
     }
 
-    /// Whether the server's end of any connection is open.
+    /// How often each errno was the result of an operation.
+    pub fn errors(&self) -> BTreeMap<i32, u64> {
+        self.state.borrow().errors.clone()
+    }
+
+    /// How many connections are open at the server's end.
     pub fn open_connections(&self) -> usize {
         self.state.borrow().descriptors.connections().count()
     }
@@ -289,8 +295,14 @@ impl Ring for SimRing {
 }
 
 impl Drop for SimRing {
+    /// As the kernel's ring: what had come meanwhile is dropped, everything else is cancelled.
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
         let mut state = self.state.borrow_mut();
+        state.submit(self.index);
+        state.run(self.index);
         let ring = &mut state.rings[self.index];
         ring.is_gone = true;
         let left = ring.leftovers();

@@ -177,3 +177,17 @@ fn items_expire_at_their_millisecond_and_without_being_asked_for() {
         cluster.end(Phase::Draining);
     }
 }
+
+#[test]
+fn who_talks_on_after_bad_input_is_cut_off() {
+    let mut cluster = with(1, |_| {});
+    let endless = cluster.connect(0);
+    cluster.say(endless, b"*1\r\n$-5\r\n");
+    cluster.say(endless, &vec![b'x'; 64 << 20]);
+    cluster.settle();
+    assert_eq!(cluster.heard(endless), b"-ERR Protocol error: invalid bulk length\r\n");
+    assert!(cluster.was_reset(endless), "everything it says is received");
+    let received = cluster.metric(Metric::InputBytes);
+    assert!(received < 8 << 20, "{received} bytes received");
+    cluster.end(Phase::Draining);
+}

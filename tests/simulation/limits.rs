@@ -55,6 +55,32 @@ fn who_never_reads_is_held_back_and_closed() {
 }
 
 #[test]
+fn who_asks_faster_than_it_is_served_is_held_back() {
+    let settings = Settings::default();
+    for value_bytes in [100, 10_000, 200_000] {
+        let mut cluster = with(2, |_| {});
+        set_big(&mut cluster, value_bytes);
+        // One of them is on the worker that owns the key. They take their replies at first, then no more.
+        let greedy = [cluster.connect(0), cluster.connect(1)];
+        greedy.iter().for_each(|peer| cluster.say(*peer, &encode("GET big").repeat(20_000)));
+        let mut peak = 0;
+        for turn in 0.. {
+            greedy.iter().for_each(|peer| cluster.peer(*peer).is_reading = turn < 100);
+            if !cluster.turn() {
+                break;
+            }
+            peak = peak.max(cluster.metric(Metric::BufferBytes));
+        }
+        // Large values are not copied. A buffer that grows may be twice as large as what it holds.
+        let copied = if value_bytes < 100_000 { value_bytes as u64 } else { 0 };
+        let output = settings.output_soft_limit + u64::from(settings.tick_requests) * copied;
+        let limit = 2 * (2 * output + (256 << 10));
+        assert!(peak < limit, "values of {value_bytes}: {peak} bytes buffered, {limit} are the limit");
+        cluster.end(Phase::Stopping);
+    }
+}
+
+#[test]
 fn who_reads_slowly_is_served_to_the_end() {
     let mut cluster = with(2, |settings| {
         settings.send_timeout = 5 * SECOND;

@@ -180,7 +180,8 @@ impl Connection {
     pub(super) fn wants_input(&self) -> bool {
         match self.state {
             State::Open => {
-                let is_backed_up = self.must_wait() && self.input_bytes() > super::HELD_INPUT_BYTES_MAX;
+                let has_to_wait = self.must_wait() || self.is_runnable;
+                let is_backed_up = has_to_wait && self.input_bytes() > super::HELD_INPUT_BYTES_MAX;
                 !self.has_eof && !self.is_over_limit && !is_backed_up
             }
             State::Lingering => !self.has_eof,

@@ -223,13 +223,13 @@ impl<R: Ring> Worker<R> {
     /// Whether the phase asks for an end and nothing is left to do.
     pub fn is_done(&self) -> bool {
         let core = &self.core;
+        // An accept that is still armed may bring a connection, which somebody has to close.
+        let is_idle = core.connections.is_empty() && !core.listeners.iter().any(|listener| listener.is_armed);
         match core.phase {
             Phase::Running => false,
-            Phase::Draining => {
-                // Other workers' clients may still need this shard.
-                core.connections.is_empty() && core.instance.metrics.total(Metric::ConnectionsOpen) == 0
-            }
-            Phase::Stopping => core.connections.is_empty(),
+            // Other workers' clients may still need this shard.
+            Phase::Draining => is_idle && core.instance.metrics.total(Metric::ConnectionsOpen) == 0,
+            Phase::Stopping => is_idle,
         }
     }
 

@@ -10,7 +10,7 @@
 //! the kernel would go on with somebody's bytes.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hasher};
 use std::io;
 use std::net::SocketAddr;
@@ -77,6 +77,7 @@ impl Network {
             random: Random::new(options.seed),
             time: Arc::new(SimulatedTime::new(options.epoch_unix_ms)),
             trace: DefaultHasher::new(),
+            errors: BTreeMap::new(),
             socket_bytes: options.socket_bytes,
             descriptors: Descriptors::default(),
             connections: Vec::new(),
@@ -163,7 +164,12 @@ impl Network {
         self.state.borrow().trace.finish()
     }
 
-    /// Whether the server's end of any connection is open.
+    /// How often each errno was the result of an operation.
+    pub fn errors(&self) -> BTreeMap<i32, u64> {
+        self.state.borrow().errors.clone()
+    }
+
+    /// How many connections are open at the server's end.
     pub fn open_connections(&self) -> usize {
         self.state.borrow().descriptors.connections().count()
     }
@@ -289,8 +295,14 @@ impl Ring for SimRing {
 }
 
 impl Drop for SimRing {
+    /// As the kernel's ring: what had come meanwhile is dropped, everything else is cancelled.
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
         let mut state = self.state.borrow_mut();
+        state.submit(self.index);
+        state.run(self.index);
         let ring = &mut state.rings[self.index];
         ring.is_gone = true;
         let left = ring.leftovers();
@@ -299,5 +311,154 @@ impl Drop for SimRing {
         ring.completed.clear();
         let index = self.index;
         state.left.extend(left.into_iter().map(|what| format!("ring {index}: {what}")));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Shutdown;
+
+    use super::*;
+    use crate::protocol::Output;
+
+    /// A ring with one accepted connection, its descriptor, and its client.
+    fn accepted(options: Options) -> (Network, SimRing, Fd, Client) {
+        let network = Network::new(options);
+        let mut ring = SimRing::new(&network);
+        let listener = network.listen();
+        let client = network.connect(listener);
+        ring.push(token(Kind::Accept), Op::Accept { listener });
+        ring.enter(Wait::No).unwrap();
+        let fd = Fd(ring.complete().unwrap().result.unwrap() as i32);
+        (network, ring, fd, client)
+    }
+
+    fn token(kind: Kind) -> Token {
+        Token::new(kind, 1, 0)
+    }
+
+    fn send(fd: Fd, bytes: &[u8]) -> Op {
+        let mut output = Output::new();
+        output.extend(bytes);
+        Op::Send { fd, output, from: 0, limit: usize::MAX }
+    }
+
+    /// Pushes one operation and takes everything that completes.
+    fn run(ring: &mut SimRing, kind: Kind, op: Op) -> Vec<Completion> {
+        ring.push(token(kind), op);
+        ring.enter(Wait::No).unwrap();
+        std::iter::from_fn(|| ring.complete()).collect()
+    }
+
+    fn results(completions: &[Completion]) -> Vec<(Kind, Result<u32, i32>)> {
+        completions.iter().map(|it| (it.token.kind(), it.result.map_err(|errno| errno.0))).collect()
+    }
+
+    #[test]
+    fn a_send_waits_for_room_and_tells_what_it_moved_when_cancelled() {
+        let (_network, mut ring, fd, client) = accepted(Options { socket_bytes: 10, ..Options::default() });
+        assert!(run(&mut ring, Kind::Send, send(fd, b"0123456789abcdefghij!")).is_empty());
+        assert_eq!(client.read(), b"0123456789");
+        ring.enter(Wait::No).unwrap();
+        let done = run(&mut ring, Kind::Cancel, Op::Cancel { target: token(Kind::Send) });
+        assert_eq!(results(&done), [(Kind::Cancel, Ok(0)), (Kind::Send, Ok(20))]);
+        assert_eq!(client.read(), b"abcdefghij");
+        assert_eq!(results(&run(&mut ring, Kind::Send, send(fd, b"more"))), [(Kind::Send, Ok(4))]);
+    }
+
+    #[test]
+    fn the_end_comes_after_the_bytes_and_a_reset_is_told_once() {
+        let (_network, mut ring, fd, client) = accepted(Options::default());
+        client.write(b"last words");
+        client.end();
+        let recv = || Op::Recv { fd, is_multishot: true };
+        let mut done = run(&mut ring, Kind::Recv, recv());
+        assert_eq!(results(&done), [(Kind::Recv, Ok(10)), (Kind::Recv, Ok(0))]);
+        let Carried::Buffer(buffer) = done.remove(0).carried else { panic!("bytes come in a buffer") };
+        assert_eq!(ring.lend(buffer, <[u8]>::to_vec), b"last words");
+        client.reset();
+        let done = [
+            run(&mut ring, Kind::Send, send(fd, b"x")),
+            run(&mut ring, Kind::Send, send(fd, b"x")),
+            run(&mut ring, Kind::Recv, recv()),
+            run(&mut ring, Kind::Shutdown, Op::Shutdown { fd, how: Shutdown::Both }),
+        ];
+        let expected = [Err(libc::ECONNRESET), Err(libc::EPIPE), Ok(0), Err(libc::ENOTCONN)];
+        assert_eq!(done.map(|done| results(&done)[0].1), expected);
+    }
+
+    #[test]
+    fn a_close_with_unread_input_is_a_reset_and_frees_the_descriptor() {
+        let (network, mut ring, fd, client) = accepted(Options::default());
+        client.write(b"nobody reads this");
+        assert_eq!(results(&run(&mut ring, Kind::Close, Op::Close { fd })), [(Kind::Close, Ok(0))]);
+        assert!(client.was_reset());
+        assert_eq!(network.pair().0, fd, "the lowest free descriptor is the next");
+    }
+
+    #[test]
+    fn buffers_run_out_and_come_back() {
+        let (_network, mut ring, fd, client) = accepted(Options { buffers: 2, buffer_bytes: 4, ..Options::default() });
+        client.write(b"0123456789");
+        let done = run(&mut ring, Kind::Recv, Op::Recv { fd, is_multishot: true });
+        assert_eq!(results(&done), [(Kind::Recv, Ok(4)), (Kind::Recv, Ok(4)), (Kind::Recv, Err(libc::ENOBUFS))]);
+        assert!(!done[2].has_more && done[1].has_more);
+        for completion in done {
+            if let Carried::Buffer(buffer) = completion.carried {
+                ring.lend(buffer, |_| {});
+            }
+        }
+        let done = run(&mut ring, Kind::Recv, Op::Recv { fd, is_multishot: false });
+        assert_eq!(results(&done), [(Kind::Recv, Ok(2))]);
+        assert!(!done[0].has_more);
+    }
+
+    #[test]
+    #[should_panic(expected = "one send at a time")]
+    fn two_sends_in_flight_break_the_rules() {
+        let (_network, mut ring, fd, _client) = accepted(Options { socket_bytes: 1, ..Options::default() });
+        run(&mut ring, Kind::Send, send(fd, b"one"));
+        run(&mut ring, Kind::Send, send(fd, b"two"));
+    }
+
+    #[test]
+    #[should_panic(expected = "are in flight")]
+    fn a_close_before_its_time_breaks_the_rules() {
+        let (_network, mut ring, fd, _client) = accepted(Options::default());
+        run(&mut ring, Kind::Recv, Op::Recv { fd, is_multishot: true });
+        run(&mut ring, Kind::Close, Op::Close { fd });
+    }
+
+    #[test]
+    #[should_panic(expected = "was given back already")]
+    fn a_buffer_is_given_back_once() {
+        let (_network, mut ring, fd, client) = accepted(Options::default());
+        client.write(b"x");
+        let done = run(&mut ring, Kind::Recv, Op::Recv { fd, is_multishot: true });
+        let Carried::Buffer(buffer) = &done[0].carried else { panic!("bytes come in a buffer") };
+        let again = BufferId { id: buffer.id, len: buffer.len };
+        ring.lend(BufferId { id: buffer.id, len: buffer.len }, |_| {});
+        ring.lend(again, |_| {});
+    }
+
+    #[test]
+    #[should_panic(expected = "is another connection's")]
+    fn a_stale_descriptor_is_noticed() {
+        let (network, mut ring, fd, _client) = accepted(Options::default());
+        run(&mut ring, Kind::Close, Op::Close { fd });
+        let (reused, _other) = network.pair();
+        assert_eq!(reused, fd);
+        ring.push(Token::new(Kind::Recv, 2, 0), Op::Recv { fd, is_multishot: true });
+        ring.push(token(Kind::Send), send(fd, b"for somebody else"));
+    }
+
+    #[test]
+    #[should_panic(expected = "receive buffers were not given back")]
+    fn a_kept_buffer_is_left_behind() {
+        let (network, mut ring, fd, client) = accepted(Options::default());
+        client.write(b"x");
+        drop(run(&mut ring, Kind::Recv, Op::Recv { fd, is_multishot: true }));
+        drop(ring);
+        network.check_nothing_left();
     }
 }

@@ -1,9 +1,9 @@
 //! The sockets of a simulation, and the clients at their other ends.
 //!
 //! In: what clients and rings do to a connection. Out: bytes, ends and errors as TCP on Linux gives them. What must
-//! stay true: each direction holds a bounded number of bytes; bytes arrive in the order in which they were written;
-//! the lowest free descriptor is the next one given out, as in the kernel, so that a stale one soon names somebody
-//! else's socket.
+//! stay true: each direction holds a bounded number of bytes; bytes arrive in the order in which they were written; the
+//! lowest free descriptor is the next one given out, as in the kernel, so that a stale one soon names somebody else's
+//! socket.
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -237,8 +237,7 @@ impl Client {
         self.with(|state, id| state.connections[id].is_reset)
     }
 
-    /// Whether nothing more will arrive: everything was read, and the server has ended its half or the connection is
-    /// reset.
+    /// Whether nothing more will arrive: everything was read, and the server has ended its half or there was a reset.
     pub fn has_ended(&self) -> bool {
         self.with(|state, id| {
             let connection = &state.connections[id];

@@ -4,7 +4,7 @@
 //! nothing for it waits; all others make one step at a time, in an order that the seed decides. The rules of the door
 //! are asserted here: who breaks one panics with the token that did it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hash};
 use std::sync::Arc;
 
@@ -62,6 +62,7 @@ pub(super) struct State {
     pub(super) random: Random,
     pub(super) time: Arc<SimulatedTime>,
     pub(super) trace: DefaultHasher,
+    pub(super) errors: BTreeMap<i32, u64>,
     pub(super) socket_bytes: usize,
     pub(super) descriptors: Descriptors,
     pub(super) connections: Vec<Connection>,
@@ -193,6 +194,9 @@ impl State {
     fn post(&mut self, ring: usize, completion: Completion) {
         let Completion { token, result, has_more, .. } = &completion;
         (ring, token.user_data(), result.map_err(|errno| errno.0), has_more, self.now_ns()).hash(&mut self.trace);
+        if let Err(Errno(errno)) = result {
+            *self.errors.entry(*errno).or_default() += 1;
+        }
         self.rings[ring].completed.push_back(completion);
     }
 
@@ -433,6 +437,9 @@ impl RingState {
     /// What was not given back or finished, apart from operations on listeners and the control socket, which end with
     /// the ring.
     pub(super) fn leftovers(&self) -> Vec<String> {
+        let is_forgotten =
+            |completion: &&Completion| completion.token.kind() == Kind::Accept && completion.result.is_ok();
+        let forgotten = self.completed.iter().filter(is_forgotten).count();
         let is_ringwide = |kind| matches!(kind, Kind::Accept | Kind::Control | Kind::Wake | Kind::Cancel);
         let pending = self.queued.iter().chain(&self.pending).map(|pending| pending.token);
         let tokens = pending.chain(self.completed.iter().map(|completion| completion.token));
@@ -442,6 +449,9 @@ impl RingState {
         let named = self.completed.iter().filter(|completion| matches!(completion.carried, Carried::Buffer(_))).count();
         if filled > named {
             left.push(format!("{} receive buffers were not given back", filled - named));
+        }
+        if forgotten > 0 {
+            left.push(format!("{forgotten} accepted connections were forgotten"));
         }
         left
     }

@@ -3,12 +3,19 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use corering::Server;
 use corering::config::Settings;
 
 const MIB: usize = 1 << 20;
+
+/// One test at a time: they share a process, whose memory they watch.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn start(change: impl FnOnce(&mut Settings)) -> Server {
     let mut settings = Settings { port: 0, workers: 2, ..Settings::default() };
@@ -62,12 +69,14 @@ fn assert_memory_returns(limit: usize) {
 
 #[test]
 fn malformed_requests_get_their_error_and_are_closed() {
+    let _alone = alone();
     let server = start(|_| {});
     let mut witness = connect(&server);
     let long_inline = vec![b'a'; 70_000];
     let rows: &[(&[u8], &str)] = &[
         (b"*abc\r\n", "-ERR Protocol error: invalid multibulk length\r\n"),
         (b"*99999999999999999999\r\n", "-ERR Protocol error: invalid multibulk length\r\n"),
+        (b"*1000000000\r\n", "-ERR Protocol error: request exceeds client-query-buffer-limit\r\n"),
         (b"*1\r\n$-5\r\n", "-ERR Protocol error: invalid bulk length\r\n"),
         (b"*1\r\n$999999999999\r\n", "-ERR Protocol error: invalid bulk length\r\n"),
         (b"*1\r\n$abc\r\n", "-ERR Protocol error: invalid bulk length\r\n"),
@@ -89,6 +98,7 @@ fn malformed_requests_get_their_error_and_are_closed() {
 
 #[test]
 fn garbage_never_stops_the_server() {
+    let _alone = alone();
     let server = start(|_| {});
     let mut witness = connect(&server);
     let mut state = 0x9E37_79B9_7F4A_7C15_u64;
@@ -113,6 +123,7 @@ fn garbage_never_stops_the_server() {
 
 #[test]
 fn announced_lengths_cost_nothing_until_they_arrive() {
+    let _alone = alone();
     let server = start(|_| {});
     let before = resident_bytes();
     let mut clients: Vec<TcpStream> = (0..200).map(|_| connect(&server)).collect();
@@ -134,6 +145,7 @@ fn announced_lengths_cost_nothing_until_they_arrive() {
 
 #[test]
 fn an_endless_inline_request_is_cut_off() {
+    let _alone = alone();
     let server = start(|_| {});
     let before = resident_bytes();
     let mut stream = connect(&server);
@@ -147,6 +159,7 @@ fn an_endless_inline_request_is_cut_off() {
 
 #[test]
 fn a_client_that_never_reads_is_held_back_and_closed() {
+    let _alone = alone();
     let server = start(|settings| settings.send_timeout = Duration::from_secs(2));
     let mut witness = connect(&server);
     let value = vec![b'v'; 10 * MIB];
@@ -180,6 +193,7 @@ fn a_client_that_never_reads_is_held_back_and_closed() {
 
 #[test]
 fn half_a_request_and_silence_disturbs_nobody() {
+    let _alone = alone();
     let server = start(|settings| settings.timeout = Duration::from_secs(1));
     let mut silent = connect(&server);
     silent.write_all(b"*2\r\n$3\r\nGET\r\n$10\r\nab").unwrap();
@@ -197,6 +211,7 @@ fn half_a_request_and_silence_disturbs_nobody() {
 
 #[test]
 fn resets_in_the_middle_of_pipelines_leave_nothing_behind() {
+    let _alone = alone();
     let server = start(|_| {});
     let mut witness = connect(&server);
     ask(&mut witness, b"SET k v\r\n", b"+OK\r\n");
@@ -223,6 +238,7 @@ fn resets_in_the_middle_of_pipelines_leave_nothing_behind() {
 
 #[test]
 fn connections_beyond_the_limit_are_refused_politely() {
+    let _alone = alone();
     let server = start(|settings| settings.maxclients = 50);
     let mut admitted: Vec<TcpStream> = (0..50).map(|_| connect(&server)).collect();
     admitted.iter_mut().for_each(|stream| ask(stream, b"PING\r\n", b"+PONG\r\n"));

@@ -62,7 +62,7 @@ fn who_asks_faster_than_it_is_served_is_held_back() {
         set_big(&mut cluster, value_bytes);
         // One of them is on the worker that owns the key. They take their replies at first, then no more.
         let greedy = [cluster.connect(0), cluster.connect(1)];
-        greedy.iter().for_each(|peer| cluster.say(*peer, &encode("GET big").repeat(20_000)));
+        greedy.iter().for_each(|peer| cluster.say(*peer, &encode("GET big").repeat(200_000)));
         let mut peak = 0;
         for turn in 0.. {
             greedy.iter().for_each(|peer| cluster.peer(*peer).is_reading = turn < 100);

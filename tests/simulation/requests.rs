@@ -54,6 +54,21 @@ fn assert_same(row: &Row, reply: &[u8], expected: &[u8], how: &str) {
     assert!(reply == expected, "{how}: {}\n got {}\nwant {}", show(&row.request), show(reply), show(expected));
 }
 
+/// Their replies depend on the number of workers, or on where an item lies.
+const NOT_IN_THE_TABLE: &[&str] = &["scan", "object", "sort", "sort_ro", "wait", "waitaof"];
+
+#[test]
+fn the_table_has_every_command_on_strings_and_keys() {
+    let requests: Vec<String> =
+        small().iter().map(|row| row.request.to_ascii_lowercase().escape_ascii().to_string()).collect();
+    for command in corering::command::table::commands() {
+        let spec = command.spec();
+        let is_wanted = matches!(spec.group, "string" | "generic") && !NOT_IN_THE_TABLE.contains(&spec.name);
+        let word = format!("${}\\r\\n{}\\r\\n", spec.name.len(), spec.name);
+        assert!(!is_wanted || requests.iter().any(|request| request.contains(&word)), "{} is missing", spec.name);
+    }
+}
+
 #[test]
 fn small_requests_may_be_cut_anywhere() {
     for workers in 1..=3 {

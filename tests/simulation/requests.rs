@@ -55,7 +55,7 @@ fn assert_same(row: &Row, reply: &[u8], expected: &[u8], how: &str) {
 }
 
 /// Their replies depend on the number of workers, or on where an item lies.
-const NOT_IN_THE_TABLE: &[&str] = &["scan", "object", "sort", "sort_ro", "wait", "waitaof"];
+const NOT_IN_THE_TABLE: &[&str] = &["scan", "object", "memory", "wait"];
 
 #[test]
 fn the_table_has_every_command_on_strings_and_keys() {

@@ -266,8 +266,14 @@ impl Cluster {
                 return;
             }
             assert!(was_reset, "{} answered {}", request.escape_ascii(), heard.escape_ascii());
+            self.forget();
         }
         panic!("{} is not answered", request.escape_ascii());
+    }
+
+    /// Lets the server find out about connections that were reset: what they sent may be executed until then.
+    pub(crate) fn forget(&mut self) {
+        self.pass(Duration::from_secs(1));
     }
 
     /// Lets every worker know of a phase, as the server does.

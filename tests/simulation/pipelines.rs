@@ -26,6 +26,7 @@ fn draw_sizes(random: &mut Random) -> (Settings, Options) {
         buffers: one_of(2, 64) as u16,
         buffer_bytes: one_of(16, 4096),
         socket_bytes: one_of(300, 64 << 10),
+        is_unix: one_of(0, 1) == 0,
         ..Options::default()
     };
     (settings, options)

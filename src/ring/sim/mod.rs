@@ -44,6 +44,8 @@ pub struct Options {
     pub buffer_bytes: usize,
     /// Bytes that each direction of a connection holds.
     pub socket_bytes: usize,
+    /// Connections are unix sockets: they have no addresses.
+    pub is_unix: bool,
     /// Wall time of the beginning.
     pub epoch_unix_ms: u64,
 }
@@ -56,6 +58,7 @@ impl Default for Options {
             buffers: 16,
             buffer_bytes: 4096,
             socket_bytes: 64 * 1024,
+            is_unix: false,
             epoch_unix_ms: 2_000_000_000_000,
         }
     }
@@ -79,6 +82,7 @@ impl Network {
             trace: DefaultHasher::new(),
             errors: BTreeMap::new(),
             socket_bytes: options.socket_bytes,
+            is_unix: options.is_unix,
             descriptors: Descriptors::default(),
             connections: Vec::new(),
             rings: Vec::new(),
@@ -290,7 +294,7 @@ impl Ring for SimRing {
         let mut state = self.state.borrow_mut();
         let Socket::Connection(id, _) = state.descriptors.get(fd) else { return None };
         let id = *id;
-        (!state.connections[id].is_reset).then(|| network::addresses(id))
+        (!state.is_unix && !state.connections[id].is_reset).then(|| network::addresses(id))
     }
 }
 

@@ -64,6 +64,7 @@ pub(super) struct State {
     pub(super) trace: DefaultHasher,
     pub(super) errors: BTreeMap<i32, u64>,
     pub(super) socket_bytes: usize,
+    pub(super) is_unix: bool,
     pub(super) descriptors: Descriptors,
     pub(super) connections: Vec<Connection>,
     pub(super) rings: Vec<RingState>,

@@ -86,8 +86,6 @@ pub struct Item<'a> {
     pub shared: Option<&'a Bytes>,
     /// When it expires.
     pub expires_at: Option<UnixMs>,
-    /// Changes with every write; for compare-and-swap.
-    pub version: u64,
     /// Access counter as `OBJECT FREQ` reports it.
     pub frequency: u8,
     /// When it was last read or written; for `OBJECT IDLETIME`.
@@ -130,6 +128,31 @@ pub struct ShardStats {
     pub dataset_bytes: u64,
 }
 
+impl NewValue<'_> {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            NewValue::Copied(bytes) => bytes,
+            NewValue::Shared(bytes) => bytes,
+        }
+    }
+
+    /// An allocation of the value's own: the given one, or a copy.
+    fn to_bytes(self) -> Bytes {
+        match self {
+            NewValue::Copied(bytes) => Bytes::copy_from_slice(bytes),
+            NewValue::Shared(bytes) => bytes.clone(),
+        }
+    }
+}
+
+mod evict;
+mod ghost;
+mod index;
+mod log;
+mod memory;
 mod store;
+
+#[cfg(test)]
+mod tests;
 
 pub use store::Shard;

@@ -1,128 +1,154 @@
-//! A straightforward store: items in numbered places, a hash table from key to place, expiries in order.
+//! One worker's items: the index finds them, the log holds them, large ones have allocations of their own.
 //!
-//! In and out: see [`shard`](super). What must stay true: every occupied place is in the table exactly once, and in
-//! the expiries exactly if its item has one; an item keeps its place as long as it lives, so that a scan by place
-//! shows every item that is there throughout; `used_bytes` is the sum of [`Entry::memory_bytes`].
+//! In and out: see [`shard`](super). What must stay true: every entry of the index has a live record, and the other way
+//! round; a large item's number stands in exactly one live record; `used_bytes` counts every byte that is held.
 
-use std::collections::BTreeSet;
+use std::collections::VecDeque;
 
 use ahash::RandomState;
 use bytes::Bytes;
-use hashbrown::HashTable;
 use slab::Slab;
 
+use super::evict::{Keeping, Victim, Walk};
+use super::ghost::Ghost;
+use super::index::{Index, PLACES, Slot, place_of};
+use super::log::{Draft, EXPIRY_MAX, Log, Record};
 use super::{
     Expiry, Item, KeyHash, LARGE_VALUE_BYTES, NewValue, ShardOptions, ShardStats, Stored, TimeToLive, UnixMs, When,
 };
 use crate::config::Policy;
 
-/// Items looked at for each eviction: the best of this many is evicted.
+/// Address space for the log when the budget is unlimited, and at least; for the index an eighth of it.
+const RESERVE_BYTES: usize = if cfg!(miri) { 8 << 20 } else { 256 << 30 };
+
+/// Bytes of a large item beyond key and value: its place, its record, two allocations' headers.
+const LARGE_OVERHEAD_BYTES: usize = size_of::<Large>() + 8 + 64;
+
+/// Bytes of a small item beyond key and value and expiry: its header, and its share of an index at its mean load.
+const SMALL_OVERHEAD_BYTES: usize = 4 + 11;
+
+/// Units of the index that one call of [`Shard::scan`] looks at, at most.
+const SCANNED_UNITS_MAX: usize = 16;
+
+/// Random looks for a random key, before a search from the beginning.
 const SAMPLES: usize = 16;
 
-/// Items expired, and items freed after a clear, in one call of [`Shard::maintain`].
-const EXPIRE_PER_CALL: usize = 64;
-const FREE_PER_CALL: usize = 256;
-
-/// Bytes of an item beyond key and value: its place, its table slot, two allocations' headers.
-const ITEM_OVERHEAD_BYTES: usize = size_of::<Entry>() + 5 + 32;
-
-/// The access counter of a new item, as Redis starts its LFU counter, so that it is not the first to go.
-const FREQUENCY_NEW: u8 = 5;
-
+/// An item that has allocations of its own: its value is sent from where it lies.
 #[derive(Debug)]
-enum Value {
-    Small(Box<[u8]>),
-    Large(Bytes),
-}
-
-impl Value {
-    fn new(value: NewValue<'_>) -> Self {
-        match value {
-            NewValue::Shared(bytes) if bytes.len() >= LARGE_VALUE_BYTES => Value::Large(bytes.clone()),
-            NewValue::Copied(bytes) if bytes.len() >= LARGE_VALUE_BYTES => Value::Large(Bytes::copy_from_slice(bytes)),
-            NewValue::Shared(bytes) => Value::Small(bytes[..].into()),
-            NewValue::Copied(bytes) => Value::Small(bytes.into()),
-        }
-    }
-
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Value::Small(bytes) => bytes,
-            Value::Large(bytes) => bytes,
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Entry {
+pub(super) struct Large {
     key: Box<[u8]>,
-    value: Value,
-    /// Zero: never.
+    value: Bytes,
+    /// 0: never. The record's may be earlier: it cannot hold all.
     expires_at: UnixMs,
-    version: u64,
-    accessed_at: UnixMs,
-    frequency: u8,
 }
 
-impl Entry {
-    fn is_expired(&self, now: UnixMs) -> bool {
-        self.expires_at != 0 && self.expires_at <= now
-    }
-
-    fn memory_bytes(&self) -> usize {
-        self.key.len() + self.value.bytes().len() + ITEM_OVERHEAD_BYTES
-    }
-
-    fn item(&self) -> Item<'_> {
-        Item {
-            key: &self.key,
-            value: self.value.bytes(),
-            shared: match &self.value {
-                Value::Large(bytes) => Some(bytes),
-                Value::Small(_) => None,
-            },
-            expires_at: (self.expires_at != 0).then_some(self.expires_at),
-            version: self.version,
-            frequency: self.frequency,
-            accessed_at: self.accessed_at,
-            memory_bytes: self.memory_bytes(),
-        }
+impl Large {
+    fn memory_bytes(&self) -> u64 {
+        (self.key.len() + self.value.len() + LARGE_OVERHEAD_BYTES) as u64
     }
 }
 
 /// One worker's items.
 #[derive(Debug)]
 pub struct Shard {
-    entries: Slab<Entry>,
-    table: HashTable<u32>,
-    expiries: BTreeSet<(UnixMs, u32)>,
-    /// Entries of a cleared shard, being freed.
-    garbage: Vec<Entry>,
-    hasher: RandomState,
-    budget_bytes: u64,
-    policy: Policy,
-    version_last: u64,
+    pub(super) index: Index,
+    pub(super) log: Log,
+    pub(super) ghost: Ghost,
+    pub(super) larges: Slab<Large>,
+    /// Large items of a cleared shard, being freed.
+    garbage: Vec<Slab<Large>>,
+    /// Bytes of large items, those of the garbage included.
+    large_bytes: u64,
+    pub(super) hasher: RandomState,
+    pub(super) budget_bytes: u64,
+    pub(super) policy: Policy,
+    /// Full segments, oldest first, by queue.
+    pub(super) queues: [VecDeque<u32>; 2],
+    pub(super) victim: Option<Victim>,
+    pub(super) walk: Walk,
+    pub(super) keeping: Keeping,
     random: u64,
-    stats: ShardStats,
+    /// Changes whenever slots may have changed their meaning.
+    pub(super) moves: u64,
+    pub(super) stats: ShardStats,
     /// Sum of all expiries, for the mean.
     expiry_sum: u128,
     now_seen: UnixMs,
 }
 
+/// What is known of an item from its record.
+#[derive(Clone, Copy)]
+pub(super) struct Found<'a> {
+    pub(super) key: &'a [u8],
+    value: &'a [u8],
+    shared: Option<&'a Bytes>,
+    pub(super) expires_at: UnixMs,
+    pub(super) memory_bytes: usize,
+}
+
+impl<'a> Found<'a> {
+    pub(super) fn at(log: &'a Log, larges: &'a Slab<Large>, location: u64) -> Self {
+        let record = log.record(location);
+        if !record.is_large {
+            let Record { key, value, expires_at, .. } = record;
+            let memory_bytes = record.len + SMALL_OVERHEAD_BYTES;
+            return Found { key, value, shared: None, expires_at, memory_bytes };
+        }
+        // A dead record's number may be vacant or stand for another item.
+        match larges.get(record.number()) {
+            Some(large) => Found {
+                key: &large.key,
+                value: &large.value,
+                shared: (large.value.len() >= LARGE_VALUE_BYTES).then_some(&large.value),
+                expires_at: large.expires_at,
+                memory_bytes: large.memory_bytes() as usize,
+            },
+            None => Found { key: &[], value: &[], shared: None, expires_at: 0, memory_bytes: 0 },
+        }
+    }
+
+    pub(super) fn is_expired(&self, now: UnixMs) -> bool {
+        self.expires_at != 0 && self.expires_at <= now
+    }
+}
+
 impl Shard {
     /// An empty shard.
+    ///
+    /// # Panics
+    /// When not even the address space for a small shard is to be had.
     pub fn new(options: ShardOptions) -> Self {
         let seed = options.seed;
+        let budget = usize::try_from(options.budget_bytes).unwrap_or(usize::MAX);
+        let mut reserve_bytes = RESERVE_BYTES.max(if budget == usize::MAX { 0 } else { budget.saturating_mul(2) });
+        let (log, index) = loop {
+            let log = Log::new(options.budget_bytes, reserve_bytes);
+            // An item takes 15 bytes at least, and hardly ever less than 32.
+            match (log, Index::new(reserve_bytes / 32)) {
+                (Ok(log), Ok(index)) => break (log, index),
+                // A limit of the address space (`ulimit -v`): less will do.
+                (log, index) => {
+                    reserve_bytes /= 2;
+                    assert!(reserve_bytes > 1 << 20, "no address space: {:?} {:?}", log.err(), index.err());
+                }
+            }
+        };
         Self {
-            entries: Slab::new(),
-            table: HashTable::new(),
-            expiries: BTreeSet::new(),
+            index,
+            log,
+            ghost: Ghost::default(),
+            larges: Slab::new(),
             garbage: Vec::new(),
+            large_bytes: 0,
             hasher: RandomState::with_seeds(seed, !seed, seed.rotate_left(17), seed.rotate_left(43)),
             budget_bytes: options.budget_bytes,
             policy: options.policy,
-            version_last: 0,
+            queues: [VecDeque::new(), VecDeque::new()],
+            victim: None,
+            walk: Walk::default(),
+            keeping: Keeping::default(),
             random: seed | 1,
+            moves: 0,
             stats: ShardStats::default(),
             expiry_sum: 0,
             now_seen: 0,
@@ -130,147 +156,214 @@ impl Shard {
     }
 
     /// The hash that every look-up of `key` begins with.
+    #[inline]
     pub fn hash(&self, key: &[u8]) -> KeyHash {
         KeyHash(self.hasher.hash_one(key))
     }
 
-    /// Brings what a look-up of this hash will touch towards the cache. Never changes a result.
-    pub fn prefetch(&self, _hash: KeyHash) {}
-
-    fn find(&self, key: &[u8]) -> Option<usize> {
-        let hash = self.hash(key).0;
-        self.table.find(hash, |place| *self.entries[*place as usize].key == *key).map(|place| *place as usize)
+    /// Brings the index entry of a key towards the cache: first for all keys of a batch. Never changes a result.
+    #[inline]
+    pub fn prefetch(&self, hash: KeyHash) {
+        self.index.prefetch(hash);
     }
 
-    fn find_live(&self, key: &[u8], now: UnixMs) -> Option<usize> {
-        self.find(key).filter(|place| !self.entries[*place].is_expired(now))
+    /// Brings a key's item towards the cache, once its index entry is there. Never changes a result.
+    #[inline]
+    pub fn prefetch_item(&self, hash: KeyHash) {
+        self.index.guess(hash).into_iter().for_each(|location| self.log.prefetch(location));
+    }
+
+    pub(super) fn hash_at(&self, location: u64) -> KeyHash {
+        self.hash(self.found(location).key)
+    }
+
+    /// The item whose record lies at a location.
+    pub(super) fn found(&self, location: u64) -> Found<'_> {
+        Found::at(&self.log, &self.larges, location)
+    }
+
+    fn item(&self, slot: Slot) -> Item<'_> {
+        let entry = self.index.entry(slot);
+        let found = self.found(entry.location());
+        Item {
+            key: found.key,
+            value: found.value,
+            shared: found.shared,
+            expires_at: (found.expires_at != 0).then_some(found.expires_at),
+            frequency: entry.frequency() as u8,
+            accessed_at: if entry.frequency() > 0 {
+                self.now_seen
+            } else {
+                self.log.segments[self.log.segment_of(entry.location()) as usize].opened_at
+            },
+            memory_bytes: found.memory_bytes,
+        }
+    }
+
+    #[inline]
+    fn find(&self, hash: KeyHash, key: &[u8]) -> Option<Slot> {
+        self.index.find(hash, |location| self.found(location).key == key)
+    }
+
+    fn find_live(&self, key: &[u8], now: UnixMs) -> Option<Slot> {
+        let slot = self.find(self.hash(key), key)?;
+        (!self.found(self.index.entry(slot).location()).is_expired(now)).then_some(slot)
     }
 
     /// Finds a key, removing it when its time has come.
-    fn find_or_expire(&mut self, key: &[u8], now: UnixMs) -> Option<usize> {
+    fn find_or_expire(&mut self, hash: KeyHash, key: &[u8], now: UnixMs) -> Option<Slot> {
         self.now_seen = now;
-        let place = self.find(key)?;
-        if !self.entries[place].is_expired(now) {
-            return Some(place);
+        let slot = self.find(hash, key)?;
+        if !self.found(self.index.entry(slot).location()).is_expired(now) {
+            return Some(slot);
         }
-        self.remove(place);
+        self.remove(slot);
         self.stats.expired += 1;
         None
     }
 
     /// Looks a key up as a client's read: counts a hit or a miss and raises the item's frequency.
     pub fn get(&mut self, key: &[u8], now: UnixMs) -> Option<Item<'_>> {
-        let Some(place) = self.find_or_expire(key, now) else {
+        let Some(slot) = self.find_or_expire(self.hash(key), key, now) else {
             self.stats.misses += 1;
             return None;
         };
         self.stats.hits += 1;
-        let entry = &mut self.entries[place];
-        entry.frequency = entry.frequency.saturating_add(1);
-        entry.accessed_at = now;
-        Some(self.entries[place].item())
+        self.index.touch(slot);
+        Some(self.item(slot))
     }
 
     /// Looks a key up without leaving a trace (`OBJECT`, `CLIENT NO-TOUCH`, conditions of writes).
     pub fn peek(&self, key: &[u8], now: UnixMs) -> Option<Item<'_>> {
-        self.find_live(key, now).map(|place| self.entries[place].item())
+        self.find_live(key, now).map(|slot| self.item(slot))
     }
 
     /// Stores a value.
     pub fn set(&mut self, key: &[u8], value: NewValue<'_>, expiry: Expiry, when: When, now: UnixMs) -> Stored {
-        let place = self.find_or_expire(key, now);
+        let hash = self.hash(key);
+        let slot = self.find_or_expire(hash, key, now);
         let is_refused = match when {
             When::Always => false,
-            When::Absent => place.is_some(),
-            When::Present => place.is_none(),
+            When::Absent => slot.is_some(),
+            When::Present => slot.is_none(),
         };
         if is_refused {
             return Stored::Refused;
         }
-        let len = match value {
-            NewValue::Copied(bytes) => bytes.len(),
-            NewValue::Shared(bytes) => bytes.len(),
-        };
-        let old_bytes = place.map_or(0, |place| self.entries[place].memory_bytes());
-        let needed = (key.len() + len + ITEM_OVERHEAD_BYTES).saturating_sub(old_bytes);
-        if !self.make_room(needed as u64, place) {
-            return Stored::OutOfMemory;
-        }
-        let replaced = place.is_some();
-        let kept = place.map_or(0, |place| self.entries[place].expires_at);
         let expires_at = match expiry {
             Expiry::Never => 0,
-            Expiry::Keep => kept,
+            Expiry::Keep => slot.map_or(0, |slot| self.found(self.index.entry(slot).location()).expires_at),
             Expiry::At(at) => at,
         };
-        match place {
-            Some(place) => self.overwrite(place, Value::new(value), now),
-            None => self.insert(key, Value::new(value), now),
+        let replaced = slot.is_some();
+        let is_stored = slot.is_some_and(|slot| self.overwrite(slot, value.bytes(), expires_at))
+            || self.write(hash, slot, (key, value), expires_at, (false, now));
+        self.catch_up(now);
+        if is_stored { Stored::Done { replaced } } else { Stored::OutOfMemory }
+    }
+
+    /// Overwrites a small value in place when it has the same shape.
+    fn overwrite(&mut self, slot: Slot, value: &[u8], expires_at: UnixMs) -> bool {
+        let location = self.index.entry(slot).location();
+        let record = self.log.record(location);
+        let has_same_shape = !record.is_large
+            && record.value.len() == value.len()
+            && (record.expires_at == 0) == (expires_at == 0)
+            && expires_at <= EXPIRY_MAX;
+        if has_same_shape {
+            let old = record.expires_at;
+            self.log.overwrite(location, value);
+            if old != expires_at {
+                self.log.overwrite_expiry(location, expires_at);
+                self.account_expiry(old, expires_at);
+            }
+            self.index.touch(slot);
+        }
+        has_same_shape
+    }
+
+    /// Writes an item anew; false when there is no room. `slot` is the key's, if it has one.
+    fn write(
+        &mut self,
+        hash: KeyHash,
+        slot: Option<Slot>,
+        (key, value): (&[u8], NewValue<'_>),
+        expires_at: UnixMs,
+        (is_urgent, now): (bool, UnixMs),
+    ) -> bool {
+        let moves = self.moves;
+        let is_large = key.len() + value.bytes().len() >= LARGE_VALUE_BYTES || expires_at > EXPIRY_MAX;
+        let queue = match slot {
+            Some(slot) => self.log.segments[self.log.segment_of(self.index.entry(slot).location()) as usize].queue,
+            None => self.queue_of_new(hash),
         };
-        let place = self.find(key).expect("just stored");
-        self.change_expiry(place, expires_at);
-        Stored::Done { replaced }
-    }
-
-    fn insert(&mut self, key: &[u8], value: Value, now: UnixMs) {
-        self.version_last += 1;
-        let entry = Entry {
-            key: key.into(),
-            value,
-            expires_at: 0,
-            version: self.version_last,
-            accessed_at: now,
-            frequency: FREQUENCY_NEW,
+        let mut number = [0; 4];
+        if is_large {
+            let large = Large { key: key.into(), value: value.to_bytes(), expires_at };
+            let bytes = large.memory_bytes();
+            if !self.make_room(bytes, now) && !is_urgent {
+                return false;
+            }
+            self.large_bytes += bytes;
+            number = (self.larges.insert(large) as u32).to_le_bytes();
+        }
+        let draft = Draft {
+            key: if is_large { &[] } else { key },
+            value: if is_large { &number } else { value.bytes() },
+            expires_at: expires_at.min(EXPIRY_MAX),
+            is_large,
         };
-        self.stats.used_bytes += entry.memory_bytes() as u64;
-        self.stats.dataset_bytes += (entry.key.len() + entry.value.bytes().len()) as u64;
-        self.stats.keys += 1;
-        let place = self.entries.insert(entry) as u32;
-        let (entries, hasher) = (&self.entries, &self.hasher);
-        let hash = |place: &u32| hasher.hash_one(&*entries[*place as usize].key);
-        self.table.insert_unique(hash(&place), place, hash);
+        let Some(location) = self.append_record(&draft, queue, is_urgent, now) else {
+            if is_large {
+                let large = self.larges.remove(u32::from_le_bytes(number) as usize);
+                self.large_bytes -= large.memory_bytes();
+            }
+            return false;
+        };
+        // Making room may have moved entries, or evicted the one that is replaced.
+        let slot = if self.moves == moves { slot } else { self.find(hash, key) };
+        match slot {
+            Some(slot) => {
+                let old = self.index.entry(slot);
+                self.forget(old.location());
+                self.index.replace(slot, location, old.frequency());
+                self.index.touch(slot);
+            }
+            None => self.index.insert(hash, location),
+        }
+        self.stats.dataset_bytes += (key.len() + value.bytes().len()) as u64;
+        self.account_expiry(0, expires_at);
+        true
     }
 
-    fn overwrite(&mut self, place: usize, value: Value, now: UnixMs) {
-        self.version_last += 1;
-        let entry = &mut self.entries[place];
-        let (old, new) = (entry.value.bytes().len() as u64, value.bytes().len() as u64);
-        self.stats.used_bytes = self.stats.used_bytes - old + new;
-        self.stats.dataset_bytes = self.stats.dataset_bytes - old + new;
-        entry.value = value;
-        entry.version = self.version_last;
-        entry.accessed_at = now;
+    fn account_expiry(&mut self, old: UnixMs, new: UnixMs) {
+        self.stats.expires = self.stats.expires + u64::from(new != 0) - u64::from(old != 0);
+        self.expiry_sum = self.expiry_sum + u128::from(new) - u128::from(old);
     }
 
-    fn change_expiry(&mut self, place: usize, expires_at: UnixMs) {
-        let entry = &mut self.entries[place];
-        let old = std::mem::replace(&mut entry.expires_at, expires_at);
-        if old != 0 {
-            self.expiries.remove(&(old, place as u32));
-            self.expiry_sum -= u128::from(old);
+    /// Gives up the record at a location, and what belongs to it, but not its entry.
+    pub(super) fn forget(&mut self, location: u64) {
+        let found = self.found(location);
+        let (expires_at, dataset_bytes) = (found.expires_at, found.key.len() + found.value.len());
+        self.account_expiry(expires_at, 0);
+        self.stats.dataset_bytes -= dataset_bytes as u64;
+        let record = self.log.record(location);
+        let (len, number) = (record.len, record.is_large.then(|| record.number()));
+        if let Some(number) = number {
+            self.large_bytes -= self.larges.remove(number).memory_bytes();
         }
-        if expires_at != 0 {
-            self.expiries.insert((expires_at, place as u32));
-            self.expiry_sum += u128::from(expires_at);
-        }
+        self.log.kill(location, len);
     }
 
-    fn remove(&mut self, place: usize) {
-        self.change_expiry(place, 0);
-        let entry = self.entries.remove(place);
-        let hash = self.hash(&entry.key).0;
-        if let Ok(found) = self.table.find_entry(hash, |other| *other as usize == place) {
-            found.remove();
-        }
-        self.stats.keys -= 1;
-        self.stats.used_bytes -= entry.memory_bytes() as u64;
-        self.stats.dataset_bytes -= (entry.key.len() + entry.value.bytes().len()) as u64;
+    pub(super) fn remove(&mut self, slot: Slot) {
+        self.forget(self.index.entry(slot).location());
+        self.index.remove(slot);
     }
 
     /// Rewrites a value as `change` of the old one; its expiry stays.
     fn rewrite(&mut self, key: &[u8], now: UnixMs, change: impl FnOnce(&mut Vec<u8>)) -> Option<usize> {
-        let old = self.find_or_expire(key, now).map(|place| self.entries[place].value.bytes());
-        let mut bytes = old.unwrap_or_default().to_vec();
+        let slot = self.find_or_expire(self.hash(key), key, now);
+        let mut bytes = slot.map_or(Vec::new(), |slot| self.item(slot).value.to_vec());
         change(&mut bytes);
         let len = bytes.len();
         let value = Bytes::from(bytes);
@@ -282,28 +375,34 @@ impl Shard {
 
     /// Appends to a value, creating it if absent; its expiry stays. The new length, or `None` when out of memory.
     pub fn append(&mut self, key: &[u8], tail: &[u8], now: UnixMs) -> Option<usize> {
-        self.rewrite(key, now, |value| value.extend_from_slice(tail))
+        self.rewrite(key, now, |value| {
+            value.reserve_exact(tail.len());
+            value.extend_from_slice(tail);
+        })
     }
 
     /// Overwrites a value from `offset` on, padding with zero bytes; its expiry stays. The new length, or `None` when
     /// out of memory.
     pub fn set_range(&mut self, key: &[u8], offset: usize, bytes: &[u8], now: UnixMs) -> Option<usize> {
         self.rewrite(key, now, |value| {
-            value.resize(value.len().max(offset + bytes.len()), 0);
+            let len = value.len().max(offset + bytes.len());
+            value.reserve_exact(len - value.len());
+            value.resize(len, 0);
             value[offset..offset + bytes.len()].copy_from_slice(bytes);
         })
     }
 
     /// Removes a key; whether it was there.
     pub fn delete(&mut self, key: &[u8], now: UnixMs) -> bool {
-        let place = self.find_or_expire(key, now);
-        place.into_iter().for_each(|place| self.remove(place));
-        place.is_some()
+        let slot = self.find_or_expire(self.hash(key), key, now);
+        slot.into_iter().for_each(|slot| self.remove(slot));
+        self.catch_up(now);
+        slot.is_some()
     }
 
     /// When a key expires.
     pub fn time_to_live(&self, key: &[u8], now: UnixMs) -> TimeToLive {
-        match self.find_live(key, now).map(|place| self.entries[place].expires_at) {
+        match self.find_live(key, now).map(|slot| self.found(self.index.entry(slot).location()).expires_at) {
             None => TimeToLive::Missing,
             Some(0) => TimeToLive::Forever,
             Some(at) => TimeToLive::At(at),
@@ -312,144 +411,134 @@ impl Shard {
 
     /// Sets or removes a key's expiry; a time not after `now` deletes the key. Whether the key was there.
     pub fn set_expiry(&mut self, key: &[u8], expires_at: Option<UnixMs>, now: UnixMs) -> bool {
-        let Some(place) = self.find_or_expire(key, now) else { return false };
-        match expires_at {
-            Some(at) if at <= now => self.remove(place),
-            _ => self.change_expiry(place, expires_at.unwrap_or(0)),
+        let hash = self.hash(key);
+        let Some(slot) = self.find_or_expire(hash, key, now) else { return false };
+        let expires_at = expires_at.unwrap_or(0);
+        if expires_at != 0 && expires_at <= now {
+            self.remove(slot);
+            return true;
         }
+        let location = self.index.entry(slot).location();
+        let record = self.log.record(location);
+        let (old, is_large) = (self.found(location).expires_at, record.is_large);
+        let fits = expires_at <= EXPIRY_MAX || is_large;
+        if fits && (record.expires_at == 0) == (expires_at == 0) {
+            if is_large {
+                self.larges[record.number()].expires_at = expires_at;
+            }
+            if expires_at != 0 {
+                self.log.overwrite_expiry(location, expires_at.min(EXPIRY_MAX));
+            }
+            self.account_expiry(old, expires_at);
+            return true;
+        }
+        // Another shape: written anew, even beyond the budget, for the client is told that it is done.
+        let item = self.item(slot);
+        let value = item.shared.cloned().unwrap_or_else(|| Bytes::copy_from_slice(item.value));
+        self.write(hash, Some(slot), (key, NewValue::Shared(&value)), expires_at, (true, now));
+        self.catch_up(now);
         true
     }
 
     /// Shows some items, about `count`, and returns the cursor to go on with; 0 starts and ends. An item present from
     /// the first call to the last is shown at least once. Cursors stay below 2^48.
     pub fn scan(&mut self, cursor: u64, count: usize, now: UnixMs, show: &mut dyn FnMut(&Item<'_>)) -> u64 {
-        let first = usize::try_from(cursor).unwrap_or(usize::MAX);
-        let last = self.entries.capacity().min(first.saturating_add(count));
-        for entry in (first..last).filter_map(|place| self.entries.get(place)) {
-            if !entry.is_expired(now) {
-                show(&entry.item());
+        let mut place = cursor;
+        let mut shown = 0;
+        for _ in 0..SCANNED_UNITS_MAX {
+            if place >= PLACES {
+                return 0;
+            }
+            let mut entries = Vec::new();
+            let next = self.index.unit_from(place, |entry| {
+                entries.push((place_of(self.hash_at(entry.location())), entry.location()));
+            });
+            entries.retain(|(other, _)| (place..next).contains(other));
+            // In the order of places, so that a call can end within a unit.
+            entries.sort_unstable();
+            let mut before = None;
+            for (other, location) in entries {
+                if shown >= count && before.is_some_and(|before| before != other) {
+                    return other;
+                }
+                before = Some(other);
+                shown += 1;
+                let slot = self.index.find(self.hash_at(location), |candidate| candidate == location);
+                let item = slot.map(|slot| self.item(slot)).expect("the index has just shown it");
+                if item.expires_at.is_none_or(|at| at > now) {
+                    show(&item);
+                }
+            }
+            place = next;
+            if shown >= count {
+                break;
             }
         }
-        if last >= self.entries.capacity() { 0 } else { last as u64 }
+        if place >= PLACES { 0 } else { place }
     }
 
     /// Any one key.
     pub fn random_key(&mut self, now: UnixMs) -> Option<&[u8]> {
-        let place = (0..SAMPLES).find_map(|_| self.sample().filter(|place| !self.entries[*place].is_expired(now)));
-        let place =
-            place.or_else(|| self.entries.iter().find(|(_, entry)| !entry.is_expired(now)).map(|(place, _)| place));
-        place.map(|place| &*self.entries[place].key)
+        let sampled = (0..SAMPLES).find_map(|_| {
+            let random = self.next_random();
+            let location = self.index.sample(random)?.location();
+            (!self.found(location).is_expired(now)).then_some(location)
+        });
+        let location = sampled.or_else(|| {
+            let mut place = 0;
+            let mut found = None;
+            while found.is_none() && place < PLACES {
+                place = self.index.unit_from(place, |entry| {
+                    found = found.or((!self.found(entry.location()).is_expired(now)).then_some(entry.location()));
+                });
+            }
+            found
+        });
+        location.map(|location| self.found(location).key)
     }
 
-    /// The first occupied place from a random one on, among a bounded number.
-    fn sample(&mut self) -> Option<usize> {
-        let capacity = self.entries.capacity();
-        if self.entries.is_empty() {
-            return None;
-        }
+    pub(super) fn next_random(&mut self) -> u64 {
         self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let start = (self.random >> 33) as usize % capacity;
-        (start..capacity).take(64).find(|place| self.entries.contains(*place))
+        // The low bits of such a sequence are poor.
+        self.random ^ self.random >> 29
     }
 
     /// Number of keys, those past their expiry but not yet swept included.
     #[allow(clippy::len_without_is_empty, reason = "nobody asks")]
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.index.len()
     }
 
     /// Removes everything. What takes long is done in [`maintain`](Self::maintain).
     pub fn clear(&mut self) {
-        let entries = std::mem::take(&mut self.entries);
-        self.garbage.extend(entries.into_iter().map(|(_, entry)| entry));
-        self.table = HashTable::new();
-        self.expiries = BTreeSet::new();
+        self.index.clear();
+        self.log.clear();
+        self.garbage.push(std::mem::take(&mut self.larges));
+        self.queues.iter_mut().for_each(VecDeque::clear);
+        self.victim = None;
+        self.moves += 1;
         self.expiry_sum = 0;
-        self.stats.keys = 0;
-        self.stats.used_bytes = 0;
-        self.stats.dataset_bytes = 0;
+        (self.stats.expires, self.stats.dataset_bytes) = (0, 0);
     }
 
-    /// One bounded slice of the work that is due: expiring, evicting ahead of need, freeing. Whether more is waiting.
-    pub fn maintain(&mut self, now: UnixMs) -> bool {
-        self.now_seen = now;
-        for _ in 0..EXPIRE_PER_CALL {
-            match self.expiries.first() {
-                Some((at, place)) if *at <= now => {
-                    self.remove(*place as usize);
-                    self.stats.expired += 1;
-                }
-                _ => break,
+    /// Frees some large items of a cleared shard; whether there are more.
+    pub(super) fn free_garbage(&mut self, count: usize) -> bool {
+        for _ in 0..count {
+            let Some(garbage) = self.garbage.last_mut() else { return false };
+            // The last place first, so that the search for the next is short.
+            let last = garbage.iter().next_back().map(|(number, _)| number);
+            match last {
+                Some(number) => self.large_bytes -= garbage.remove(number).memory_bytes(),
+                None => _ = self.garbage.pop(),
             }
         }
-        self.garbage.truncate(self.garbage.len().saturating_sub(FREE_PER_CALL));
-        if self.garbage.is_empty() && self.garbage.capacity() > 0 {
-            self.garbage = Vec::new();
-        }
-        let is_over = self.stats.used_bytes > self.budget_bytes && self.policy != Policy::NoEviction;
-        let evicted = is_over && self.evict(None);
-        let is_due = self.expiries.first().is_some_and(|(at, _)| *at <= now);
-        is_due || evicted || !self.garbage.is_empty()
+        !self.garbage.is_empty()
     }
 
-    /// Evicts until `needed` more bytes fit; the item at `keep` stays.
-    fn make_room(&mut self, needed: u64, keep: Option<usize>) -> bool {
-        if needed > self.budget_bytes {
-            return false;
-        }
-        while self.stats.used_bytes + needed > self.budget_bytes {
-            if self.policy == Policy::NoEviction || !self.evict(keep) {
-                return false;
-            }
-        }
-        true
-    }
-
-    /// Evicts the best of a few candidates; false when there is none.
-    fn evict(&mut self, keep: Option<usize>) -> bool {
-        let mut best: Option<(u64, usize)> = None;
-        for _ in 0..SAMPLES {
-            let Some(place) = self.candidate() else { continue };
-            let score = self.score(place);
-            if Some(place) != keep && best.is_none_or(|(least, _)| score < least) {
-                best = Some((score, place));
-            }
-        }
-        let any = || self.entries.iter().map(|(place, _)| place).find(|place| Some(*place) != keep);
-        let victim = match best {
-            Some((_, place)) => Some(place),
-            None if self.is_volatile() => {
-                self.expiries.first().map(|(_, place)| *place as usize).filter(|p| Some(*p) != keep)
-            }
-            None => any(),
-        };
-        let Some(victim) = victim else { return false };
-        self.remove(victim);
-        self.stats.evicted += 1;
-        true
-    }
-
-    fn is_volatile(&self) -> bool {
-        use Policy::{VolatileLfu, VolatileLru, VolatileRandom, VolatileTtl};
-        matches!(self.policy, VolatileLfu | VolatileLru | VolatileRandom | VolatileTtl)
-    }
-
-    fn candidate(&mut self) -> Option<usize> {
-        let place = self.sample()?;
-        (!self.is_volatile() || self.entries[place].expires_at != 0).then_some(place)
-    }
-
-    /// The lower, the sooner evicted.
-    fn score(&self, place: usize) -> u64 {
-        let entry = &self.entries[place];
-        match self.policy {
-            Policy::Cache | Policy::AllKeysLfu | Policy::VolatileLfu => {
-                u64::from(entry.frequency) << 48 | entry.accessed_at & 0xFFFF_FFFF_FFFF
-            }
-            Policy::AllKeysLru | Policy::VolatileLru => entry.accessed_at,
-            Policy::VolatileTtl => entry.expires_at,
-            Policy::AllKeysRandom | Policy::VolatileRandom | Policy::NoEviction => 0,
-        }
+    /// Everything that is held, in bytes.
+    pub(super) fn used_bytes(&self) -> u64 {
+        let tables = self.index.memory_bytes() + self.ghost.memory_bytes();
+        self.log.memory_bytes() + tables as u64 + self.large_bytes
     }
 
     /// Changes the budget; shrinking happens in [`maintain`](Self::maintain).
@@ -462,11 +551,16 @@ impl Shard {
         self.policy = policy;
     }
 
-    /// Counters and gauges, kept up to date; reading them costs nothing.
+    /// Counters and gauges, kept up to date; reading them costs next to nothing.
     pub fn stats(&self) -> ShardStats {
-        let expires = self.expiries.len() as u64;
-        let mean = if expires == 0 { 0 } else { (self.expiry_sum / u128::from(expires)) as u64 };
-        ShardStats { expires, ttl_ms_mean: mean.saturating_sub(self.now_seen), ..self.stats }
+        let expires = u128::from(self.stats.expires);
+        let mean = self.expiry_sum.checked_div(expires).unwrap_or(0) as u64;
+        ShardStats {
+            keys: self.index.len() as u64,
+            used_bytes: self.used_bytes(),
+            ttl_ms_mean: mean.saturating_sub(self.now_seen),
+            ..self.stats
+        }
     }
 
     /// Starts hits, misses, expired and evicted from zero (`CONFIG RESETSTAT`).

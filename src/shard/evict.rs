@@ -1,0 +1,433 @@
+//! Making room: which items go, which segments are emptied, and how the work is cut into slices.
+//!
+//! In: the need for a segment or for bytes, and idle moments. Out: free segments. What must stay true: no slice looks at
+//! more records than it says; two segments with pages are kept free for survivors; without an evicting policy nothing
+//! is lost but what has expired.
+//!
+//! Items enter the small queue, a tenth of the segments. The oldest small segment's items go, and their keys become
+//! ghosts, unless they were used meanwhile: those are copied to the main queue. There the oldest segment's used items
+//! are copied to the end, each with a use less. A key that comes back while its ghost is there enters the main queue.
+//! Source: Yang, Zhang, Qiu, Yue, Vigfusson, "FIFO queues are all you need for cache eviction" (SOSP 2023), with
+//! segments in place of items.
+
+use super::ghost::Ghost;
+use super::index::Slot;
+use super::log::{Draft, Queue, State};
+use super::store::Found;
+use super::{KeyHash, Shard, UnixMs};
+use crate::config::Policy;
+
+/// Free segments with pages, kept for survivors.
+const RESERVE: usize = 2;
+
+/// Records looked at for each change of an item, when room runs short: several times what the change takes.
+const RECORDS_AHEAD: usize = 8;
+
+/// Records looked at in one call otherwise.
+const RECORDS_PER_CALL: usize = 64;
+
+/// Segments looked at for the one with the most dead bytes, and those that active expiry passes by in a call.
+const SEGMENTS_PER_CALL: usize = 32;
+
+/// Large items of a cleared shard that are freed in one call.
+const FREED_PER_CALL: usize = 64;
+
+/// The share of the small queue, in segments.
+const SMALL_SHARE: usize = 10;
+
+/// Dead bytes are cleaned up when they are more than this share of the log.
+const DEAD_SHARE: u64 = 10;
+
+/// How slowly the means of hits and bytes follow.
+const MEAN_OF: f32 = 1024.0;
+
+/// Why a segment is being emptied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// To make room: items go unless they were used.
+    Evict,
+    /// To gather live items: none goes.
+    Clean,
+    /// Everything in it has expired.
+    Expire,
+}
+
+/// The segment that is being emptied.
+#[derive(Debug)]
+pub(super) struct Victim {
+    segment: u32,
+    /// The next record.
+    at: u64,
+    purpose: Purpose,
+}
+
+/// Where active expiry has come to.
+#[derive(Debug, Default)]
+pub(super) struct Walk {
+    segment: usize,
+    /// The next record; 0: the segment's first.
+    at: u64,
+    generation: u32,
+    last_ms: UnixMs,
+}
+
+/// How much use an item must have had to be kept, by its size.
+#[derive(Debug, Default)]
+pub(super) struct Keeping {
+    hits_mean: f32,
+    bytes_mean: f32,
+}
+
+impl Keeping {
+    fn see(&mut self, hits: u64, bytes: usize) {
+        if self.bytes_mean == 0.0 {
+            (self.hits_mean, self.bytes_mean) = (hits as f32, bytes as f32);
+        }
+        self.hits_mean += (hits as f32 - self.hits_mean) / MEAN_OF;
+        self.bytes_mean += (bytes as f32 - self.bytes_mean) / MEAN_OF;
+    }
+
+    /// Whether an item has as many hits for each byte as the mean item, or almost; of equal items, all that were used
+    /// have.
+    fn is_dense(&self, hits: u64, bytes: usize) -> bool {
+        hits as f32 * self.bytes_mean >= bytes as f32 * self.hits_mean.min(1.0) * 0.9
+    }
+}
+
+impl Shard {
+    /// The queue of a new item.
+    pub(super) fn queue_of_new(&mut self, hash: KeyHash) -> Queue {
+        match self.policy {
+            Policy::AllKeysLru | Policy::VolatileLru => Queue::Main,
+            Policy::Cache | Policy::AllKeysLfu if self.ghost.take(hash) => Queue::Main,
+            _ => Queue::Small,
+        }
+    }
+
+    /// Whether an item of a segment that is being emptied stays.
+    fn keeps(&self, hits: u64, bytes: usize) -> bool {
+        match self.policy {
+            Policy::Cache | Policy::AllKeysLfu => hits > 0 && self.keeping.is_dense(hits, bytes),
+            Policy::AllKeysLru | Policy::VolatileLru | Policy::VolatileLfu => hits > 0,
+            Policy::AllKeysRandom | Policy::VolatileRandom | Policy::VolatileTtl => false,
+            Policy::NoEviction => true,
+        }
+    }
+
+    /// What is held, and what the tables will want next: with the budget used up they must not take the survivors'
+    /// segments.
+    fn planned_bytes(&self) -> u64 {
+        let ghost = match self.policy {
+            Policy::Cache | Policy::AllKeysLfu => Ghost::bytes_for(self.index.len()),
+            _ => 0,
+        };
+        let growth = self.index.growth_bytes() + ghost.saturating_sub(self.ghost.memory_bytes());
+        self.used_bytes() + growth as u64
+    }
+
+    /// Whether one more segment may have pages, and `reserved` further ones after it.
+    fn may_grow(&self, reserved: usize) -> bool {
+        let bytes = (1 + reserved) as u64 * self.log.segment_bytes() as u64;
+        self.planned_bytes().saturating_add(bytes) <= self.budget_bytes
+    }
+
+    /// Appends a record; `None` when there is no room and none can be made. An urgent one may exceed the budget.
+    pub(super) fn append_record(
+        &mut self,
+        draft: &Draft<'_>,
+        queue: Queue,
+        is_urgent: bool,
+        now: UnixMs,
+    ) -> Option<u64> {
+        loop {
+            if let Some(location) = self.log.append(draft, queue, now) {
+                return Some(location);
+            }
+            let segment = self.free_segment(is_urgent, now)?;
+            self.open(segment, queue, draft.expires_at, now);
+        }
+    }
+
+    fn open(&mut self, segment: u32, queue: Queue, expires_at: UnixMs, now: UnixMs) {
+        if let Some(full) = self.log.open(segment, queue, expires_at, now) {
+            self.queues[queue as usize].push_back(full);
+        }
+    }
+
+    /// A free segment for new items. Evicts as long as it takes; usually [`catch_up`](Self::catch_up) has done so.
+    fn free_segment(&mut self, is_urgent: bool, now: UnixMs) -> Option<u32> {
+        loop {
+            if self.log.warm() > RESERVE {
+                return self.log.take_warm();
+            }
+            if self.may_grow(RESERVE - self.log.warm())
+                && let Some(segment) = self.log.take_cold()
+            {
+                return Some(segment);
+            }
+            if !self.free_garbage(FREED_PER_CALL) && !self.empty_segments(RECORDS_PER_CALL, now) {
+                break;
+            }
+        }
+        self.log.take_warm().or_else(|| if is_urgent { self.log.take_cold() } else { None })
+    }
+
+    /// Makes room for a large item; false when it cannot be made.
+    pub(super) fn make_room(&mut self, bytes: u64, now: UnixMs) -> bool {
+        // Beside it, its record needs a segment.
+        let least = self.index.memory_bytes() as u64 + (RESERVE as u64 + 1) * self.log.segment_bytes() as u64;
+        if bytes.saturating_add(least) > self.budget_bytes {
+            return false;
+        }
+        while self.planned_bytes().saturating_add(bytes) > self.budget_bytes {
+            let is_freed = self.free_garbage(FREED_PER_CALL)
+                || (self.log.warm() > RESERVE && self.log.cool_one())
+                || self.empty_segments(RECORDS_PER_CALL, now);
+            if !is_freed {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// The slice of work that a change of an item brings with it: growth of the index, eviction ahead of need.
+    pub(super) fn catch_up(&mut self, now: UnixMs) {
+        self.step_index();
+        let is_emptying = self.victim.as_ref().is_some_and(|victim| victim.purpose != Purpose::Evict);
+        if is_emptying || self.is_short() || self.needs_cleaning() {
+            self.empty_segments(RECORDS_AHEAD, now);
+        }
+    }
+
+    fn step_index(&mut self) {
+        let (log, larges, hasher) = (&self.log, &self.larges, &self.hasher);
+        let has_moved = self.index.step(|location| KeyHash(hasher.hash_one(Found::at(log, larges, location).key)));
+        self.moves += u64::from(has_moved);
+    }
+
+    /// Whether segments run out soon.
+    fn is_short(&self) -> bool {
+        let segment_bytes = self.log.segment_bytes() as u64;
+        let free = self.budget_bytes.saturating_sub(self.planned_bytes()) / segment_bytes + self.log.warm() as u64;
+        free < RESERVE as u64 + 2 && self.policy != Policy::NoEviction
+    }
+
+    fn needs_cleaning(&self) -> bool {
+        let dead_max = (self.log.memory_bytes() / DEAD_SHARE).max(4 * self.log.segment_bytes() as u64);
+        self.log.dead_bytes > dead_max
+    }
+
+    /// One bounded slice of the work that is due: expiring, evicting ahead of need, freeing. Whether more is waiting.
+    pub fn maintain(&mut self, now: UnixMs) -> bool {
+        let mut has_more = self.free_garbage(FREED_PER_CALL) | self.index.cool();
+        if self.planned_bytes() > self.budget_bytes {
+            let has_cooled = self.log.warm() > RESERVE && self.log.cool_one();
+            has_more |= has_cooled || self.empty_segments(RECORDS_PER_CALL, now);
+        } else if self.log.warm() > RESERVE + 2 {
+            self.log.cool_one();
+            has_more |= self.log.warm() > RESERVE + 2;
+        }
+        if self.stats.expires > 0 && self.walk.last_ms != now {
+            self.walk.last_ms = now;
+            has_more |= self.expire(now) * 4 >= RECORDS_PER_CALL;
+        }
+        let is_emptying = self.victim.as_ref().is_some_and(|victim| victim.purpose != Purpose::Evict);
+        if is_emptying || self.needs_cleaning() {
+            has_more |= self.empty_segments(RECORDS_PER_CALL, now);
+        }
+        self.step_index();
+        has_more
+    }
+
+    /// Looks at some records of the segment that is being emptied, choosing one first if there is none. False when
+    /// there is none to choose.
+    fn empty_segments(&mut self, count: usize, now: UnixMs) -> bool {
+        if self.victim.is_none() {
+            self.victim = self.choose();
+        }
+        let Some(mut victim) = self.victim.take() else { return false };
+        let end = self.log.span(victim.segment).end;
+        for _ in 0..count {
+            if victim.at >= end {
+                break;
+            }
+            let location = victim.at;
+            victim.at += self.log.record(location).len as u64;
+            let hash = self.hash_at(location);
+            // A record that the index does not know is dead.
+            if let Some(slot) = self.index.find(hash, |candidate| candidate == location) {
+                self.judge(&victim, hash, slot, now);
+            }
+        }
+        self.moves += 1;
+        if victim.at >= end {
+            let cools = self.planned_bytes() > self.budget_bytes && self.log.warm() >= RESERVE;
+            self.log.free(victim.segment, cools);
+        } else {
+            self.victim = Some(victim);
+        }
+        true
+    }
+
+    /// Decides about one live item of the segment that is being emptied.
+    fn judge(&mut self, victim: &Victim, hash: KeyHash, slot: Slot, now: UnixMs) {
+        let entry = self.index.entry(slot);
+        let found = self.found(entry.location());
+        let (hits, bytes) = (entry.frequency(), found.memory_bytes);
+        if found.is_expired(now) {
+            self.remove(slot);
+            self.stats.expired += 1;
+            return;
+        }
+        let queue = self.log.segments[victim.segment as usize].queue;
+        let is_kept = if victim.purpose == Purpose::Clean {
+            self.keep(slot, queue, hits, true, now)
+        } else {
+            self.keeping.see(hits, bytes);
+            let hits_left = if queue == Queue::Main { hits.saturating_sub(1) } else { 0 };
+            self.keeps(hits, bytes) && self.keep(slot, Queue::Main, hits_left, false, now)
+        };
+        if !is_kept {
+            if queue == Queue::Small {
+                self.ghost.add(hash);
+            }
+            self.remove(slot);
+            self.stats.evicted += 1;
+        }
+    }
+
+    /// Copies an item's record to another segment; false when there is none.
+    fn keep(&mut self, slot: Slot, queue: Queue, frequency: u64, is_urgent: bool, now: UnixMs) -> bool {
+        let location = self.index.entry(slot).location();
+        let (len, expires_at) = {
+            let record = self.log.record(location);
+            (record.len, record.expires_at)
+        };
+        loop {
+            if let Some(copy) = self.log.copy(location, queue, now) {
+                self.log.kill(location, len);
+                self.index.replace(slot, copy, frequency);
+                return true;
+            }
+            let may_grow = is_urgent || self.may_grow(0);
+            let free = self.log.take_warm().or_else(|| if may_grow { self.log.take_cold() } else { None });
+            let Some(segment) = free else { return false };
+            self.open(segment, queue, expires_at, now);
+        }
+    }
+
+    /// The next segment to be emptied.
+    fn choose(&mut self) -> Option<Victim> {
+        if self.policy == Policy::NoEviction || self.needs_cleaning() {
+            let dirtiest = self.choose_dirty();
+            if dirtiest.is_some() || self.policy == Policy::NoEviction {
+                return dirtiest;
+            }
+        }
+        if matches!(self.policy, Policy::Cache | Policy::AllKeysLfu) {
+            self.ghost.fit(self.index.len());
+        }
+        let segment = self.choose_oldest().or_else(|| {
+            // Everything may lie in segments that are not full yet.
+            let queues = &mut self.queues;
+            let segments = &self.log.segments.iter().map(|segment| segment.queue).collect::<Vec<_>>();
+            self.log.seal_all(|segment| queues[segments[segment as usize] as usize].push_back(segment));
+            self.choose_oldest()
+        })?;
+        Some(self.victim_of(segment, Purpose::Evict))
+    }
+
+    fn victim_of(&self, segment: u32, purpose: Purpose) -> Victim {
+        Victim { segment, at: self.log.span(segment).start, purpose }
+    }
+
+    /// Takes the segment that the policy gives up first out of its queue.
+    fn choose_oldest(&mut self) -> Option<u32> {
+        let [small, main] = [self.queues[0].len(), self.queues[1].len()];
+        let has_small_share = small * SMALL_SHARE >= small + main;
+        let order = if has_small_share { [Queue::Small, Queue::Main] } else { [Queue::Main, Queue::Small] };
+        let random = self.next_random() as usize;
+        for queue in order {
+            let segments = &self.log.segments;
+            let numbers = &mut self.queues[queue as usize];
+            let is_volatile = |number: &u32| segments[*number as usize].is_volatile();
+            let position = match self.policy {
+                Policy::AllKeysRandom if numbers.is_empty() => None,
+                Policy::AllKeysRandom => Some(random % numbers.len()),
+                Policy::VolatileTtl => {
+                    let volatile = numbers.iter().enumerate().filter(|(_, number)| is_volatile(number));
+                    volatile.min_by_key(|(_, number)| segments[**number as usize].expires_last).map(|(at, _)| at)
+                }
+                Policy::VolatileLru | Policy::VolatileLfu | Policy::VolatileRandom => {
+                    numbers.iter().position(is_volatile)
+                }
+                _ => (!numbers.is_empty()).then_some(0),
+            };
+            if let Some(segment) = position.and_then(|position| numbers.remove(position)) {
+                return Some(segment);
+            }
+        }
+        None
+    }
+
+    /// Takes the full segment with the most dead bytes, of some, out of its queue.
+    fn choose_dirty(&mut self) -> Option<Victim> {
+        let count = self.log.segments.len();
+        let start = self.next_random() as usize % count.max(1);
+        let some = (0..count.min(SEGMENTS_PER_CALL)).map(|index| (start + index) % count);
+        let sealed = some.filter(|number| self.log.segments[*number].state == State::Sealed);
+        let dirtiest = sealed.max_by_key(|number| self.log.segments[*number].dead())?;
+        let segment = &self.log.segments[dirtiest];
+        if (segment.dead() as usize) < self.log.segment_bytes() / 16 {
+            return None;
+        }
+        let numbers = &mut self.queues[segment.queue as usize];
+        let position = numbers.iter().position(|number| *number == dirtiest as u32)?;
+        numbers.remove(position);
+        Some(self.victim_of(dirtiest as u32, Purpose::Clean))
+    }
+
+    /// Looks at some records that may have expired; how many had.
+    fn expire(&mut self, now: UnixMs) -> usize {
+        let mut expired = 0;
+        let (mut records, mut segments) = (0, 0);
+        while records < RECORDS_PER_CALL && segments < SEGMENTS_PER_CALL && !self.log.segments.is_empty() {
+            let number = self.walk.segment % self.log.segments.len();
+            self.walk.segment = number;
+            let segment = &self.log.segments[number];
+            let span = self.log.span(number as u32);
+            if self.walk.at == 0 || self.walk.generation != segment.generation {
+                (self.walk.at, self.walk.generation) = (span.start, segment.generation);
+            }
+            let is_wholly_expired = segment.state == State::Sealed && segment.expires_last <= now;
+            if segment.is_volatile() && is_wholly_expired && self.victim.is_none() {
+                let numbers = &mut self.queues[segment.queue as usize];
+                numbers.retain(|other| *other as usize != number);
+                self.victim = Some(self.victim_of(number as u32, Purpose::Expire));
+            }
+            if segment_is_done(&self.log.segments[number], self.walk.at, span.end) {
+                (self.walk.segment, self.walk.at) = (number + 1, 0);
+                segments += 1;
+                continue;
+            }
+            let location = self.walk.at;
+            let record = self.log.record(location);
+            self.walk.at += record.len as u64;
+            records += 1;
+            if record.expires_at != 0 && record.expires_at <= now && self.found(location).is_expired(now) {
+                let slot = self.index.find(self.hash_at(location), |candidate| candidate == location);
+                if let Some(slot) = slot {
+                    self.remove(slot);
+                    self.stats.expired += 1;
+                    expired += 1;
+                }
+            }
+        }
+        expired
+    }
+}
+
+/// Whether active expiry has nothing (more) to look at in a segment.
+fn segment_is_done(segment: &super::log::Segment, at: u64, end: u64) -> bool {
+    segment.state == State::Free || !segment.is_volatile() || at >= end
+}

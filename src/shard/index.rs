@@ -1,0 +1,406 @@
+//! Where each key's item lies: a flat table of 4 KiB units that grows and shrinks in place, a unit at a time.
+//!
+//! In: a key's hash, and a test of whether an item has that key. Out: the item's location. What must stay true: every
+//! entry lies in the unit that its hash has now, in one of its two buckets there, or in the stash; an entry lies there
+//! once. No call moves more than one unit's entries.
+//!
+//! ```text
+//! hash 64:  high 32: place in the keyspace, unit = place × units / 2^32  | … | tag 22 | bucket 6
+//! unit   :  64 buckets of 64 bytes; second bucket = first bucket xor (1 + tag mod 63)
+//! ```
+//!
+//! Since places keep their order whatever the number of units, a scan that goes by place is not disturbed by growth.
+
+use super::KeyHash;
+use super::memory::{PAGE_BYTES, Reservation};
+
+/// Entries of a bucket: one cache line.
+const BUCKET_ENTRIES: usize = 8;
+const BUCKETS: usize = 64;
+/// Entries of a unit.
+pub(super) const UNIT_ENTRIES: usize = BUCKETS * BUCKET_ENTRIES;
+
+/// The table grows by an eighth when more than this share of a unit is used in the mean, and shrinks below the other.
+/// Two choices and displacement fill a unit to 97 %; unequal units need the rest.
+const LOAD_MAX: usize = UNIT_ENTRIES * 4 / 5;
+const LOAD_MIN: usize = UNIT_ENTRIES * 11 / 20;
+
+/// Changes of the table for each unit that migrates: a growth ends before the next begins.
+const CHANGES_PER_UNIT: usize = 40;
+
+/// Units whose pages are given back in one call.
+const COOLED_UNITS: usize = 128;
+
+/// Entries displaced to make room for one, at most.
+const DISPLACED_MAX: usize = 64;
+
+const _: () = assert!(UNIT_ENTRIES * size_of::<u64>() == PAGE_BYTES);
+const _: () = assert!(CHANGES_PER_UNIT < LOAD_MAX / 8);
+
+/// One entry of the table.
+///
+/// | bits   | what      | meaning                                              |
+/// |--------|-----------|------------------------------------------------------|
+/// | 0..40  | location  | where the item's record lies; never 0                |
+/// | 40..42 | frequency | accesses since it was written or kept, at most 3     |
+/// | 42..64 | tag       | bits 6..28 of the key's hash                         |
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Entry(u64);
+
+const LOCATION_BITS: u32 = 40;
+const FREQUENCY_SHIFT: u32 = LOCATION_BITS;
+const TAG_SHIFT: u32 = LOCATION_BITS + 2;
+
+/// The highest location that an entry can hold.
+pub(super) const LOCATION_MAX: u64 = (1 << LOCATION_BITS) - 1;
+
+/// The highest frequency.
+pub(super) const FREQUENCY_MAX: u64 = 3;
+
+impl Entry {
+    fn new(hash: KeyHash, location: u64, frequency: u64) -> Self {
+        debug_assert!(location > 0 && location <= LOCATION_MAX && frequency <= FREQUENCY_MAX);
+        Self(tag_of(hash) << TAG_SHIFT | frequency << FREQUENCY_SHIFT | location)
+    }
+
+    /// Where the item's record lies.
+    pub(super) fn location(self) -> u64 {
+        self.0 & LOCATION_MAX
+    }
+
+    /// How often the item was used, up to [`FREQUENCY_MAX`].
+    pub(super) fn frequency(self) -> u64 {
+        self.0 >> FREQUENCY_SHIFT & FREQUENCY_MAX
+    }
+}
+
+fn tag_of(hash: KeyHash) -> u64 {
+    hash.0 >> 6 & 0x3F_FFFF
+}
+
+fn bucket_of(hash: KeyHash) -> usize {
+    hash.0 as usize % BUCKETS
+}
+
+/// The other bucket of an entry with this tag; its own inverse.
+fn other_bucket(bucket: usize, tag: u64) -> usize {
+    bucket ^ (1 + tag as usize % (BUCKETS - 1))
+}
+
+/// A key's place in the order of the table, which scans follow.
+pub(super) fn place_of(hash: KeyHash) -> u64 {
+    hash.0 >> 32
+}
+
+/// One more than the last place.
+pub(super) const PLACES: u64 = 1 << 32;
+
+/// Where an entry is, until the next change of the table: an index into its words, or into the stash beyond.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Slot(usize);
+
+const STASH: usize = usize::MAX / 2;
+
+/// The table.
+#[derive(Debug)]
+pub(super) struct Index {
+    memory: Reservation,
+    /// Units before the present change of size, and after it; equal when none is under way.
+    units_old: usize,
+    units_new: usize,
+    /// Growing: units from here on have migrated. Shrinking: units before it have.
+    frontier: usize,
+    /// Changes since a unit last migrated.
+    changes: usize,
+    len: usize,
+    /// Entries that found no room in their unit, with their hashes; almost always empty.
+    stash: Vec<(KeyHash, Entry)>,
+    /// Entries of the unit that is migrating.
+    moving: Vec<Entry>,
+    /// Units from here back to those in use hold what a clear has left.
+    stale_end: usize,
+}
+
+impl Index {
+    /// An empty table that may grow to `entries_max`.
+    ///
+    /// # Errors
+    /// When the address space cannot be reserved.
+    pub(super) fn new(entries_max: usize) -> std::io::Result<Self> {
+        // The next size must fit as well.
+        let units_max = entries_max / LOAD_MIN + 2;
+        Ok(Self {
+            memory: Reservation::new(units_max * PAGE_BYTES)?,
+            units_old: 1,
+            units_new: 1,
+            frontier: 1,
+            changes: 0,
+            len: 0,
+            stash: Vec::new(),
+            moving: Vec::with_capacity(UNIT_ENTRIES),
+            stale_end: 0,
+        })
+    }
+
+    /// Number of entries.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Memory that the table takes.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.units_old.max(self.units_new).max(self.stale_end) * PAGE_BYTES
+    }
+
+    /// Memory that the table will take beyond that before long, because it is almost as full as it gets.
+    pub(super) fn growth_bytes(&self) -> usize {
+        let units = self.units_old.max(self.units_new);
+        if self.len * 10 > units * LOAD_MAX * 9 { units.div_ceil(8) * PAGE_BYTES } else { 0 }
+    }
+
+    /// Removes all entries. The pages are given back by [`cool`](Self::cool).
+    pub(super) fn clear(&mut self) {
+        self.stale_end = self.units_old.max(self.units_new).max(self.stale_end);
+        self.memory.words_mut()[..UNIT_ENTRIES].fill(0);
+        self.stash.clear();
+        (self.units_old, self.units_new, self.frontier, self.changes, self.len) = (1, 1, 1, 0, 0);
+    }
+
+    /// Gives back some of the pages that a clear has left; whether there are more.
+    pub(super) fn cool(&mut self) -> bool {
+        let end = self.stale_end.saturating_sub(COOLED_UNITS).max(self.units_old.max(self.units_new));
+        if end >= self.stale_end {
+            self.stale_end = 0;
+            return false;
+        }
+        self.memory.release(end * PAGE_BYTES..self.stale_end * PAGE_BYTES);
+        self.stale_end = end;
+        true
+    }
+
+    /// The unit that a place has now.
+    fn unit_of(&self, place: u64) -> usize {
+        let old = (place * self.units_old as u64 >> 32) as usize;
+        let has_migrated = if self.units_new > self.units_old { old >= self.frontier } else { old < self.frontier };
+        if has_migrated { (place * self.units_new as u64 >> 32) as usize } else { old }
+    }
+
+    fn first_word(&self, hash: KeyHash, bucket: usize) -> usize {
+        self.unit_of(place_of(hash)) * UNIT_ENTRIES + bucket * BUCKET_ENTRIES
+    }
+
+    /// The words of a key's two buckets.
+    fn buckets(&self, hash: KeyHash) -> [usize; 2] {
+        let unit = self.unit_of(place_of(hash)) * UNIT_ENTRIES;
+        let first = bucket_of(hash);
+        [first, other_bucket(first, tag_of(hash))].map(|bucket| unit + bucket * BUCKET_ENTRIES)
+    }
+
+    /// Brings a key's first bucket towards the processor.
+    pub(super) fn prefetch(&self, hash: KeyHash) {
+        self.memory.prefetch(self.first_word(hash, bucket_of(hash)) * size_of::<u64>());
+    }
+
+    /// The location of the first entry that may be the key's, for prefetching its record.
+    pub(super) fn guess(&self, hash: KeyHash) -> Option<u64> {
+        let [first, _] = self.buckets(hash);
+        let words = &self.memory.words()[first..first + BUCKET_ENTRIES];
+        words.iter().find(|word| *word >> TAG_SHIFT == tag_of(hash) && **word != 0).map(|word| Entry(*word).location())
+    }
+
+    /// The slot of a key's entry; `is_it` looks at the item.
+    pub(super) fn find(&self, hash: KeyHash, mut is_it: impl FnMut(u64) -> bool) -> Option<Slot> {
+        let tag = tag_of(hash);
+        for first in self.buckets(hash) {
+            let words = &self.memory.words()[first..first + BUCKET_ENTRIES];
+            for (index, word) in words.iter().enumerate() {
+                if word >> TAG_SHIFT == tag && *word != 0 && is_it(Entry(*word).location()) {
+                    return Some(Slot(first + index));
+                }
+            }
+        }
+        if self.stash.is_empty() {
+            return None;
+        }
+        let found = self.stash.iter().position(|(other, entry)| *other == hash && is_it(entry.location()));
+        found.map(|index| Slot(STASH + index))
+    }
+
+    /// The entry at a slot.
+    pub(super) fn entry(&self, slot: Slot) -> Entry {
+        match slot.0.checked_sub(STASH) {
+            Some(index) => self.stash[index].1,
+            None => Entry(self.memory.words()[slot.0]),
+        }
+    }
+
+    fn write(&mut self, slot: Slot, entry: Entry) {
+        match slot.0.checked_sub(STASH) {
+            Some(index) => self.stash[index].1 = entry,
+            None => self.memory.words_mut()[slot.0] = entry.0,
+        }
+    }
+
+    /// Gives the item at a slot another location and frequency.
+    pub(super) fn replace(&mut self, slot: Slot, location: u64, frequency: u64) {
+        let tag = self.entry(slot).0 >> TAG_SHIFT << TAG_SHIFT;
+        self.write(slot, Entry(tag | frequency << FREQUENCY_SHIFT | location));
+    }
+
+    /// Counts a use of the item at a slot. Writes only while the counter can still rise.
+    pub(super) fn touch(&mut self, slot: Slot) {
+        let entry = self.entry(slot);
+        if entry.frequency() < FREQUENCY_MAX {
+            self.write(slot, Entry(entry.0 + (1 << FREQUENCY_SHIFT)));
+        }
+    }
+
+    /// Removes the entry at a slot.
+    pub(super) fn remove(&mut self, slot: Slot) {
+        match slot.0.checked_sub(STASH) {
+            Some(index) => _ = self.stash.swap_remove(index),
+            None => self.memory.words_mut()[slot.0] = 0,
+        }
+        self.len -= 1;
+        self.changes += 1;
+    }
+
+    /// Adds an entry for a key that has none.
+    pub(super) fn insert(&mut self, hash: KeyHash, location: u64) {
+        self.place(hash, Entry::new(hash, location, 0));
+        self.len += 1;
+        self.changes += 1;
+    }
+
+    fn place(&mut self, hash: KeyHash, entry: Entry) {
+        match self.room(hash) {
+            Some(word) => self.memory.words_mut()[word] = entry.0,
+            None => self.stash.push((hash, entry)),
+        }
+    }
+
+    /// An empty word in one of a key's buckets, displacing other entries within the unit if need be.
+    fn room(&mut self, hash: KeyHash) -> Option<usize> {
+        let buckets = self.buckets(hash);
+        let free = |words: &[u64], first: usize| {
+            words[first..first + BUCKET_ENTRIES].iter().position(|word| *word == 0).map(|index| first + index)
+        };
+        let words = self.memory.words_mut();
+        // The emptier one, so that displacements stay rare.
+        let used = |first: usize| words[first..first + BUCKET_ENTRIES].iter().filter(|word| **word != 0).count();
+        let [first, second] = buckets;
+        let better = if used(second) < used(first) { second } else { first };
+        if let Some(word) = free(words, better) {
+            return Some(word);
+        }
+        // A walk: push an entry into its other bucket, and go on from there until a bucket has room.
+        let mut path: Vec<usize> = Vec::new();
+        let mut bucket = better;
+        for step in 0..DISPLACED_MAX {
+            let victim = bucket + step % BUCKET_ENTRIES;
+            path.push(victim);
+            let unit = bucket / UNIT_ENTRIES * UNIT_ENTRIES;
+            let number = (bucket - unit) / BUCKET_ENTRIES;
+            bucket = unit + other_bucket(number, words[victim] >> TAG_SHIFT) * BUCKET_ENTRIES;
+            if let Some(mut free) = free(words, bucket) {
+                for from in path.into_iter().rev() {
+                    words[free] = words[from];
+                    free = from;
+                }
+                return Some(free);
+            }
+            if path.contains(&(bucket + (step + 1) % BUCKET_ENTRIES)) {
+                return None;
+            }
+        }
+        None
+    }
+
+    /// Whether a change of size is under way.
+    fn is_changing(&self) -> bool {
+        self.units_old != self.units_new
+    }
+
+    /// Does a slice of a change of size when enough has changed: at most one unit moves. `hash_of` hashes the key of the
+    /// item at a location. Whether slots have changed their meaning.
+    pub(super) fn step(&mut self, hash_of: impl Fn(u64) -> KeyHash) -> bool {
+        if !self.is_changing() {
+            self.begin_change();
+        } else if self.changes >= CHANGES_PER_UNIT {
+            self.changes = 0;
+            self.migrate(hash_of);
+            return true;
+        }
+        false
+    }
+
+    fn begin_change(&mut self) {
+        let units = self.units_old;
+        let units_max = self.memory.bytes().len() / PAGE_BYTES;
+        if self.len > units * LOAD_MAX {
+            self.units_new = (units + units.div_ceil(8)).min(units_max);
+            self.frontier = units;
+            if units < self.stale_end {
+                let end = self.stale_end.min(self.units_new);
+                self.memory.release(units * PAGE_BYTES..end * PAGE_BYTES);
+            }
+        } else if units > 1 && self.len < units * LOAD_MIN {
+            self.units_new = units - (units / 9).max(1);
+            self.frontier = 0;
+        }
+        self.changes = 0;
+    }
+
+    /// Moves the entries of the next unit, and ends the change after the last one.
+    fn migrate(&mut self, hash_of: impl Fn(u64) -> KeyHash) {
+        let is_growing = self.units_new > self.units_old;
+        let unit = if is_growing { self.frontier - 1 } else { self.frontier };
+        let range = unit * UNIT_ENTRIES..(unit + 1) * UNIT_ENTRIES;
+        let mut moving = std::mem::take(&mut self.moving);
+        let words = &mut self.memory.words_mut()[range.clone()];
+        moving.extend(words.iter().filter(|word| **word != 0).map(|word| Entry(*word)));
+        words.fill(0);
+        self.frontier = if is_growing { unit } else { unit + 1 };
+        for entry in moving.drain(..) {
+            self.place(hash_of(entry.location()), entry);
+        }
+        self.moving = moving;
+        let is_done = if is_growing { self.frontier == 0 } else { self.frontier == self.units_old };
+        if is_done {
+            self.memory.release(self.units_new * PAGE_BYTES..self.units_old.max(self.units_new) * PAGE_BYTES);
+            self.units_old = self.units_new;
+            self.frontier = self.units_new;
+        }
+        for (hash, entry) in std::mem::take(&mut self.stash) {
+            self.place(hash, entry);
+        }
+    }
+
+    /// Shows the entries that may have places from `place` on, all of one unit, and the first place beyond it.
+    pub(super) fn unit_from(&self, place: u64, mut show: impl FnMut(Entry)) -> u64 {
+        let old = (place * self.units_old as u64 >> 32) as usize;
+        let unit = self.unit_of(place);
+        // A unit of the size that the place goes by; the frontier is a boundary of the old size, and so of both.
+        let has_migrated = if self.units_new > self.units_old { old >= self.frontier } else { old < self.frontier };
+        let end = |unit: usize, units: usize| ((unit as u64 + 1) << 32).div_ceil(units as u64);
+        let frontier_place = ((self.frontier as u64) << 32).div_ceil(self.units_old as u64);
+        let next = match (has_migrated, self.units_new > self.units_old) {
+            (false, _) => end(unit, self.units_old),
+            (true, true) => end(unit, self.units_new),
+            // What lies behind the frontier has not come into this unit yet.
+            (true, false) => end(unit, self.units_new).min(frontier_place),
+        };
+        let words = &self.memory.words()[unit * UNIT_ENTRIES..(unit + 1) * UNIT_ENTRIES];
+        words.iter().filter(|word| **word != 0).for_each(|word| show(Entry(*word)));
+        self.stash.iter().for_each(|(_, entry)| show(*entry));
+        next
+    }
+
+    /// The first entry from a random word on, among a bounded number.
+    pub(super) fn sample(&self, random: u64) -> Option<Entry> {
+        let words = self.units_old.max(self.units_new) * UNIT_ENTRIES;
+        let start = (u128::from(random) * words as u128 >> 64) as usize;
+        let found = self.memory.words()[start..words].iter().take(UNIT_ENTRIES).find(|word| **word != 0);
+        found.map(|word| Entry(*word)).or_else(|| self.stash.first().map(|(_, entry)| *entry))
+    }
+}

@@ -1,0 +1,396 @@
+//! The log: segments to which records are appended, and what is known of each segment.
+//!
+//! In: a key, a value, an expiry. Out: the record's location, by which it is read. What must stay true: records of a
+//! segment lie without gaps from [`FIRST`] to its end, so that it can be walked; a segment's live bytes are the sum of
+//! the records that the index knows; only whole segments become free.
+
+use std::io;
+use std::ops::Range;
+
+use super::memory::{PAGE_BYTES, Reservation};
+use super::{LARGE_VALUE_BYTES, UnixMs};
+
+/// Where a segment's first record lies: no record is at location 0.
+const FIRST: u32 = 8;
+
+/// Sizes of segments: 1/512 of the budget between these. The smallest still holds two of the largest records.
+const SEGMENT_BYTES_MIN: u64 = 64 * 1024;
+const SEGMENT_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Segments that a budget is divided into.
+const SEGMENTS: u64 = 512;
+
+const _: () = assert!(SEGMENT_BYTES_MIN as usize >= 2 * (LARGE_VALUE_BYTES + 64));
+
+/// Expiries that fit a record, milliseconds since the Unix epoch; later ones make an item large.
+pub(super) const EXPIRY_MAX: UnixMs = (1 << 48) - 1;
+
+const EXPIRY_BYTES: usize = 6;
+const HEADER_BYTES: usize = 4;
+
+/// A record's header.
+///
+/// | bits   | what       | meaning                                                            |
+/// |--------|------------|--------------------------------------------------------------------|
+/// | 0..14  | value      | length of the value; 4 for a large item: its number                |
+/// | 14..28 | key        | length of the key; 0 for a large item, which has its key elsewhere |
+/// | 28     | has expiry | six bytes of expiry follow, before the key                         |
+/// | 29     | is large   | the value is the item's number                                     |
+#[derive(Clone, Copy)]
+struct Header(u32);
+
+const LEN_MASK: u32 = (1 << 14) - 1;
+const HAS_EXPIRY: u32 = 1 << 28;
+const IS_LARGE: u32 = 1 << 29;
+
+const _: () = assert!(LARGE_VALUE_BYTES <= 1 << 14);
+
+impl Header {
+    fn new(draft: &Draft<'_>) -> Self {
+        let flags = if draft.expires_at == 0 { 0 } else { HAS_EXPIRY } | if draft.is_large { IS_LARGE } else { 0 };
+        Self(draft.value.len() as u32 | (draft.key.len() as u32) << 14 | flags)
+    }
+
+    fn value_len(self) -> usize {
+        (self.0 & LEN_MASK) as usize
+    }
+
+    fn key_len(self) -> usize {
+        (self.0 >> 14 & LEN_MASK) as usize
+    }
+
+    fn expiry_len(self) -> usize {
+        if self.0 & HAS_EXPIRY == 0 { 0 } else { EXPIRY_BYTES }
+    }
+}
+
+/// A record to be appended. Key and value are shorter than [`LARGE_VALUE_BYTES`] together.
+#[derive(Clone, Copy)]
+pub(super) struct Draft<'a> {
+    pub(super) key: &'a [u8],
+    pub(super) value: &'a [u8],
+    /// 0: never; at most [`EXPIRY_MAX`].
+    pub(super) expires_at: UnixMs,
+    pub(super) is_large: bool,
+}
+
+impl Draft<'_> {
+    pub(super) fn len(&self) -> usize {
+        HEADER_BYTES + if self.expires_at == 0 { 0 } else { EXPIRY_BYTES } + self.key.len() + self.value.len()
+    }
+}
+
+/// A record as it lies in the log.
+#[derive(Clone, Copy)]
+pub(super) struct Record<'a> {
+    pub(super) key: &'a [u8],
+    pub(super) value: &'a [u8],
+    pub(super) expires_at: UnixMs,
+    pub(super) is_large: bool,
+    pub(super) len: usize,
+}
+
+impl Record<'_> {
+    /// A large item's number.
+    pub(super) fn number(&self) -> usize {
+        u32::from_le_bytes(self.value.try_into().expect("a large item's value is its number")) as usize
+    }
+}
+
+/// Which queue of the eviction policy a segment belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Queue {
+    /// New items, most of which will not be asked for again.
+    Small = 0,
+    /// Items that were asked for again.
+    Main = 1,
+}
+
+/// Records are kept together by how long they have to live, so that whole segments expire.
+const CLASS_LIMITS_MS: [u64; 5] = [10_000, 120_000, 1_800_000, 14_400_000, 172_800_000];
+pub(super) const CLASSES: usize = CLASS_LIMITS_MS.len() + 2;
+
+/// The class of an expiry: 0 when there is none.
+fn class_of(expires_at: UnixMs, now: UnixMs) -> usize {
+    match expires_at {
+        0 => 0,
+        at => 1 + CLASS_LIMITS_MS.partition_point(|limit| at.saturating_sub(now) > *limit),
+    }
+}
+
+/// What a segment is used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// Empty.
+    Free,
+    /// Being appended to.
+    Open,
+    /// Full.
+    Sealed,
+}
+
+/// What is known of a segment.
+#[derive(Clone, Debug)]
+pub(super) struct Segment {
+    pub(super) state: State,
+    pub(super) queue: Queue,
+    class: usize,
+    /// Bytes written.
+    pub(super) end: u32,
+    /// Bytes of records that the index knows.
+    pub(super) live: u32,
+    /// No record expires later; 0 when some never do.
+    pub(super) expires_last: UnixMs,
+    /// When its first record was written.
+    pub(super) opened_at: UnixMs,
+    /// Changes with every opening.
+    pub(super) generation: u32,
+}
+
+impl Segment {
+    /// Whether any of its records may expire.
+    pub(super) fn is_volatile(&self) -> bool {
+        self.class != 0
+    }
+
+    pub(super) fn dead(&self) -> u32 {
+        self.end - FIRST - self.live
+    }
+}
+
+/// The log of one shard.
+#[derive(Debug)]
+pub(super) struct Log {
+    memory: Reservation,
+    segment_bytes: usize,
+    pub(super) segments: Vec<Segment>,
+    /// Free segments whose pages are there.
+    warm: Vec<u32>,
+    /// Free segments whose pages were given back.
+    cold: Vec<u32>,
+    /// The segments that are appended to, by queue and class.
+    open: [[Option<u32>; CLASSES]; 2],
+    /// Bytes of records that the index does not know any more.
+    pub(super) dead_bytes: u64,
+}
+
+impl Log {
+    /// An empty log for a budget, which may be raised later as far as `reserve_bytes` goes.
+    ///
+    /// # Errors
+    /// When the address space cannot be reserved.
+    pub(super) fn new(budget_bytes: u64, reserve_bytes: usize) -> io::Result<Self> {
+        let segment_bytes = (budget_bytes / SEGMENTS).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
+        Ok(Self {
+            memory: Reservation::new(reserve_bytes)?,
+            segment_bytes: 1 << segment_bytes.ilog2(),
+            segments: Vec::new(),
+            warm: Vec::new(),
+            cold: Vec::new(),
+            open: [[None; CLASSES]; 2],
+            dead_bytes: 0,
+        })
+    }
+
+    pub(super) fn segment_bytes(&self) -> usize {
+        self.segment_bytes
+    }
+
+    /// Memory that segments take, free ones with pages included.
+    pub(super) fn memory_bytes(&self) -> u64 {
+        (self.segments.len() - self.cold.len()) as u64 * self.segment_bytes as u64
+    }
+
+    /// Free segments with pages.
+    pub(super) fn warm(&self) -> usize {
+        self.warm.len()
+    }
+
+    /// The segment of a location.
+    pub(super) fn segment_of(&self, location: u64) -> u32 {
+        (location / self.segment_bytes as u64) as u32
+    }
+
+    /// The first location of a segment, and the one behind its last record.
+    pub(super) fn span(&self, segment: u32) -> Range<u64> {
+        let start = u64::from(segment) * self.segment_bytes as u64;
+        start + u64::from(FIRST)..start + u64::from(self.segments[segment as usize].end)
+    }
+
+    fn header(&self, location: u64) -> Header {
+        let at = location as usize;
+        Header(u32::from_le_bytes(self.memory.bytes()[at..at + HEADER_BYTES].try_into().expect("four bytes")))
+    }
+
+    /// The record at a location.
+    pub(super) fn record(&self, location: u64) -> Record<'_> {
+        let header = self.header(location);
+        let expiry_len = header.expiry_len();
+        let len = HEADER_BYTES + expiry_len + header.key_len() + header.value_len();
+        let bytes = &self.memory.bytes()[location as usize..][..len];
+        let (expiry, rest) = bytes[HEADER_BYTES..].split_at(expiry_len);
+        let (key, value) = rest.split_at(header.key_len());
+        let mut expires_at = [0; 8];
+        expires_at[..expiry_len].copy_from_slice(expiry);
+        let is_large = header.0 & IS_LARGE != 0;
+        Record { key, value, expires_at: u64::from_le_bytes(expires_at), is_large, len }
+    }
+
+    /// Brings a record towards the processor.
+    pub(super) fn prefetch(&self, location: u64) {
+        self.memory.prefetch(location as usize);
+    }
+
+    /// Room for a record in its queue's segment; `None` when that is full: give the queue a new one and try again.
+    fn room(&mut self, len: usize, expires_at: UnixMs, queue: Queue, now: UnixMs) -> Option<usize> {
+        let segment = self.open[queue as usize][class_of(expires_at, now)]?;
+        let known = &mut self.segments[segment as usize];
+        if known.end as usize + len > self.segment_bytes {
+            return None;
+        }
+        let at = segment as usize * self.segment_bytes + known.end as usize;
+        known.end += len as u32;
+        known.live += len as u32;
+        known.expires_last = known.expires_last.max(expires_at);
+        Some(at)
+    }
+
+    /// Appends a record; `None` when its queue's segment is full.
+    pub(super) fn append(&mut self, draft: &Draft<'_>, queue: Queue, now: UnixMs) -> Option<u64> {
+        let len = draft.len();
+        let at = self.room(len, draft.expires_at, queue, now)?;
+        let (header, rest) = self.memory.bytes_mut()[at..at + len].split_at_mut(HEADER_BYTES);
+        header.copy_from_slice(&Header::new(draft).0.to_le_bytes());
+        let (expiry, rest) = rest.split_at_mut(rest.len() - draft.key.len() - draft.value.len());
+        expiry.copy_from_slice(&draft.expires_at.to_le_bytes()[..expiry.len()]);
+        let (key, value) = rest.split_at_mut(draft.key.len());
+        key.copy_from_slice(draft.key);
+        value.copy_from_slice(draft.value);
+        Some(at as u64)
+    }
+
+    /// Copies a record to another place; `None` when its queue's segment is full.
+    pub(super) fn copy(&mut self, location: u64, queue: Queue, now: UnixMs) -> Option<u64> {
+        let Record { len, expires_at, .. } = self.record(location);
+        let at = self.room(len, expires_at, queue, now)?;
+        self.memory.bytes_mut().copy_within(location as usize..location as usize + len, at);
+        Some(at as u64)
+    }
+
+    /// Overwrites a value with one of the same length.
+    pub(super) fn overwrite(&mut self, location: u64, value: &[u8]) {
+        let header = self.header(location);
+        assert_eq!(header.value_len(), value.len(), "a record does not change its length");
+        let at = location as usize + HEADER_BYTES + header.expiry_len() + header.key_len();
+        self.memory.bytes_mut()[at..at + value.len()].copy_from_slice(value);
+    }
+
+    /// Overwrites the expiry of a record that has one.
+    pub(super) fn overwrite_expiry(&mut self, location: u64, expires_at: UnixMs) {
+        assert!(self.header(location).expiry_len() > 0 && expires_at != 0, "a record does not change its length");
+        let at = location as usize + HEADER_BYTES;
+        self.memory.bytes_mut()[at..at + EXPIRY_BYTES].copy_from_slice(&expires_at.to_le_bytes()[..EXPIRY_BYTES]);
+        let segment = self.segment_of(location);
+        let known = &mut self.segments[segment as usize];
+        known.expires_last = known.expires_last.max(expires_at);
+    }
+
+    /// The index does not know a record any more.
+    pub(super) fn kill(&mut self, location: u64, len: usize) {
+        let segment = self.segment_of(location);
+        self.segments[segment as usize].live -= len as u32;
+        self.dead_bytes += len as u64;
+    }
+
+    /// Takes a free segment with pages.
+    pub(super) fn take_warm(&mut self) -> Option<u32> {
+        self.warm.pop()
+    }
+
+    /// Takes a free segment that has no pages yet; `None` when the reservation is at its end.
+    pub(super) fn take_cold(&mut self) -> Option<u32> {
+        if let Some(segment) = self.cold.pop() {
+            return Some(segment);
+        }
+        if (self.segments.len() + 1) * self.segment_bytes > self.memory.bytes().len() {
+            return None;
+        }
+        self.segments.push(Segment {
+            state: State::Free,
+            queue: Queue::Small,
+            class: 0,
+            end: FIRST,
+            live: 0,
+            expires_last: 0,
+            opened_at: 0,
+            generation: 0,
+        });
+        Some(self.segments.len() as u32 - 1)
+    }
+
+    /// Opens a free segment for a queue and an expiry's class; returns the one that it follows, now full.
+    pub(super) fn open(&mut self, segment: u32, queue: Queue, expires_at: UnixMs, now: UnixMs) -> Option<u32> {
+        let class = class_of(expires_at, now);
+        let known = Segment {
+            state: State::Open,
+            queue,
+            class,
+            end: FIRST,
+            live: 0,
+            expires_last: 0,
+            opened_at: now,
+            generation: self.segments[segment as usize].generation.wrapping_add(1),
+        };
+        self.segments[segment as usize] = known;
+        let full = self.open[queue as usize][class].replace(segment);
+        if let Some(full) = full {
+            self.segments[full as usize].state = State::Sealed;
+        }
+        full
+    }
+
+    /// Closes the segments that are appended to, because nothing else can be evicted; shows them.
+    pub(super) fn seal_all(&mut self, mut show: impl FnMut(u32)) {
+        for segment in self.open.iter_mut().flatten().filter_map(Option::take) {
+            self.segments[segment as usize].state = State::Sealed;
+            show(segment);
+        }
+    }
+
+    /// Makes a segment free; its pages stay unless `cools`.
+    pub(super) fn free(&mut self, segment: u32, cools: bool) {
+        let known = &mut self.segments[segment as usize];
+        assert!(known.state == State::Sealed && known.live == 0, "no live record is lost");
+        self.dead_bytes -= u64::from(known.dead());
+        known.state = State::Free;
+        known.end = FIRST;
+        if cools { self.release(segment) } else { self.warm.push(segment) }
+    }
+
+    /// Gives back the pages of one free segment; false when there is none.
+    pub(super) fn cool_one(&mut self) -> bool {
+        let Some(segment) = self.warm.pop() else { return false };
+        self.release(segment);
+        true
+    }
+
+    fn release(&mut self, segment: u32) {
+        let start = segment as usize * self.segment_bytes;
+        self.memory.release(start..start + self.segment_bytes);
+        self.cold.push(segment);
+    }
+
+    /// Makes all segments free; their pages are given back by [`cool_one`](Self::cool_one).
+    pub(super) fn clear(&mut self) {
+        for (number, segment) in self.segments.iter_mut().enumerate() {
+            if segment.state != State::Free {
+                self.warm.push(number as u32);
+            }
+            (segment.state, segment.end, segment.live) = (State::Free, FIRST, 0);
+        }
+        self.open = [[None; CLASSES]; 2];
+        self.dead_bytes = 0;
+    }
+}
+
+const _: () = assert!((SEGMENT_BYTES_MIN as usize).is_multiple_of(PAGE_BYTES));

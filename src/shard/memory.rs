@@ -1,0 +1,129 @@
+//! A reservation of address space: zero bytes that cost nothing until they are written.
+//!
+//! In: how much may ever be needed. Out: that many bytes at one place, lent as slices. What must stay true: the pages of
+//! what was never written, or was given back, belong to nobody; the place never moves. Pages come from the memory node
+//! of the thread that writes them first.
+#![allow(unsafe_code, reason = "memory maps, and bytes seen as words")]
+
+use std::io;
+use std::ops::Range;
+use std::ptr::NonNull;
+
+/// What the kernel hands out at a time on the hosts that we run on; only a matter of speed.
+pub(super) const PAGE_BYTES: usize = 4096;
+
+/// Reserved bytes, zero at first.
+#[derive(Debug)]
+pub(super) struct Reservation {
+    start: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: needs that nothing but this value refers to the memory; holds because the map is private and `start` is never
+// handed out but as a slice that borrows the value.
+unsafe impl Send for Reservation {}
+
+impl Reservation {
+    /// Reserves `len` bytes, rounded up to whole pages; at least one.
+    ///
+    /// # Errors
+    /// When the address space or the host's overcommit limit does not allow it.
+    pub(super) fn new(len: usize) -> io::Result<Self> {
+        let len = len.max(1).next_multiple_of(PAGE_BYTES);
+        Ok(Self { start: map(len)?, len })
+    }
+
+    /// All bytes.
+    pub(super) fn bytes(&self) -> &[u8] {
+        // SAFETY: needs `len` readable, initialised bytes at `start` that nobody writes meanwhile; holds because the map
+        // is that long, zeroed by the kernel, and writing takes `&mut self`.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
+    }
+
+    /// All bytes, to be written.
+    pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: needs `len` writable, initialised bytes at `start` that nobody else uses; holds because the map is
+        // that long, zeroed by the kernel, and borrowed mutably.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
+    }
+
+    /// All bytes as words of eight.
+    pub(super) fn words(&self) -> &[u64] {
+        // SAFETY: needs aligned, initialised memory of `len` bytes that nobody writes meanwhile; holds because the map
+        // begins at a page, is whole pages long, zeroed by the kernel, and writing takes `&mut self`.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr().cast(), self.len / size_of::<u64>()) }
+    }
+
+    /// All bytes as words of eight, to be written.
+    pub(super) fn words_mut(&mut self) -> &mut [u64] {
+        // SAFETY: needs aligned, initialised memory of `len` bytes that nobody else uses; holds because the map begins
+        // at a page, is whole pages long, zeroed by the kernel, and borrowed mutably.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr().cast(), self.len / size_of::<u64>()) }
+    }
+
+    /// Brings the cache line at a byte towards the processor.
+    pub(super) fn prefetch(&self, at: usize) {
+        let place = self.start.as_ptr().wrapping_add(at);
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        // SAFETY: needs nothing: a prefetch of any address faults on nothing and changes nothing.
+        unsafe {
+            std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(place.cast())
+        };
+        #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+        let _ = place;
+    }
+
+    /// Gives the pages of `range` back to the kernel; they read as zero from now on. Whole pages only.
+    pub(super) fn release(&mut self, range: Range<usize>) {
+        assert!(range.start.is_multiple_of(PAGE_BYTES) && range.end.is_multiple_of(PAGE_BYTES), "whole pages");
+        let bytes = &mut self.bytes_mut()[range];
+        if cfg!(miri) {
+            return bytes.fill(0);
+        }
+        let (start, len): (*mut std::ffi::c_void, _) = (bytes.as_mut_ptr().cast(), bytes.len());
+        // SAFETY: needs a range of one private map that nobody refers to; holds because it was just sliced out of the
+        // whole, which is borrowed mutably.
+        let released = unsafe { rustix::mm::madvise(start, len, rustix::mm::Advice::LinuxDontNeed) };
+        if released.is_err() {
+            // Locked memory cannot be given back; it must read as zero all the same.
+            bytes.fill(0);
+        }
+    }
+}
+
+fn map(len: usize) -> io::Result<NonNull<u8>> {
+    use rustix::mm::{MapFlags, ProtFlags};
+    let flags = if cfg!(miri) { MapFlags::PRIVATE } else { MapFlags::PRIVATE | MapFlags::NORESERVE };
+    // SAFETY: needs nothing of us: the kernel chooses a place where nothing is.
+    let start =
+        unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, flags) };
+    Ok(NonNull::new(start?.cast()).expect("the kernel maps nothing at zero"))
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        // SAFETY: needs a map of `len` bytes at `start` that nobody refers to; holds because `map` made it and it is
+        // dropped here.
+        let _ = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.len) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_stays_until_it_is_released() {
+        let mut memory = Reservation::new(3 * PAGE_BYTES - 1).unwrap();
+        assert_eq!(memory.bytes().len(), 3 * PAGE_BYTES);
+        memory.bytes_mut().fill(7);
+        memory.prefetch(PAGE_BYTES);
+        memory.release(PAGE_BYTES..2 * PAGE_BYTES);
+        let sum = |range: Range<usize>| memory.bytes()[range].iter().map(|byte| u64::from(*byte)).sum::<u64>();
+        assert_eq!(sum(0..PAGE_BYTES), 7 * PAGE_BYTES as u64);
+        assert_eq!(sum(PAGE_BYTES..2 * PAGE_BYTES), 0);
+        assert_eq!(memory.words()[PAGE_BYTES * 2 / 8], 0x0707_0707_0707_0707);
+        memory.words_mut()[0] = 1;
+        assert_eq!(memory.bytes()[..8], 1_u64.to_ne_bytes());
+    }
+}

@@ -1,0 +1,368 @@
+//! The shard against a model: what it returns is what was stored, whatever moves beneath.
+//!
+//! Without pressure the results are equal; under pressure a key has its right value or none, and the budget holds.
+
+use std::collections::HashMap;
+
+use super::*;
+
+const MIB: u64 = 1 << 20;
+
+fn shard(budget_bytes: u64, policy: Policy) -> Shard {
+    Shard::new(ShardOptions { budget_bytes, policy, seed: 7 })
+}
+
+/// A sequence of numbers that looks random.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed ^ mixed >> 31
+    }
+
+    fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Known {
+    value: Vec<u8>,
+    expires_at: UnixMs,
+}
+
+/// A shard and what it should hold.
+struct Twins {
+    shard: Shard,
+    model: HashMap<Vec<u8>, Known>,
+    now: UnixMs,
+    may_evict: bool,
+}
+
+impl Twins {
+    fn new(budget_bytes: u64, policy: Policy) -> Self {
+        let may_evict = policy != Policy::NoEviction;
+        Self { shard: shard(budget_bytes, policy), model: HashMap::new(), now: 1_700_000_000_000, may_evict }
+    }
+
+    fn sweep(&mut self) {
+        let now = self.now;
+        self.model.retain(|_, known| known.expires_at == 0 || known.expires_at > now);
+    }
+
+    fn check(&mut self, key: &[u8]) {
+        let item = self
+            .shard
+            .peek(key, self.now)
+            .map(|item| Known { value: item.value.to_vec(), expires_at: item.expires_at.unwrap_or(0) });
+        let known = self.model.get(key);
+        if item.is_none() && self.may_evict {
+            self.model.remove(key);
+        } else {
+            assert_eq!(item.as_ref(), known, "{}", key.escape_ascii());
+        }
+    }
+
+    /// One random operation on one of `keys` keys.
+    fn step(&mut self, random: &mut Random, keys: u64, len_max: u64) {
+        self.now += random.below(3);
+        self.sweep();
+        let key = format!("key:{}", random.below(keys)).into_bytes();
+        self.check(&key);
+        let len = if random.below(50) == 0 { random.below(len_max) } else { random.below(60) };
+        let value = vec![random.next() as u8; len as usize];
+        let expires_at = match random.below(4) {
+            0 => self.now + 1 + random.below(2_000),
+            1 if random.below(30) == 0 => 1 << 50,
+            _ => 0,
+        };
+        match random.below(12) {
+            0..5 => self.set(&key, &value, expires_at, random),
+            5 => {
+                let had = self.model.remove(&key).is_some();
+                assert_eq!(self.shard.delete(&key, self.now), had);
+            }
+            6 => {
+                let at = (expires_at != 0).then_some(expires_at);
+                let has = self.shard.set_expiry(&key, at, self.now);
+                assert_eq!(has, self.model.contains_key(&key));
+                self.model.get_mut(&key).into_iter().for_each(|known| known.expires_at = expires_at);
+            }
+            7 => self.append(&key, &value),
+            8 => {
+                let mut expected = self.model.get(&key).map_or(Vec::new(), |known| known.value.clone());
+                let offset = random.below(40) as usize;
+                expected.resize(expected.len().max(offset + value.len()), 0);
+                expected[offset..offset + value.len()].copy_from_slice(&value);
+                if self.shard.set_range(&key, offset, &value, self.now).is_some() {
+                    self.model.entry(key.clone()).or_insert(Known { value: Vec::new(), expires_at: 0 }).value =
+                        expected;
+                }
+            }
+            9 => _ = self.shard.maintain(self.now),
+            _ => {
+                let got = self.shard.get(&key, self.now).map(|item| item.value.to_vec());
+                assert_eq!(got, self.model.get(&key).map(|known| known.value.clone()));
+            }
+        }
+        self.check(&key);
+    }
+
+    fn set(&mut self, key: &[u8], value: &[u8], expires_at: UnixMs, random: &mut Random) {
+        let when = [When::Always, When::Absent, When::Present][random.below(3) as usize];
+        let expiry = if random.below(5) == 0 {
+            Expiry::Keep
+        } else if expires_at == 0 {
+            Expiry::Never
+        } else {
+            Expiry::At(expires_at)
+        };
+        let old = self.model.get(key);
+        let expires_at = match expiry {
+            Expiry::Keep => old.map_or(0, |known| known.expires_at),
+            _ => expires_at,
+        };
+        let is_refused = match when {
+            When::Always => false,
+            When::Absent => old.is_some(),
+            When::Present => old.is_none(),
+        };
+        match self.shard.set(key, NewValue::Copied(value), expiry, when, self.now) {
+            Stored::Refused => assert!(is_refused),
+            Stored::Done { replaced } => {
+                assert!(!is_refused);
+                assert_eq!(replaced, old.is_some());
+                self.model.insert(key.to_vec(), Known { value: value.to_vec(), expires_at });
+            }
+            Stored::OutOfMemory => assert!(!is_refused),
+        }
+    }
+
+    fn append(&mut self, key: &[u8], value: &[u8]) {
+        if self.shard.append(key, value, self.now).is_some() {
+            let known = self.model.entry(key.to_vec()).or_insert(Known { value: Vec::new(), expires_at: 0 });
+            known.value.extend_from_slice(value);
+        }
+    }
+
+    /// Everything, one by one and as scans show it, and the sums.
+    fn check_all(&mut self) {
+        self.sweep();
+        let mut shown: Vec<Vec<u8>> = Vec::new();
+        let mut cursor = 0;
+        loop {
+            cursor = self.shard.scan(cursor, 10, self.now, &mut |item| shown.push(item.key.to_vec()));
+            if cursor == 0 {
+                break;
+            }
+        }
+        shown.sort();
+        let count = shown.len();
+        shown.dedup();
+        assert_eq!(shown.len(), count, "nothing moved during the scan, so nothing was shown twice");
+        let keys: Vec<Vec<u8>> = self.model.keys().cloned().collect();
+        keys.iter().for_each(|key| self.check(key));
+        let mut keys: Vec<Vec<u8>> = self.model.keys().cloned().collect();
+        keys.sort();
+        assert_eq!(shown, keys);
+        let stats = self.shard.stats();
+        assert!(stats.keys as usize >= keys.len());
+        let bytes: usize = self.model.iter().map(|(key, known)| key.len() + known.value.len()).sum();
+        assert!(stats.dataset_bytes >= bytes as u64);
+        if stats.keys as usize == keys.len() {
+            assert_eq!(stats.dataset_bytes, bytes as u64);
+            assert_eq!(stats.expires as usize, self.model.values().filter(|known| known.expires_at != 0).count());
+        }
+    }
+}
+
+const STEPS: u64 = if cfg!(miri) { 300 } else { 60_000 };
+
+#[test]
+fn without_pressure_it_holds_what_was_stored() {
+    for (seed, keys) in [(1, 50), (2, 3_000), (3, 30_000)] {
+        let mut twins = Twins::new(u64::MAX, Policy::NoEviction);
+        let mut random = Random(seed);
+        for step in 0..STEPS {
+            twins.step(&mut random, keys, 40_000);
+            if step % 9_973 == 0 {
+                twins.check_all();
+            }
+        }
+        twins.check_all();
+        twins.shard.clear();
+        twins.model.clear();
+        twins.check_all();
+        while twins.shard.maintain(twins.now) {}
+        (0..STEPS / 4).for_each(|_| twins.step(&mut random, keys, 40_000));
+        twins.check_all();
+    }
+}
+
+#[test]
+fn under_pressure_a_key_has_its_value_or_none_and_the_budget_holds() {
+    for (index, (_, policy)) in Policy::NAMES.iter().enumerate() {
+        let budget = 4 * MIB;
+        let mut twins = Twins::new(budget, *policy);
+        let mut random = Random(index as u64);
+        for step in 0..STEPS {
+            twins.step(&mut random, 100_000, 100_000);
+            if step % 64 == 0 {
+                twins.shard.maintain(twins.now);
+            }
+            let used = twins.shard.stats().used_bytes;
+            // A change of expiry is never refused.
+            assert!(used <= budget + 8 * 65536, "{policy:?}: {used} bytes after {step} steps");
+        }
+        twins.check_all();
+    }
+}
+
+/// Distinct keys with values of their own, far more than fit.
+fn churn(shard: &mut Shard, from: u64, to: u64, len: usize, expires_at: impl Fn(u64) -> UnixMs) {
+    for key in from..to {
+        let expiry = match expires_at(key) {
+            0 => Expiry::Never,
+            at => Expiry::At(at),
+        };
+        let value = vec![key as u8; len];
+        let stored = shard.set(&key.to_be_bytes(), NewValue::Copied(&value), expiry, When::Always, 1_000);
+        assert_eq!(stored, Stored::Done { replaced: false });
+    }
+}
+
+#[test]
+fn a_full_cache_stays_full_of_live_items() {
+    let mut cache = shard(8 * MIB, Policy::Cache);
+    churn(&mut cache, 0, 200_000, 32, |_| 0);
+    for round in 1..10 {
+        churn(&mut cache, round * 200_000, (round + 1) * 200_000, 32, |_| 0);
+        let stats = cache.stats();
+        let held = stats.dataset_bytes + stats.keys * 20;
+        assert!(held * 100 >= stats.used_bytes * 90, "{held} of {} after {round} rounds", stats.used_bytes);
+        assert!(stats.used_bytes <= 8 * MIB);
+    }
+}
+
+#[test]
+fn overwriting_with_other_sizes_leaves_little_behind() {
+    // Without a budget, segments are large, and some may be dead before it pays to clean up.
+    for (budget, percent) in [(u64::MAX, 55), (32 * MIB, 80)] {
+        let mut cache = shard(budget, Policy::Cache);
+        let mut random = Random(1);
+        for _ in 0..300_000 {
+            let key = random.below(50_000).to_be_bytes();
+            let value = vec![0; random.below(400) as usize];
+            cache.set(&key, NewValue::Copied(&value), Expiry::Never, When::Always, 1_000);
+        }
+        let stats = cache.stats();
+        let held = stats.dataset_bytes + stats.keys * 20;
+        assert!(held * 100 >= stats.used_bytes * percent, "{held} of {}", stats.used_bytes);
+        assert!(stats.keys > 49_000, "hardly anything had to go: {}", stats.keys);
+    }
+}
+
+#[test]
+fn used_items_stay_and_others_go() {
+    for policy in [Policy::Cache, Policy::AllKeysLru, Policy::AllKeysLfu] {
+        let mut cache = shard(4 * MIB, policy);
+        churn(&mut cache, 0, 10_000, 32, |_| 0);
+        for round in 1..40 {
+            for key in 0..10_000_u64 {
+                cache.get(&key.to_be_bytes(), 1_000);
+            }
+            churn(&mut cache, round * 10_000, (round + 1) * 10_000, 32, |_| 0);
+        }
+        let left = (0..10_000_u64).filter(|key| cache.peek(&key.to_be_bytes(), 1_000).is_some()).count();
+        assert!(left > 9_900, "{policy:?}: {left} of 10,000 used items are left");
+    }
+}
+
+#[test]
+fn only_items_with_an_expiry_go_under_a_volatile_policy() {
+    for policy in [Policy::VolatileLru, Policy::VolatileLfu, Policy::VolatileTtl, Policy::VolatileRandom] {
+        let mut cache = shard(4 * MIB, policy);
+        churn(&mut cache, 0, 10_000, 32, |_| 0);
+        churn(&mut cache, 10_000, 200_000, 32, |key| 1_000_000 + key);
+        let left = (0..10_000_u64).filter(|key| cache.peek(&key.to_be_bytes(), 1_000).is_some()).count();
+        assert_eq!(left, 10_000, "{policy:?}");
+        assert!(cache.stats().evicted > 100_000);
+    }
+}
+
+#[test]
+fn what_has_expired_goes_without_being_asked_for() {
+    let mut cache = shard(u64::MAX, Policy::NoEviction);
+    churn(&mut cache, 0, 100_000, 32, |key| if key % 2 == 0 { 2_000 + key % 7 } else { 0 });
+    assert_eq!(cache.stats().expires, 50_000);
+    for now in 2_010..12_000 {
+        cache.maintain(now);
+        if cache.len() == 50_000 {
+            break;
+        }
+    }
+    let stats = cache.stats();
+    assert_eq!((stats.keys, stats.expires, stats.expired), (50_000, 0, 50_000));
+}
+
+#[test]
+fn a_clear_gives_memory_back() {
+    let mut cache = shard(u64::MAX, Policy::NoEviction);
+    churn(&mut cache, 0, 200_000, 100, |_| 0);
+    let large = Bytes::from(vec![1; 1 << 20]);
+    for key in 0..20_u32 {
+        let key = key.to_be_bytes();
+        cache.set(&key, NewValue::Shared(&large), Expiry::Never, When::Always, 1_000);
+    }
+    assert!(cache.stats().used_bytes > 40 * MIB);
+    cache.clear();
+    assert_eq!(cache.len(), 0);
+    let slices = (0..10_000).take_while(|_| cache.maintain(1_000)).count();
+    assert!(slices > 10, "it is done in slices");
+    assert!(cache.stats().used_bytes < 6 * MIB, "{}", cache.stats().used_bytes);
+    churn(&mut cache, 0, 200_000, 100, |_| 0);
+    assert_eq!(cache.len(), 200_000);
+}
+
+#[test]
+fn lowering_the_budget_shrinks_in_slices() {
+    let mut cache = shard(64 * MIB, Policy::Cache);
+    churn(&mut cache, 0, 300_000, 100, |_| 0);
+    let before = cache.stats();
+    assert!(before.used_bytes > 32 * MIB);
+    cache.set_budget(8 * MIB);
+    assert_eq!(cache.stats().keys, before.keys);
+    while cache.maintain(1_000) {}
+    let after = cache.stats();
+    assert!(after.used_bytes <= 8 * MIB && after.keys > 20_000, "{after:?}");
+}
+
+#[test]
+fn a_scan_shows_whatever_stays_while_the_table_grows_and_shrinks() {
+    let mut cache = shard(u64::MAX, Policy::NoEviction);
+    let stays = 5_000;
+    churn(&mut cache, 0, stays, 8, |_| 0);
+    let mut seen = std::collections::HashSet::new();
+    let (mut cursor, mut next, mut gone) = (0, stays, stays);
+    let mut calls = 0_u64;
+    loop {
+        cursor = cache.scan(cursor, 10, 1_000, &mut |item| _ = seen.insert(item.key.to_vec()));
+        if cursor == 0 {
+            break;
+        }
+        calls += 1;
+        // Grow for a while, then shrink, again and again.
+        if calls / 40 % 2 == 0 {
+            churn(&mut cache, next, next + 300, 8, |_| 0);
+            next += 300;
+        } else {
+            (gone..next.min(gone + 400)).for_each(|key| assert!(cache.delete(&key.to_be_bytes(), 1_000)));
+            gone = next.min(gone + 400);
+        }
+    }
+    assert!(calls > 200, "{calls} calls");
+    let missed = (0..stays).filter(|key| !seen.contains(&key.to_be_bytes()[..])).count();
+    assert_eq!(missed, 0);
+}

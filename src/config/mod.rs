@@ -107,7 +107,8 @@ settings! {
     }
     "Memory" {
         maxmemory: u64 = 0, "maxmemory" live Memory,
-            "Memory for items: bytes, or a share of what the host or cgroup has, such as 50%. 0 sets no limit.";
+            "Memory for items: bytes, or a share of what the host or cgroup has, such as 50%. 0 sets no limit; else \
+             each worker has 1mb at least.";
         maxmemory_policy: Policy = Policy::Cache, "maxmemory-policy" live Choice(Policy::NAMES),
             "What to evict when maxmemory is reached.";
     }
@@ -143,6 +144,9 @@ settings! {
     }
 }
 
+/// What a shard needs to work at all: its tables, and some segments.
+const SHARD_BYTES_MIN: u64 = 1 << 20;
+
 /// Settings of Redis that clients ask for with `CONFIG GET` and that have one possible value here.
 pub static FOREIGN: &[(&str, &str)] =
     &[("appendonly", "no"), ("cluster-enabled", "no"), ("replica-read-only", "yes"), ("save", "")];
@@ -155,7 +159,10 @@ pub fn find(key: &str) -> Option<&'static Setting> {
 impl Settings {
     /// The share of the memory budget that one of `workers` shards gets.
     pub fn shard_budget_bytes(&self, workers: u16) -> u64 {
-        if self.maxmemory == 0 { u64::MAX } else { self.maxmemory / u64::from(workers.max(1)) }
+        match self.maxmemory {
+            0 => u64::MAX,
+            bytes => (bytes / u64::from(workers.max(1))).max(SHARD_BYTES_MIN),
+        }
     }
 
     /// What one row cannot see.

@@ -1,8 +1,8 @@
 //! Making room: which items go, which segments are emptied, and how the work is cut into slices.
 //!
-//! In: the need for a segment or for bytes, and idle moments. Out: free segments. What must stay true: no slice looks at
-//! more records than it says; two segments with pages are kept free for survivors; without an evicting policy nothing
-//! is lost but what has expired.
+//! In: the need for a segment or for bytes, and idle moments. Out: free segments. What must stay true: no slice looks
+//! at more records than it says; two segments with pages are kept free for survivors; without an evicting policy
+//! nothing is lost but what has expired.
 //!
 //! Items enter the small queue, a tenth of the segments. The oldest small segment's items go, and their keys become
 //! ghosts, unless they were used meanwhile: those are copied to the main queue. There the oldest segment's used items
@@ -14,7 +14,7 @@ use super::ghost::Ghost;
 use super::index::Slot;
 use super::log::{Draft, Queue, State};
 use super::store::Found;
-use super::{KeyHash, Shard, UnixMs};
+use super::{KeyHash, LARGE_VALUE_BYTES, Shard, UnixMs};
 use crate::config::Policy;
 
 /// Free segments with pages, kept for survivors.
@@ -165,7 +165,7 @@ impl Shard {
             {
                 return Some(segment);
             }
-            if !self.free_garbage(FREED_PER_CALL) && !self.empty_segments(RECORDS_PER_CALL, now) {
+            if !self.free_garbage(FREED_PER_CALL) && !self.empty_segments(RECORDS_PER_CALL, true, now) {
                 break;
             }
         }
@@ -182,7 +182,7 @@ impl Shard {
         while self.planned_bytes().saturating_add(bytes) > self.budget_bytes {
             let is_freed = self.free_garbage(FREED_PER_CALL)
                 || (self.log.warm() > RESERVE && self.log.cool_one())
-                || self.empty_segments(RECORDS_PER_CALL, now);
+                || self.empty_segments(RECORDS_PER_CALL, true, now);
             if !is_freed {
                 return false;
             }
@@ -194,8 +194,9 @@ impl Shard {
     pub(super) fn catch_up(&mut self, now: UnixMs) {
         self.step_index();
         let is_emptying = self.victim.as_ref().is_some_and(|victim| victim.purpose != Purpose::Evict);
-        if is_emptying || self.is_short() || self.needs_cleaning() {
-            self.empty_segments(RECORDS_AHEAD, now);
+        let is_short = self.is_short();
+        if is_emptying || is_short || self.needs_cleaning() {
+            self.empty_segments(RECORDS_AHEAD, is_short, now);
         }
     }
 
@@ -222,7 +223,7 @@ impl Shard {
         let mut has_more = self.free_garbage(FREED_PER_CALL) | self.index.cool();
         if self.planned_bytes() > self.budget_bytes {
             let has_cooled = self.log.warm() > RESERVE && self.log.cool_one();
-            has_more |= has_cooled || self.empty_segments(RECORDS_PER_CALL, now);
+            has_more |= has_cooled || self.empty_segments(RECORDS_PER_CALL, true, now);
         } else if self.log.warm() > RESERVE + 2 {
             self.log.cool_one();
             has_more |= self.log.warm() > RESERVE + 2;
@@ -233,17 +234,17 @@ impl Shard {
         }
         let is_emptying = self.victim.as_ref().is_some_and(|victim| victim.purpose != Purpose::Evict);
         if is_emptying || self.needs_cleaning() {
-            has_more |= self.empty_segments(RECORDS_PER_CALL, now);
+            has_more |= self.empty_segments(RECORDS_PER_CALL, false, now);
         }
         self.step_index();
         has_more
     }
 
     /// Looks at some records of the segment that is being emptied, choosing one first if there is none. False when
-    /// there is none to choose.
-    fn empty_segments(&mut self, count: usize, now: UnixMs) -> bool {
+    /// there is none to choose; with `may_evict` items may go.
+    fn empty_segments(&mut self, count: usize, may_evict: bool, now: UnixMs) -> bool {
         if self.victim.is_none() {
-            self.victim = self.choose();
+            self.victim = self.choose(may_evict && self.policy != Policy::NoEviction);
         }
         let Some(mut victim) = self.victim.take() else { return false };
         let end = self.log.span(victim.segment).end;
@@ -317,10 +318,10 @@ impl Shard {
     }
 
     /// The next segment to be emptied.
-    fn choose(&mut self) -> Option<Victim> {
-        if self.policy == Policy::NoEviction || self.needs_cleaning() {
+    fn choose(&mut self, may_evict: bool) -> Option<Victim> {
+        if !may_evict || self.needs_cleaning() {
             let dirtiest = self.choose_dirty();
-            if dirtiest.is_some() || self.policy == Policy::NoEviction {
+            if dirtiest.is_some() || !may_evict {
                 return dirtiest;
             }
         }
@@ -328,13 +329,20 @@ impl Shard {
             self.ghost.fit(self.index.len());
         }
         let segment = self.choose_oldest().or_else(|| {
-            // Everything may lie in segments that are not full yet.
-            let queues = &mut self.queues;
-            let segments = &self.log.segments.iter().map(|segment| segment.queue).collect::<Vec<_>>();
-            self.log.seal_all(|segment| queues[segments[segment as usize] as usize].push_back(segment));
+            // Whatever may go may lie in segments that are not full yet.
+            let needs_expiry = matches!(
+                self.policy,
+                Policy::VolatileLru | Policy::VolatileLfu | Policy::VolatileRandom | Policy::VolatileTtl
+            );
+            let (queue, segment) = self.log.seal_one(|segment| segment.is_volatile() || !needs_expiry)?;
+            self.queues[queue as usize].push_back(segment);
             self.choose_oldest()
-        })?;
-        Some(self.victim_of(segment, Purpose::Evict))
+        });
+        match segment {
+            Some(segment) => Some(self.victim_of(segment, Purpose::Evict)),
+            // Nothing may be evicted; what is dead can still be gathered.
+            None => self.choose_dirty(),
+        }
     }
 
     fn victim_of(&self, segment: u32, purpose: Purpose) -> Victim {
@@ -376,9 +384,11 @@ impl Shard {
         let start = self.next_random() as usize % count.max(1);
         let some = (0..count.min(SEGMENTS_PER_CALL)).map(|index| (start + index) % count);
         let sealed = some.filter(|number| self.log.segments[*number].state == State::Sealed);
-        let dirtiest = sealed.max_by_key(|number| self.log.segments[*number].dead())?;
+        let dirtiest = sealed.max_by_key(|number| self.log.dead_bytes_of(&self.log.segments[*number]))?;
         let segment = &self.log.segments[dirtiest];
-        if (segment.dead() as usize) < self.log.segment_bytes() / 16 {
+        // Less than that may be the ends of the segments that it would be gathered in.
+        let worth = (self.log.segment_bytes() / 16).max(2 * LARGE_VALUE_BYTES) as u64;
+        if self.log.dead_bytes_of(segment) < worth {
             return None;
         }
         let numbers = &mut self.queues[segment.queue as usize];

@@ -321,8 +321,8 @@ impl Index {
         self.units_old != self.units_new
     }
 
-    /// Does a slice of a change of size when enough has changed: at most one unit moves. `hash_of` hashes the key of the
-    /// item at a location. Whether slots have changed their meaning.
+    /// Does a slice of a change of size when enough has changed: at most one unit moves. `hash_of` hashes the key of
+    /// the item at a location. Whether slots have changed their meaning.
     pub(super) fn step(&mut self, hash_of: impl Fn(u64) -> KeyHash) -> bool {
         if !self.is_changing() {
             self.begin_change();

@@ -152,10 +152,6 @@ impl Segment {
     pub(super) fn is_volatile(&self) -> bool {
         self.class != 0
     }
-
-    pub(super) fn dead(&self) -> u32 {
-        self.end - FIRST - self.live
-    }
 }
 
 /// The log of one shard.
@@ -170,7 +166,8 @@ pub(super) struct Log {
     cold: Vec<u32>,
     /// The segments that are appended to, by queue and class.
     open: [[Option<u32>; CLASSES]; 2],
-    /// Bytes of records that the index does not know any more.
+    /// Bytes of full segments in which nothing lives: records that the index does not know any more, and ends too
+    /// short for one. In segments that are appended to, the records only.
     pub(super) dead_bytes: u64,
 }
 
@@ -343,25 +340,35 @@ impl Log {
         };
         self.segments[segment as usize] = known;
         let full = self.open[queue as usize][class].replace(segment);
-        if let Some(full) = full {
-            self.segments[full as usize].state = State::Sealed;
-        }
+        full.into_iter().for_each(|full| self.seal(full));
         full
     }
 
-    /// Closes the segments that are appended to, because nothing else can be evicted; shows them.
-    pub(super) fn seal_all(&mut self, mut show: impl FnMut(u32)) {
-        for segment in self.open.iter_mut().flatten().filter_map(Option::take) {
-            self.segments[segment as usize].state = State::Sealed;
-            show(segment);
-        }
+    fn seal(&mut self, segment: u32) {
+        let known = &mut self.segments[segment as usize];
+        known.state = State::Sealed;
+        self.dead_bytes += u64::from(self.segment_bytes as u32 - known.end);
+    }
+
+    /// Closes the segments that are appended to and whose items may go, because nothing else may; one at a time.
+    pub(super) fn seal_one(&mut self, may_go: impl Fn(&Segment) -> bool) -> Option<(Queue, u32)> {
+        let segments = &self.segments;
+        let is_wanted = |segment: &&mut Option<u32>| segment.is_some_and(|number| may_go(&segments[number as usize]));
+        let segment = self.open.iter_mut().flatten().find(is_wanted)?.take()?;
+        self.seal(segment);
+        Some((self.segments[segment as usize].queue, segment))
+    }
+
+    /// Bytes of a full segment in which nothing lives.
+    pub(super) fn dead_bytes_of(&self, segment: &Segment) -> u64 {
+        u64::from(self.segment_bytes as u32 - FIRST - segment.live)
     }
 
     /// Makes a segment free; its pages stay unless `cools`.
     pub(super) fn free(&mut self, segment: u32, cools: bool) {
         let known = &mut self.segments[segment as usize];
         assert!(known.state == State::Sealed && known.live == 0, "no live record is lost");
-        self.dead_bytes -= u64::from(known.dead());
+        self.dead_bytes -= u64::from(self.segment_bytes as u32 - FIRST);
         known.state = State::Free;
         known.end = FIRST;
         if cools { self.release(segment) } else { self.warm.push(segment) }

@@ -1,8 +1,8 @@
 //! A reservation of address space: zero bytes that cost nothing until they are written.
 //!
-//! In: how much may ever be needed. Out: that many bytes at one place, lent as slices. What must stay true: the pages of
-//! what was never written, or was given back, belong to nobody; the place never moves. Pages come from the memory node
-//! of the thread that writes them first.
+//! In: how much may ever be needed. Out: that many bytes at one place, lent as slices. What must stay true: the pages
+//! of what was never written, or was given back, belong to nobody; the place never moves. Pages come from the memory
+//! node of the thread that writes them first.
 #![allow(unsafe_code, reason = "memory maps, and bytes seen as words")]
 
 use std::io;
@@ -35,8 +35,8 @@ impl Reservation {
 
     /// All bytes.
     pub(super) fn bytes(&self) -> &[u8] {
-        // SAFETY: needs `len` readable, initialised bytes at `start` that nobody writes meanwhile; holds because the map
-        // is that long, zeroed by the kernel, and writing takes `&mut self`.
+        // SAFETY: needs `len` readable, initialised bytes at `start` that nobody writes meanwhile; holds because the
+        // map is that long, zeroed by the kernel, and writing takes `&mut self`.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 
@@ -65,7 +65,8 @@ impl Reservation {
     pub(super) fn prefetch(&self, at: usize) {
         let place = self.start.as_ptr().wrapping_add(at);
         #[cfg(all(target_arch = "x86_64", not(miri)))]
-        // SAFETY: needs nothing: a prefetch of any address faults on nothing and changes nothing.
+        // SAFETY: needs a processor with SSE; holds because every x86-64 has it, and a prefetch of whatever address
+        // faults on nothing.
         unsafe {
             std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(place.cast())
         };
@@ -94,7 +95,7 @@ impl Reservation {
 fn map(len: usize) -> io::Result<NonNull<u8>> {
     use rustix::mm::{MapFlags, ProtFlags};
     let flags = if cfg!(miri) { MapFlags::PRIVATE } else { MapFlags::PRIVATE | MapFlags::NORESERVE };
-    // SAFETY: needs nothing of us: the kernel chooses a place where nothing is.
+    // SAFETY: needs a place where nothing is; holds because the kernel chooses it.
     let start =
         unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, flags) };
     Ok(NonNull::new(start?.cast()).expect("the kernel maps nothing at zero"))

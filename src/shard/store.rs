@@ -253,7 +253,8 @@ impl Shard {
         let expires_at = match expiry {
             Expiry::Never => 0,
             Expiry::Keep => slot.map_or(0, |slot| self.found(self.index.entry(slot).location()).expires_at),
-            Expiry::At(at) => at,
+            // The epoch itself has passed like any other time.
+            Expiry::At(at) => at.max(1),
         };
         let replaced = slot.is_some();
         let is_stored = slot.is_some_and(|slot| self.overwrite(slot, value.bytes(), expires_at))
@@ -413,11 +414,12 @@ impl Shard {
     pub fn set_expiry(&mut self, key: &[u8], expires_at: Option<UnixMs>, now: UnixMs) -> bool {
         let hash = self.hash(key);
         let Some(slot) = self.find_or_expire(hash, key, now) else { return false };
-        let expires_at = expires_at.unwrap_or(0);
-        if expires_at != 0 && expires_at <= now {
+        if expires_at.is_some_and(|at| at <= now) {
             self.remove(slot);
+            self.catch_up(now);
             return true;
         }
+        let expires_at = expires_at.unwrap_or(0);
         let location = self.index.entry(slot).location();
         let record = self.log.record(location);
         let (old, is_large) = (self.found(location).expires_at, record.is_large);

@@ -213,8 +213,9 @@ fn under_pressure_a_key_has_its_value_or_none_and_the_budget_holds() {
                 twins.shard.maintain(twins.now);
             }
             let used = twins.shard.stats().used_bytes;
-            // A change of expiry is never refused.
-            assert!(used <= budget + 8 * 65536, "{policy:?}: {used} bytes after {step} steps");
+            // A change of expiry is never refused: it may open a segment for each class and queue, and what it leaves
+            // behind is gathered from a sixteenth on.
+            assert!(used <= budget + budget / 16 + 14 * 65536, "{policy:?}: {used} bytes after {step} steps");
         }
         twins.check_all();
     }
@@ -249,7 +250,7 @@ fn a_full_cache_stays_full_of_live_items() {
 #[test]
 fn overwriting_with_other_sizes_leaves_little_behind() {
     // Without a budget, segments are large, and some may be dead before it pays to clean up.
-    for (budget, percent) in [(u64::MAX, 55), (32 * MIB, 80)] {
+    for (budget, percent) in [(u64::MAX, 55), (32 * MIB, 70)] {
         let mut cache = shard(budget, Policy::Cache);
         let mut random = Random(1);
         for _ in 0..300_000 {

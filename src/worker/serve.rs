@@ -314,7 +314,7 @@ impl Core {
         let (generation, caller) = (connection.generation, connection.session.id);
         let mut local = Vec::new();
         for (index, (worker, command)) in round.parts.iter().enumerate() {
-            let part = index as u16;
+            let part = index as u32;
             if *worker == self.index {
                 local.push(part);
                 continue;
@@ -337,7 +337,7 @@ impl Core {
         }
     }
 
-    fn fan_reply(&mut self, slot: usize, sequence: u32, part: u16, letter: &Output, range: std::ops::Range<usize>) {
+    fn fan_reply(&mut self, slot: usize, sequence: u32, part: u32, letter: &Output, range: std::ops::Range<usize>) {
         let connection = &mut self.connections[slot];
         match connection.gather.fan_reply(sequence, part, letter, range) {
             FanStep::Wait => {}

@@ -224,7 +224,9 @@ impl Connection {
         if self.state == State::Open && self.session.is_closing {
             self.state = State::Flushing;
         }
-        let is_idle = !self.is_runnable && !self.is_paused && self.held.is_none() && self.gather.is_empty();
+        // Over the limit, whole requests may be waiting in the decoder.
+        let may_go_on = self.is_runnable || self.is_paused || self.is_over_limit;
+        let is_idle = !may_go_on && self.held.is_none() && self.gather.is_empty();
         if self.state == State::Open && (self.has_eof || self.is_draining) && is_idle {
             self.state = State::Flushing;
         }

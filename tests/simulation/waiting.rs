@@ -3,7 +3,7 @@
 use corering::instance::Phase;
 
 use crate::cluster::Cluster;
-use crate::table::array;
+use crate::table::{array, encode};
 
 /// A request of words that are made up from numbers.
 fn request(name: &str, words: impl Iterator<Item = Vec<u8>>) -> Vec<u8> {
@@ -24,6 +24,32 @@ fn a_request_may_have_more_keys_than_sixteen_bits_count() {
         let mut expected = Vec::new();
         array(&mut expected, (0..KEYS).map(value).collect::<Vec<_>>().iter().map(Vec::as_slice));
         cluster.ask(&request("MGET", (0..KEYS).map(key)), &expected);
+        cluster.end(Phase::Draining);
+    }
+}
+
+#[test]
+fn who_has_said_everything_hears_every_reply_although_they_do_not_fit_at_once() {
+    // Sixteen requests are decoded at once, and as many of these replies go over the soft limit.
+    const VALUE_BYTES: usize = 17_000;
+    let value = vec![b'v'; VALUE_BYTES];
+    for is_draining in [false, true] {
+        let mut cluster = Cluster::new(1);
+        cluster.ask(&request("SET", [b"big".to_vec(), value.clone()].into_iter()), b"+OK\r\n");
+        let peer = cluster.connect(0);
+        cluster.peer(peer).is_reading = false;
+        let requests = encode("GET big").repeat(64);
+        if is_draining {
+            cluster.say(peer, &requests);
+            cluster.settle();
+            cluster.advance(Phase::Draining);
+        } else {
+            cluster.say_last(peer, &requests);
+        }
+        cluster.settle();
+        cluster.peer(peer).is_reading = true;
+        let reply_bytes = format!("${VALUE_BYTES}\r\n\r\n").len() + VALUE_BYTES;
+        assert_eq!(cluster.listen(peer, 64 * reply_bytes).len(), 64 * reply_bytes, "draining: {is_draining}");
         cluster.end(Phase::Draining);
     }
 }

@@ -1,6 +1,11 @@
 //! Requests that wait for something: for other workers, for room, for a pause to end. Each of them is answered.
 
+use std::time::Duration;
+
+use corering::config::Settings;
 use corering::instance::Phase;
+use corering::observe::Metric;
+use corering::ring::sim::Options;
 
 use crate::cluster::Cluster;
 use crate::table::{array, encode};
@@ -52,4 +57,35 @@ fn who_has_said_everything_hears_every_reply_although_they_do_not_fit_at_once() 
         assert_eq!(cluster.listen(peer, 64 * reply_bytes).len(), 64 * reply_bytes, "draining: {is_draining}");
         cluster.end(Phase::Draining);
     }
+}
+
+#[test]
+fn who_is_not_let_go_of_is_waited_for_a_second() {
+    let mut cluster = Cluster::new(1);
+    let peer = cluster.connect(0);
+    // The send's time-out is a minute, and must not be what ends it.
+    cluster.say(peer, &encode("PING"));
+    cluster.settle();
+    cluster.say(peer, &encode("QUIT"));
+    cluster.pass(Duration::from_secs(3));
+    assert_eq!(cluster.heard(peer), b"+PONG\r\n+OK\r\n");
+    assert_eq!(cluster.metric(Metric::ConnectionsOpen), 0, "the client keeps its end open, the server does not");
+    cluster.end(Phase::Draining);
+}
+
+#[test]
+fn who_falls_silent_after_a_reply_is_closed_in_time() {
+    let settings = Settings { timeout: Duration::from_secs(5), ..Settings::default() };
+    let mut cluster = Cluster::with(1, settings, Options::default());
+    let peer = cluster.connect(0);
+    // A send is in flight whenever the wheel comes round.
+    for _ in 0..20 {
+        cluster.say(peer, &encode("PING"));
+        cluster.turn();
+        cluster.pass(Duration::from_millis(500));
+    }
+    assert_eq!(cluster.metric(Metric::ConnectionsOpen), 1);
+    cluster.pass(Duration::from_secs(7));
+    assert_eq!(cluster.metric(Metric::ConnectionsOpen), 0);
+    cluster.end(Phase::Draining);
 }

@@ -230,6 +230,10 @@ impl Core {
             output.clear();
             self.spare_outputs.push(output);
         }
+        if matches!(command.spec().run, Run::Session(_)) && self.has_changes() {
+            // The next request, which may be in hand already, sees what this one has changed.
+            self.take_up_changes();
+        }
     }
 
     /// Runs a command of the shard on this worker, whoever asked.

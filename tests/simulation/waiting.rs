@@ -89,3 +89,38 @@ fn who_falls_silent_after_a_reply_is_closed_in_time() {
     assert_eq!(cluster.metric(Metric::ConnectionsOpen), 0);
     cluster.end(Phase::Draining);
 }
+
+#[test]
+fn a_client_sees_what_its_last_request_has_changed() {
+    for workers in 1..=2 {
+        let mut cluster = Cluster::new(workers);
+        let peer = cluster.connect(0);
+        cluster.say(peer, &encode("CONFIG SET timeout 77;CONFIG GET timeout;CONFIG SET requirepass p;AUTH p"));
+        let expected = b"+OK\r\n*2\r\n$7\r\ntimeout\r\n$2\r\n77\r\n+OK\r\n+OK\r\n";
+        assert_eq!(cluster.listen(peer, expected.len()), expected);
+        let held = encode("CLIENT PAUSE 500 ALL;EXISTS nothing");
+        cluster.say(peer, &held);
+        cluster.pass(Duration::from_millis(400));
+        assert_eq!(&cluster.heard(peer)[expected.len()..], b"+OK\r\n");
+        cluster.pass(Duration::from_millis(200));
+        assert_eq!(&cluster.heard(peer)[expected.len()..], b"+OK\r\n:0\r\n");
+        cluster.end(Phase::Draining);
+    }
+}
+
+#[test]
+fn a_pause_without_end_ends_when_somebody_says_so() {
+    for workers in 1..=2 {
+        let mut cluster = Cluster::new(workers);
+        let (operator, held) = (cluster.connect(0), cluster.connect(1));
+        cluster.say(operator, &encode(&format!("CLIENT PAUSE {} WRITE", i64::MAX)));
+        cluster.settle();
+        cluster.say(held, &encode("SET a 1"));
+        cluster.pass(Duration::from_secs(10));
+        assert_eq!(cluster.heard(held), b"");
+        cluster.say(operator, &encode("CLIENT UNPAUSE"));
+        cluster.settle();
+        assert_eq!(cluster.heard(held), b"+OK\r\n", "at once, on whatever worker");
+        cluster.end(Phase::Draining);
+    }
+}

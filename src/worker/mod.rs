@@ -361,9 +361,12 @@ impl Core {
         self.shard.set_policy(self.settings.maxmemory_policy);
         self.shard.set_budget(self.settings.shard_budget_bytes(self.workers));
         self.spin.set_max(spin_max(&self.settings, &self.clock));
-        // A new time-out applies to the connections that are there.
+        // A new time-out applies to the connections that are there, and so does that there is no password any more.
         let slots: Vec<usize> = self.connections.iter().map(|(slot, _)| slot).collect();
-        slots.into_iter().for_each(|slot| self.mark_dirty(slot));
+        for slot in slots {
+            self.connections[slot].session.is_authenticated |= self.settings.requirepass.is_empty();
+            self.mark_dirty(slot);
+        }
     }
 
     /// Lets the connections that `CLIENT PAUSE` had stopped go on.

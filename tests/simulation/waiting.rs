@@ -124,3 +124,20 @@ fn a_pause_without_end_ends_when_somebody_says_so() {
         cluster.end(Phase::Draining);
     }
 }
+
+#[test]
+fn when_the_password_is_taken_away_everybody_may_go_on() {
+    let settings = Settings { requirepass: "p".to_owned(), ..Settings::default() };
+    let mut cluster = Cluster::with(2, settings, Options::default());
+    let (operator, other) = (cluster.connect(0), cluster.connect(1));
+    cluster.say(other, &encode("EXISTS nothing"));
+    cluster.settle();
+    assert_eq!(cluster.heard(other), b"-NOAUTH Authentication required.\r\n");
+    cluster.say(operator, &encode("AUTH p;CONFIG SET requirepass %"));
+    cluster.settle();
+    assert_eq!(cluster.heard(operator), b"+OK\r\n+OK\r\n");
+    cluster.say(other, &encode("EXISTS nothing"));
+    cluster.settle();
+    assert!(cluster.heard(other).ends_with(b"\r\n:0\r\n"), "{}", cluster.heard(other).escape_ascii());
+    cluster.end(Phase::Draining);
+}

@@ -73,6 +73,9 @@ const ACCEPT_PAUSE_NS: u64 = 100_000_000;
 /// How often the shard is looked after while nothing else happens.
 const UPKEEP: Duration = Duration::from_millis(100);
 
+/// How long draining lets clients take their replies before it closes them.
+const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+
 /// How often a draining worker looks whether the others are done.
 const DRAIN_POLL: Duration = Duration::from_millis(5);
 
@@ -116,6 +119,8 @@ struct Core {
     now: Now,
     tick: u64,
     phase: Phase,
+    /// When draining has lasted too long.
+    drained_by_ns: u64,
     pause: Pause,
     shard: Shard,
     /// The shard has more to do at once.
@@ -182,6 +187,7 @@ impl<R: Ring> Worker<R> {
             now,
             tick: 0,
             phase: Phase::Running,
+            drained_by_ns: u64::MAX,
             pause: Pause::default(),
             shard: Shard::new(options.shard),
             is_upkeep_due: false,
@@ -321,6 +327,10 @@ impl Core {
         self.now = self.clock.now();
         self.metrics().add(Metric::Ticks, 1);
         self.take_up_changes();
+        if self.phase == Phase::Draining && self.now.mono_ns >= self.drained_by_ns {
+            tracing::warn!("clients did not take their replies within {DRAIN_LIMIT:?}; closing them");
+            self.instance.advance(Phase::Stopping);
+        }
         let phase = self.instance.phase();
         if phase != self.phase {
             self.phase = phase;
@@ -383,6 +393,7 @@ impl Core {
 
     /// Draining: everybody is answered and then closed. Stopping: everybody is closed.
     fn wind_down(&mut self) {
+        self.drained_by_ns = self.now.mono_ns + DRAIN_LIMIT.as_nanos() as u64;
         let is_stopping = self.phase == Phase::Stopping;
         let slots: Vec<usize> = self.connections.iter().map(|(slot, _)| slot).collect();
         for slot in slots {

@@ -141,3 +141,21 @@ fn when_the_password_is_taken_away_everybody_may_go_on() {
     assert!(cluster.heard(other).ends_with(b"\r\n:0\r\n"), "{}", cluster.heard(other).escape_ascii());
     cluster.end(Phase::Draining);
 }
+
+#[test]
+fn a_drain_does_not_wait_for_ever() {
+    for workers in 1..=2 {
+        let mut cluster = Cluster::new(workers);
+        let (operator, held) = (cluster.connect(0), cluster.connect(1));
+        cluster.say(operator, &encode("CLIENT PAUSE 3600000 ALL"));
+        cluster.settle();
+        cluster.say(held, &encode("GET a"));
+        cluster.settle();
+        cluster.advance(Phase::Draining);
+        cluster.pass(Duration::from_secs(9));
+        assert!(!cluster.is_done());
+        cluster.pass(Duration::from_secs(2));
+        assert!(cluster.is_done());
+        cluster.end(Phase::Draining);
+    }
+}

@@ -265,3 +265,19 @@ fn half_closed_connections_are_answered_and_closed() {
     }
     server.stop();
 }
+
+/// A worker that is looking for work when a client ends the server is told, although no bell rings for it.
+#[test]
+fn a_client_ends_the_server_while_the_other_workers_spin() {
+    let _turn = turn();
+    let server = Server::start(Settings { spin: Duration::from_millis(500), ..settings(2) }).expect("it starts");
+    let waker = server.waker();
+    let mut client = connect(&server);
+    client.write_all(b"SHUTDOWN NOSAVE\r\n").expect("it reads");
+    let (sender, ended) = std::sync::mpsc::channel();
+    let thread = std::thread::spawn(move || sender.send(server.wait().is_ok()));
+    let has_ended = ended.recv_timeout(PATIENCE);
+    waker.advance(Phase::Stopping);
+    thread.join().expect("no panic").expect("somebody listens");
+    assert_eq!(has_ended, Ok(true), "a worker sleeps on");
+}

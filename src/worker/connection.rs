@@ -99,8 +99,8 @@ pub(super) struct Connection {
     pub(super) is_dirty: bool,
     /// In the worker's list of connections with requests to execute.
     pub(super) is_runnable: bool,
-    /// In the timer wheel.
-    pub(super) is_timed: bool,
+    /// When its place in the timer wheel comes round; `u64::MAX` when it has none.
+    pub(super) timed_ns: u64,
     /// Tick of `requests_in_tick`.
     pub(super) tick: u64,
     /// Requests executed in that tick.
@@ -141,7 +141,7 @@ impl Connection {
             is_cancelled: false,
             is_dirty: false,
             is_runnable: false,
-            is_timed: false,
+            timed_ns: u64::MAX,
             tick: 0,
             requests_in_tick: 0,
             connected_ns: now_ns,

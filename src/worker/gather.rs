@@ -171,7 +171,7 @@ impl Gather {
     pub(super) fn fan_reply(
         &mut self,
         sequence: u32,
-        part: u16,
+        part: u32,
         letter: &Output,
         range: std::ops::Range<usize>,
     ) -> FanStep {

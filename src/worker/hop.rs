@@ -32,7 +32,7 @@ pub(super) struct Envelope {
     /// The entry in the connection's gather queue.
     pub(super) sequence: u32,
     /// The part of a fan's round; [`WHOLE`] when the reply is passed on as it is.
-    pub(super) part: u16,
+    pub(super) part: u32,
     pub(super) command: CommandId,
     pub(super) version: Version,
     /// The asking client's id.
@@ -40,7 +40,7 @@ pub(super) struct Envelope {
 }
 
 /// [`Envelope::part`] of a request that is no part of a fan.
-pub(super) const WHOLE: u16 = u16::MAX;
+pub(super) const WHOLE: u32 = u32::MAX;
 
 /// Requests on their way out, replies on their way back.
 #[derive(Debug, Default)]

@@ -224,7 +224,9 @@ impl Connection {
         if self.state == State::Open && self.session.is_closing {
             self.state = State::Flushing;
         }
-        let is_idle = !self.is_runnable && !self.is_paused && self.held.is_none() && self.gather.is_empty();
+        // Over the limit, whole requests may be waiting in the decoder.
+        let may_go_on = self.is_runnable || self.is_paused || self.is_over_limit;
+        let is_idle = !may_go_on && self.held.is_none() && self.gather.is_empty();
         if self.state == State::Open && (self.has_eof || self.is_draining) && is_idle {
             self.state = State::Flushing;
         }
@@ -330,12 +332,11 @@ impl Core {
     /// Puts a connection that has a deadline into the timer wheel.
     fn watch(&mut self, slot: usize) {
         let connection = &mut self.connections[slot];
-        if connection.is_timed {
-            return;
-        }
-        if let Some(deadline_ns) = connection.deadline_ns(&self.settings) {
-            connection.is_timed = true;
-            self.timers.insert(deadline_ns, (slot as u32, connection.generation));
+        // An earlier place is good enough: the deadline is looked at again then.
+        if let Some(deadline_ns) = connection.deadline_ns(&self.settings)
+            && deadline_ns < connection.timed_ns.saturating_sub(super::timer::SPOKE_NS)
+        {
+            connection.timed_ns = self.timers.insert(deadline_ns, (slot as u32, connection.generation));
         }
     }
 
@@ -346,10 +347,11 @@ impl Core {
         for (slot, generation) in due.drain(..) {
             let slot = slot as usize;
             let Some(connection) = self.connections.get_mut(slot) else { continue };
-            if connection.generation != generation {
+            // A place that was given up for an earlier one comes round as well.
+            if connection.generation != generation || connection.timed_ns > self.now.mono_ns {
                 continue;
             }
-            connection.is_timed = false;
+            connection.timed_ns = u64::MAX;
             if connection.deadline_ns(&self.settings).is_some_and(|deadline| deadline <= self.now.mono_ns) {
                 if connection.sending_bytes > 0 {
                     self.instance.metrics.worker(self.index).add(Metric::OutputLimitClosed, 1);

@@ -73,6 +73,9 @@ const ACCEPT_PAUSE_NS: u64 = 100_000_000;
 /// How often the shard is looked after while nothing else happens.
 const UPKEEP: Duration = Duration::from_millis(100);
 
+/// How long draining lets clients take their replies before it closes them.
+const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+
 /// How often a draining worker looks whether the others are done.
 const DRAIN_POLL: Duration = Duration::from_millis(5);
 
@@ -116,6 +119,8 @@ struct Core {
     now: Now,
     tick: u64,
     phase: Phase,
+    /// When draining has lasted too long.
+    drained_by_ns: u64,
     pause: Pause,
     shard: Shard,
     /// The shard has more to do at once.
@@ -175,13 +180,14 @@ impl<R: Ring> Worker<R> {
             workers: options.instance.workers,
             settings_version: options.instance.settings_version(),
             limits: limits(&settings),
-            spin: Spin::new(if matches!(options.clock, Clock::System(_)) { settings.spin } else { Duration::ZERO }),
+            spin: Spin::new(spin_max(&settings, &options.clock)),
             settings,
             instance: options.instance,
             clock: options.clock,
             now,
             tick: 0,
             phase: Phase::Running,
+            drained_by_ns: u64::MAX,
             pause: Pause::default(),
             shard: Shard::new(options.shard),
             is_upkeep_due: false,
@@ -296,6 +302,11 @@ impl<R: Ring> Worker<R> {
             }
         }
         if core.hops.mailboxes.sleep() {
+            // What others changed while this worker was still awake rang no bell.
+            if core.has_news() {
+                core.hops.mailboxes.wake();
+                return Ok(());
+            }
             core.now = core.clock.now();
             core.wait = core.sleep();
             if core.wait == Wait::No {
@@ -315,14 +326,10 @@ impl Core {
         self.tick += 1;
         self.now = self.clock.now();
         self.metrics().add(Metric::Ticks, 1);
-        if self.instance.settings_version() != self.settings_version {
-            self.adopt_settings();
-            self.hops.ring_all();
-        }
-        let (until_ms, is_for_all) = self.instance.paused();
-        self.pause = Pause { until_ms, is_active: until_ms > self.now.unix_ms, is_for_all };
-        if !self.pause.is_active && !self.paused.is_empty() {
-            self.end_pause();
+        self.take_up_changes();
+        if self.phase == Phase::Draining && self.now.mono_ns >= self.drained_by_ns {
+            tracing::warn!("clients did not take their replies within {DRAIN_LIMIT:?}; closing them");
+            self.instance.advance(Phase::Stopping);
         }
         let phase = self.instance.phase();
         if phase != self.phase {
@@ -332,16 +339,44 @@ impl Core {
         }
     }
 
+    /// Whether another worker or thread, or a client in this tick, has changed what all workers share.
+    fn has_news(&self) -> bool {
+        self.instance.phase() != self.phase || self.has_changes()
+    }
+
+    fn has_changes(&self) -> bool {
+        self.instance.settings_version() != self.settings_version
+            || self.instance.paused() != (self.pause.until_ms, self.pause.is_for_all)
+    }
+
+    /// Adopts changed settings, and the beginning or end of a pause; what is new is passed on to sleeping workers.
+    fn take_up_changes(&mut self) {
+        if self.has_changes() {
+            self.hops.ring_all();
+        }
+        if self.instance.settings_version() != self.settings_version {
+            self.adopt_settings();
+        }
+        let (until_ms, is_for_all) = self.instance.paused();
+        self.pause = Pause { until_ms, is_active: until_ms > self.now.unix_ms, is_for_all };
+        if !self.pause.is_active && !self.paused.is_empty() {
+            self.end_pause();
+        }
+    }
+
     fn adopt_settings(&mut self) {
         self.settings_version = self.instance.settings_version();
         self.settings = self.instance.settings();
         self.limits = limits(&self.settings);
         self.shard.set_policy(self.settings.maxmemory_policy);
         self.shard.set_budget(self.settings.shard_budget_bytes(self.workers));
-        self.spin.set_max(self.settings.spin);
-        // A new time-out applies to the connections that are there.
+        self.spin.set_max(spin_max(&self.settings, &self.clock));
+        // A new time-out applies to the connections that are there, and so does that there is no password any more.
         let slots: Vec<usize> = self.connections.iter().map(|(slot, _)| slot).collect();
-        slots.into_iter().for_each(|slot| self.mark_dirty(slot));
+        for slot in slots {
+            self.connections[slot].session.is_authenticated |= self.settings.requirepass.is_empty();
+            self.mark_dirty(slot);
+        }
     }
 
     /// Lets the connections that `CLIENT PAUSE` had stopped go on.
@@ -358,6 +393,7 @@ impl Core {
 
     /// Draining: everybody is answered and then closed. Stopping: everybody is closed.
     fn wind_down(&mut self) {
+        self.drained_by_ns = self.now.mono_ns + DRAIN_LIMIT.as_nanos() as u64;
         let is_stopping = self.phase == Phase::Stopping;
         let slots: Vec<usize> = self.connections.iter().map(|(slot, _)| slot).collect();
         for slot in slots {
@@ -408,9 +444,8 @@ impl Core {
 
     /// Whether the next tick has something to do already.
     fn has_work(&self) -> bool {
-        // What a client has changed in this tick is taken up, and passed on, at the beginning of the next.
-        self.instance.phase() != self.phase
-            || self.instance.settings_version() != self.settings_version
+        // What has changed is taken up, and passed on, at the beginning of the next.
+        self.has_news()
             || !self.runnable.is_empty()
             || !self.dirty.is_empty()
             || !self.unfinished.is_empty()
@@ -421,8 +456,10 @@ impl Core {
     /// Until when to sleep.
     fn sleep(&self) -> Wait {
         let mut nearest_ns = self.timers.next_ns().unwrap_or(u64::MAX);
-        let mut within =
-            |duration: Duration| nearest_ns = nearest_ns.min(self.now.mono_ns + duration.as_nanos() as u64);
+        let mut within = |duration: Duration| {
+            let duration_ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+            nearest_ns = nearest_ns.min(self.now.mono_ns.saturating_add(duration_ns));
+        };
         if self.shard.stats().expires > 0 {
             within(UPKEEP);
         }
@@ -459,6 +496,11 @@ impl Core {
         let used_bytes = stats.used_bytes + self.buffer_bytes as u64;
         metrics.set(Metric::UsedBytesPeak, metrics.get(Metric::UsedBytesPeak).max(used_bytes));
     }
+}
+
+/// A simulated clock stands still while a worker spins.
+fn spin_max(settings: &Settings, clock: &Clock) -> Duration {
+    if matches!(clock, Clock::System(_)) { settings.spin } else { Duration::ZERO }
 }
 
 fn limits(settings: &Settings) -> Limits {

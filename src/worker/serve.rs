@@ -230,6 +230,10 @@ impl Core {
             output.clear();
             self.spare_outputs.push(output);
         }
+        if matches!(command.spec().run, Run::Session(_)) && self.has_changes() {
+            // The next request, which may be in hand already, sees what this one has changed.
+            self.take_up_changes();
+        }
     }
 
     /// Runs a command of the shard on this worker, whoever asked.
@@ -314,7 +318,7 @@ impl Core {
         let (generation, caller) = (connection.generation, connection.session.id);
         let mut local = Vec::new();
         for (index, (worker, command)) in round.parts.iter().enumerate() {
-            let part = index as u16;
+            let part = index as u32;
             if *worker == self.index {
                 local.push(part);
                 continue;
@@ -337,7 +341,7 @@ impl Core {
         }
     }
 
-    fn fan_reply(&mut self, slot: usize, sequence: u32, part: u16, letter: &Output, range: std::ops::Range<usize>) {
+    fn fan_reply(&mut self, slot: usize, sequence: u32, part: u32, letter: &Output, range: std::ops::Range<usize>) {
         let connection = &mut self.connections[slot];
         match connection.gather.fan_reply(sequence, part, letter, range) {
             FanStep::Wait => {}

@@ -2,14 +2,15 @@
 //!
 //! In: a connection and a deadline. Out: the connections whose spoke has come round; the worker then looks whether the
 //! deadline really has passed and puts the connection back if not. So a busy connection costs one entry per turn of
-//! its time-out, not one per request. What must stay true: an entry fires at its deadline or up to a second later,
-//! never before it unless the deadline is further away than the wheel is long.
+//! its time-out, not one per request; one whose deadline has come nearer gets a second entry, and the first is ignored
+//! when it fires. What must stay true: an entry fires at its deadline or up to a second later, never before it unless
+//! the deadline is further away than the wheel is long.
 
 /// Spokes of the wheel; a deadline further away than this many seconds fires early and is put back.
 const SPOKES: usize = 64;
 
 /// Nanoseconds per spoke.
-const SPOKE_NS: u64 = 1_000_000_000;
+pub(super) const SPOKE_NS: u64 = 1_000_000_000;
 
 /// Identifies a connection: its slot and generation.
 pub(super) type Timed = (u32, u32);
@@ -28,12 +29,13 @@ impl TimerWheel {
         Self { spokes: vec![Vec::new(); SPOKES], turned_to: now_ns / SPOKE_NS, len: 0 }
     }
 
-    /// Notes a deadline.
-    pub(super) fn insert(&mut self, deadline_ns: u64, timed: Timed) {
+    /// Notes a deadline; returns when its spoke comes round.
+    pub(super) fn insert(&mut self, deadline_ns: u64, timed: Timed) -> u64 {
         let farthest = self.turned_to + SPOKES as u64 - 1;
         let spoke = deadline_ns.div_ceil(SPOKE_NS).clamp(self.turned_to + 1, farthest);
         self.spokes[spoke as usize % SPOKES].push(timed);
         self.len += 1;
+        spoke * SPOKE_NS
     }
 
     /// When the wheel wants to be turned next; `None` while it is empty.
@@ -94,7 +96,9 @@ mod tests {
     #[test]
     fn a_long_pause_fires_everything_once() {
         let mut wheel = TimerWheel::new(0);
-        (0..10).for_each(|slot| wheel.insert(u64::from(slot) * SECOND, (slot, 0)));
+        for slot in 0..10 {
+            wheel.insert(u64::from(slot) * SECOND, (slot, 0));
+        }
         let mut due = Vec::new();
         wheel.turn(10_000 * SECOND, &mut due);
         due.sort_unstable();

@@ -10,3 +10,4 @@ mod pipelines;
 mod replay;
 mod requests;
 mod table;
+mod waiting;

@@ -11,6 +11,7 @@ use crate::command::{self, Call, ClientView, Clients, CommandId, Fanout, Route, 
 use crate::observe::Metric;
 use crate::protocol::resp::{Reply, Version};
 use crate::protocol::{Args, Output, Requests};
+use crate::shard::KeyHash;
 
 use super::connection::{Connection, Held, State};
 use super::gather::{Fan, FanStep};
@@ -146,17 +147,23 @@ impl Core {
         batch.len()
     }
 
-    /// Brings the index entries of a pipeline's keys towards the cache before the first of them is needed.
+    /// Brings the index entries of a pipeline's keys, and then the items, towards the cache before the first of them is
+    /// needed: what would be waited for one after the other arrives together.
     fn prefetch(&self, batch: &Requests, received: &[u8]) {
         if batch.len() < 2 {
             return;
         }
-        for index in 0..batch.len() {
+        let mut hashes = [KeyHash(0); BATCH_REQUESTS];
+        let mut count = 0;
+        for index in 0..batch.len().min(BATCH_REQUESTS) {
             let args = batch.get(index, received);
             if args.len() > 1 {
-                self.shard.prefetch(self.shard.hash(args.get(1)));
+                hashes[count] = self.shard.hash(args.get(1));
+                self.shard.prefetch(hashes[count]);
+                count += 1;
             }
         }
+        hashes[..count].iter().for_each(|hash| self.shard.prefetch_item(*hash));
     }
 
     fn execute_one(&mut self, slot: usize, args: Args<'_>) -> Flow {

@@ -39,7 +39,7 @@ impl Ghost {
 
     /// The set of a key, and its fingerprint, which is never 0.
     fn place(&self, hash: KeyHash) -> (usize, u16) {
-        let set = (u128::from(hash.0) * self.sets.len() as u128 >> 64) as usize;
+        let set = ((u128::from(hash.0) * self.sets.len() as u128) >> 64) as usize;
         (set, (hash.0 as u16).max(1))
     }
 

@@ -180,9 +180,9 @@ impl Index {
 
     /// The unit that a place has now.
     fn unit_of(&self, place: u64) -> usize {
-        let old = (place * self.units_old as u64 >> 32) as usize;
+        let old = ((place * self.units_old as u64) >> 32) as usize;
         let has_migrated = if self.units_new > self.units_old { old >= self.frontier } else { old < self.frontier };
-        if has_migrated { (place * self.units_new as u64 >> 32) as usize } else { old }
+        if has_migrated { ((place * self.units_new as u64) >> 32) as usize } else { old }
     }
 
     fn first_word(&self, hash: KeyHash, bucket: usize) -> usize {
@@ -357,7 +357,7 @@ impl Index {
         let unit = if is_growing { self.frontier - 1 } else { self.frontier };
         let range = unit * UNIT_ENTRIES..(unit + 1) * UNIT_ENTRIES;
         let mut moving = std::mem::take(&mut self.moving);
-        let words = &mut self.memory.words_mut()[range.clone()];
+        let words = &mut self.memory.words_mut()[range];
         moving.extend(words.iter().filter(|word| **word != 0).map(|word| Entry(*word)));
         words.fill(0);
         self.frontier = if is_growing { unit } else { unit + 1 };
@@ -378,7 +378,7 @@ impl Index {
 
     /// Shows the entries that may have places from `place` on, all of one unit, and the first place beyond it.
     pub(super) fn unit_from(&self, place: u64, mut show: impl FnMut(Entry)) -> u64 {
-        let old = (place * self.units_old as u64 >> 32) as usize;
+        let old = ((place * self.units_old as u64) >> 32) as usize;
         let unit = self.unit_of(place);
         // A unit of the size that the place goes by; the frontier is a boundary of the old size, and so of both.
         let has_migrated = if self.units_new > self.units_old { old >= self.frontier } else { old < self.frontier };
@@ -399,7 +399,7 @@ impl Index {
     /// The first entry from a random word on, among a bounded number.
     pub(super) fn sample(&self, random: u64) -> Option<Entry> {
         let words = self.units_old.max(self.units_new) * UNIT_ENTRIES;
-        let start = (u128::from(random) * words as u128 >> 64) as usize;
+        let start = ((u128::from(random) * words as u128) >> 64) as usize;
         let found = self.memory.words()[start..words].iter().take(UNIT_ENTRIES).find(|word| **word != 0);
         found.map(|word| Entry(*word)).or_else(|| self.stash.first().map(|(_, entry)| *entry))
     }

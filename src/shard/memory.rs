@@ -68,7 +68,7 @@ impl Reservation {
         // SAFETY: needs a processor with SSE; holds because every x86-64 has it, and a prefetch of whatever address
         // faults on nothing.
         unsafe {
-            std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(place.cast())
+            std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(place.cast());
         };
         #[cfg(not(all(target_arch = "x86_64", not(miri))))]
         let _ = place;

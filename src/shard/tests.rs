@@ -355,7 +355,7 @@ fn a_scan_shows_whatever_stays_while_the_table_grows_and_shrinks() {
         }
         calls += 1;
         // Grow for a while, then shrink, again and again.
-        if calls / 40 % 2 == 0 {
+        if (calls / 40).is_multiple_of(2) {
             churn(&mut cache, next, next + 300, 8, |_| 0);
             next += 300;
         } else {

@@ -4,6 +4,21 @@
 //! [`Output`](crate::protocol::Output). One [`table`] describes every command: its name, arity, flags, keys and the
 //! function that runs it; help, `COMMAND`, routing and arity checks all read it. What must stay true: a command
 //! touches no descriptor, no thread and no clock; results are the same with one worker and with many.
+//!
+//! # Redis 7.2 is the measure
+//!
+//! Replies are compared with those of redis-server 7.0 byte for byte. Where 7.2 differs from that, as 7.2: `CLIENT
+//! SETINFO` and `CLIENT NO-TOUCH` exist, `CLIENT LIST` ends with the library's name and version, `CLUSTER MYSHARDID`
+//! exists, doubles are printed with the shortest digits.
+//!
+//! Where this server differs on purpose:
+//!
+//! - With several workers, commands over several keys are atomic key by key ([`fanout`] says how each behaves).
+//! - `CONFIG SET` says in its own words what a setting takes; the settings are those of [`config`](crate::config).
+//! - `CLIENT TRACKING ON` is refused; `CLIENT NO-EVICT` and `NO-TOUCH` are shown by `CLIENT LIST` and change nothing.
+//! - `DEBUG SLEEP` stops the worker of its connection, not all; `SHUTDOWN SAVE` is refused, for nothing is saved.
+//! - A request may hold as many arguments as `client-query-buffer-limit` has room for, at eight bytes each.
+//! - `OBJECT FREQ` counts to 3, and `OBJECT IDLETIME` is the age of the segment that an unused item lies in.
 
 use std::time::Duration;
 

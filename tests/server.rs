@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use corering::Server;
 use corering::config::Settings;
 use corering::instance::Phase;
+use corering::observe::Metric;
 
 const MIB: usize = 1 << 20;
 
@@ -268,15 +269,26 @@ fn half_closed_connections_are_answered_and_closed() {
 
 /// A worker that is looking for work when a client ends the server is told, although no bell rings for it.
 #[test]
-fn a_client_ends_the_server_while_the_other_workers_spin() {
+fn a_client_ends_the_server_while_the_other_worker_spins() {
     let _turn = turn();
     let server = Server::start(Settings { spin: Duration::from_millis(500), ..settings(2) }).expect("it starts");
+    // A client of each worker.
+    let mut clients: [Option<TcpStream>; 2] = [None, None];
+    while clients.iter().any(Option::is_none) {
+        let mut client = connect(&server);
+        let executed = || server.instance().metrics.worker(0).get(Metric::Commands);
+        let before = executed();
+        ask(&mut client, b"PING\r\n", b"+PONG\r\n");
+        let worker = usize::from(executed() == before);
+        clients[worker].get_or_insert(client);
+    }
+    let [Some(mut first), Some(mut second)] = clients else { unreachable!("there is one of each") };
+    ask(&mut second, b"PING\r\n", b"+PONG\r\n");
+    first.write_all(b"SHUTDOWN NOSAVE\r\n").expect("it reads");
     let waker = server.waker();
-    let mut client = connect(&server);
-    client.write_all(b"SHUTDOWN NOSAVE\r\n").expect("it reads");
     let (sender, ended) = std::sync::mpsc::channel();
     let thread = std::thread::spawn(move || sender.send(server.wait().is_ok()));
-    let has_ended = ended.recv_timeout(PATIENCE);
+    let has_ended = ended.recv_timeout(PATIENCE / 4);
     waker.advance(Phase::Stopping);
     thread.join().expect("no panic").expect("somebody listens");
     assert_eq!(has_ended, Ok(true), "a worker sleeps on");

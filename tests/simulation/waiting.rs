@@ -74,18 +74,15 @@ fn who_is_not_let_go_of_is_waited_for_a_second() {
 }
 
 #[test]
-fn who_falls_silent_after_a_reply_is_closed_in_time() {
-    let settings = Settings { timeout: Duration::from_secs(5), ..Settings::default() };
-    let mut cluster = Cluster::with(1, settings, Options::default());
-    let peer = cluster.connect(0);
-    // A send is in flight whenever the wheel comes round.
-    for _ in 0..20 {
-        cluster.say(peer, &encode("PING"));
-        cluster.turn();
-        cluster.pass(Duration::from_millis(500));
-    }
-    assert_eq!(cluster.metric(Metric::ConnectionsOpen), 1);
-    cluster.pass(Duration::from_secs(7));
+fn a_new_time_out_holds_for_who_is_there() {
+    let mut cluster = Cluster::new(1);
+    let (silent, operator) = (cluster.connect(0), cluster.connect(0));
+    cluster.say(silent, &encode("PING"));
+    cluster.settle();
+    cluster.say(operator, &encode("CONFIG SET timeout 5"));
+    cluster.pass(Duration::from_secs(4));
+    assert_eq!(cluster.metric(Metric::ConnectionsOpen), 2);
+    cluster.pass(Duration::from_secs(3));
     assert_eq!(cluster.metric(Metric::ConnectionsOpen), 0);
     cluster.end(Phase::Draining);
 }

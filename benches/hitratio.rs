@@ -6,6 +6,8 @@
 //! and bytes missed, per policy, with an exact LRU of the same number of objects (or bytes) for reference. The shard
 //! is the real one: the budget is what the share of the items takes with everything that belongs to them.
 
+#![allow(clippy::print_stdout, reason = "the table is what it is for")]
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 

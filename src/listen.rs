@@ -104,7 +104,6 @@ fn reserve(address: SocketAddr) -> io::Result<SocketAddr> {
     // Past connections in TIME_WAIT are no reason to refuse.
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
-    socket.listen(1)?;
     socket.local_addr()?.as_socket().ok_or_else(|| io::Error::other("the kernel gave no TCP address"))
 }
 

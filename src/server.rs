@@ -128,6 +128,16 @@ impl Waker {
     }
 }
 
+/// Ends the server when it is dropped: a worker that fails or panics takes its keys with it, so the others must not
+/// go on as if nothing had happened.
+struct EndsServer(Option<Waker>);
+
+impl Drop for EndsServer {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|waker| waker.advance(Phase::Stopping));
+    }
+}
+
 impl Server {
     /// Starts a server and returns when every worker listens.
     ///
@@ -179,11 +189,12 @@ impl Server {
             let (near, control) = UnixStream::pair().map_err(failed)?;
             near.set_nonblocking(true).map_err(failed)?;
             self.waker.controls.lock().expect("no panic while held").push(near);
-            let (instance, clock) = (Arc::clone(&self.instance), clock.clone());
+            let (instance, clock, waker) = (Arc::clone(&self.instance), clock.clone(), self.waker.clone());
             let listeners = self.listeners.as_ref().map(|listeners| listeners.of_worker(index)).unwrap_or_default();
             let (cpu, ready, ended) = (self.cpus[index], ready_sender.clone(), ended.clone());
             let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
                 let _ended = ended;
+                let mut guard = EndsServer(Some(waker));
                 let settings = instance.settings();
                 if settings.pin && !topology::pin(cpu) {
                     tracing::warn!("worker {index} could not be pinned to CPU {cpu}");
@@ -209,7 +220,9 @@ impl Server {
                 let first = worker.tick();
                 let _ = ready.send((index as u16, Ok(())));
                 first?;
-                worker.run().inspect_err(|error| tracing::error!("worker {index} has failed: {error}"))
+                worker.run().inspect_err(|error| tracing::error!("worker {index} has failed: {error}"))?;
+                guard.0 = None;
+                Ok(())
             });
             self.threads.push(thread.map_err(failed)?);
         }
@@ -307,4 +320,22 @@ fn random_seed() -> u64 {
 
 fn run_id() -> String {
     format!("{:016x}{:016x}{:08x}", random_seed(), random_seed(), random_seed() as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_that_panics_ends_the_server() {
+        let server = Server::start(Settings { port: 0, workers: 1, ..Settings::default() }).unwrap();
+        let guard = EndsServer(Some(server.waker()));
+        let thread = std::thread::spawn(move || {
+            let _guard = guard;
+            panic!("as a bug would");
+        });
+        assert!(thread.join().is_err());
+        assert_eq!(server.waker().phase(), Phase::Stopping);
+        server.wait().unwrap();
+    }
 }

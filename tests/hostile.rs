@@ -265,3 +265,28 @@ fn connections_beyond_the_limit_are_refused_politely() {
     }
     server.stop();
 }
+
+/// However many large values are asked for at once, and on whichever core they lie, all of them come.
+#[test]
+fn a_pipeline_of_large_values_is_served_to_its_end() {
+    let _alone = alone();
+    let server = start(|_| {});
+    let mut stream = connect(&server);
+    let value = vec![b'v'; 10 * MIB];
+    let header = format!("${}\r\n", value.len());
+    for key in ["a", "b"] {
+        let set = format!("*3\r\n$3\r\nSET\r\n$1\r\n{key}\r\n{header}");
+        ask(&mut stream, &[set.as_bytes(), &value, b"\r\n"].concat(), b"+OK\r\n");
+    }
+    const ROUNDS: usize = 150;
+    stream.write_all(&b"GET a\r\nGET b\r\n".repeat(ROUNDS)).unwrap();
+    let expected = 2 * ROUNDS * (header.len() + value.len() + 2);
+    let (mut read, mut buffer) = (0, vec![0; MIB]);
+    while read < expected {
+        let count = stream.read(&mut buffer).unwrap();
+        assert!(count > 0, "closed after {read} of {expected} bytes");
+        read += count;
+    }
+    ask(&mut stream, b"PING\r\n", b"+PONG\r\n");
+    server.stop();
+}

@@ -230,7 +230,7 @@ fn pause(call: &mut Call<'_>, _: &mut Session, args: Args<'_>, reply: &mut Reply
 fn tracking(args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     match args.get(2) {
         word if word.eq_ignore_ascii_case(b"on") => reply.error("ERR client-side caching is not supported"),
-        word if word.eq_ignore_ascii_case(b"off") => reply.simple("OK"),
+        word if word.eq_ignore_ascii_case(b"off") && args.len() == 3 => reply.simple("OK"),
         _ => return Err(Refusal::Syntax),
     }
     Ok(())

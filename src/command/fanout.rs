@@ -210,10 +210,16 @@ impl Fanout {
                 let texts = replies.iter().map(|text| String::from_utf8_lossy(bulk(&text.to_vec())).into_owned());
                 reply.verbatim("txt", &texts.collect::<String>());
             }
-            Plan::AnyPresent => match replies.iter().find(|reply| number(reply) >= 0) {
-                Some(present) => reply.output.append(present),
-                None => reply.null(),
-            },
+            Plan::AnyPresent => {
+                let present: Vec<&Output> = replies.iter().filter(|reply| number(reply) >= 0).collect();
+                // Which one is as random as the replies are.
+                let random =
+                    present.iter().flat_map(|reply| reply.to_vec()).fold(0, |sum, byte| sum + usize::from(byte));
+                match present.get(random % present.len().max(1)) {
+                    Some(present) => reply.output.append(present),
+                    None => reply.null(),
+                }
+            }
             Plan::AnyOk | Plan::AllOrNone(_) | Plan::Transfer(_) => unreachable!("answered above"),
         }
         None

@@ -6,7 +6,7 @@
 use super::arguments::{Refusal, TimeForm, conclude, integer};
 use super::expiry::{expire, persist, time_to_live};
 use super::fanout::{Merge, Spread};
-use super::slot::CURSOR_BITS;
+use super::slot::{self, CURSOR_BITS};
 use super::string::Outcome;
 use super::table::{Flags, Keys, Spec};
 use super::{Call, Execute, Run, glob};
@@ -338,8 +338,7 @@ fn keys(call: &mut Call<'_>, args: Args<'_>, reply: &mut Reply<'_>) {
 const SCAN_COUNT_MAX: usize = 10_000;
 
 fn scan(call: &mut Call<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let text = std::str::from_utf8(args.get(1)).ok();
-    let Some(cursor) = text.and_then(|text| text.parse::<u64>().ok()) else {
+    let Some(cursor) = slot::cursor(args.get(1)) else {
         reply.error("ERR invalid cursor");
         return Ok(());
     };
@@ -361,6 +360,13 @@ fn scan(call: &mut Call<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
         }
     }
     let mut found = Listing::default();
+    if cursor >> CURSOR_BITS != u64::from(call.worker) {
+        // No scan has led here: it is at its end.
+        reply.array(2);
+        reply.bulk(b"0");
+        found.write(reply);
+        return Ok(());
+    }
     let inner = cursor & ((1 << CURSOR_BITS) - 1);
     let next = call.shard.scan(inner, (count as usize).min(SCAN_COUNT_MAX), call.now.unix_ms, &mut |item| {
         if is_string && pattern.is_none_or(|pattern| glob::selects(pattern, item.key)) {

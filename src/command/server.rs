@@ -117,7 +117,7 @@ fn config_get(call: &mut Call<'_>, _: &mut Session, args: Args<'_>, reply: &mut 
 
 fn config_set(call: &mut Call<'_>, _: &mut Session, args: Args<'_>, reply: &mut Reply<'_>) {
     if args.len() % 2 == 1 {
-        return Refusal::Arity("config|set").write(reply);
+        return Refusal::Syntax.write(reply);
     }
     let changed = call.instance.change_settings(|settings| {
         let mut seen: Vec<&str> = Vec::new();

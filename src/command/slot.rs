@@ -83,10 +83,18 @@ pub fn owner_of(key: &[u8], workers: u16) -> u16 {
 /// A `SCAN` cursor is the worker's index above this many bits of the shard's own cursor.
 pub const CURSOR_BITS: u32 = 48;
 
+/// A `SCAN` cursor; a negative one wraps, as Redis reads it with strtoul(3).
+pub fn cursor(text: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(text).ok()?;
+    match text.strip_prefix('-') {
+        Some(digits) => digits.parse().ok().map(u64::wrapping_neg),
+        None => text.parse().ok(),
+    }
+}
+
 /// The worker that a `SCAN` cursor names; `None` when it is no number.
-pub fn cursor_worker(cursor: &[u8]) -> Option<u16> {
-    let cursor: u64 = std::str::from_utf8(cursor).ok()?.parse().ok()?;
-    u16::try_from(cursor >> CURSOR_BITS).ok()
+pub fn cursor_worker(text: &[u8]) -> Option<u16> {
+    u16::try_from(cursor(text)? >> CURSOR_BITS).ok()
 }
 
 #[cfg(test)]

@@ -80,7 +80,8 @@ mod tests {
             std::hint::spin_loop();
         }
         assert!(own.read().unwrap() > before);
-        assert!(Meter::Threads(own_threads()).read().is_some());
+        // Other tests' threads come and go: a list may be outdated once, hardly ten times.
+        assert!((0..10).any(|_| Meter::Threads(own_threads()).read().is_some()));
         assert!(Meter::Process(u32::MAX).read().is_none());
         assert!(Meter::Threads(vec![u32::MAX]).read().is_none());
         assert!(age_seconds(std::process::id()).is_some_and(|age| age < 3600));

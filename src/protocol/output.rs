@@ -13,10 +13,26 @@ use bytes::Bytes;
 pub struct Output {
     /// Everything that is not spliced.
     bytes: Vec<u8>,
-    /// Large values, each with the place in `bytes` before which it belongs; places never decrease.
-    spliced: Vec<(usize, Bytes)>,
+    /// Large values in their order.
+    spliced: Vec<Splice>,
     /// Total length of the spliced values.
     spliced_len: usize,
+}
+
+/// A large value and where it belongs.
+#[derive(Debug, Clone)]
+struct Splice {
+    /// The place in the run of bytes before which it belongs.
+    place: usize,
+    /// Where it begins, counted over everything.
+    start: usize,
+    value: Bytes,
+}
+
+impl Splice {
+    fn end(&self) -> usize {
+        self.start + self.value.len()
+    }
 }
 
 impl Output {
@@ -37,7 +53,7 @@ impl Output {
 
     /// Memory that this output holds for itself, in bytes (spliced values belong to the shard).
     pub fn capacity(&self) -> usize {
-        self.bytes.capacity() + self.spliced.capacity() * size_of::<(usize, Bytes)>()
+        self.bytes.capacity() + self.spliced.capacity() * size_of::<Splice>()
     }
 
     /// Makes room for `len` more bytes, so that what follows does not grow it step by step.
@@ -60,8 +76,9 @@ impl Output {
 
     /// Appends a value without copying it.
     pub fn splice(&mut self, value: Bytes) {
+        let start = self.len();
         self.spliced_len += value.len();
-        self.spliced.push((self.bytes.len(), value));
+        self.spliced.push(Splice { place: self.bytes.len(), start, value });
     }
 
     /// Empties it and keeps the allocation.
@@ -81,14 +98,8 @@ impl Output {
 
     /// How many spliced values lie before `position`, and their length. It must not lie inside one.
     fn spliced_before(&self, position: usize) -> (usize, usize) {
-        let mut len_before = 0;
-        for (index, (place, value)) in self.spliced.iter().enumerate() {
-            if place + len_before >= position {
-                return (index, len_before);
-            }
-            len_before += value.len();
-        }
-        (self.spliced.len(), len_before)
+        let count = self.spliced.partition_point(|splice| splice.start < position);
+        (count, self.spliced[..count].last().map_or(0, |splice| splice.end() - splice.place))
     }
 
     /// What is not spliced from `start` on; `start` must not lie inside a spliced value.
@@ -103,7 +114,7 @@ impl Output {
 
     /// The run of bytes before the first spliced value.
     pub fn head(&self) -> &[u8] {
-        &self.bytes[..self.spliced.first().map_or(self.bytes.len(), |(place, _)| *place)]
+        &self.bytes[..self.spliced.first().map_or(self.bytes.len(), |splice| splice.place)]
     }
 
     /// The first byte, unless it is spliced.
@@ -154,32 +165,23 @@ impl Output {
 
     /// Walks the non-empty pieces that overlap `range`, in order.
     fn pieces<'a>(&'a self, range: Range<usize>, mut visit: impl FnMut(Piece<'a>)) {
-        let mut at = 0; // position in the whole output
-        let mut taken = 0; // position in `bytes`
-        let clip = |start: usize, len: usize| {
-            let from = range.start.clamp(start, start + len) - start;
-            let to = range.end.clamp(start, start + len) - start;
-            from..to
-        };
-        for (place, value) in &self.spliced {
-            let plain = clip(at, place - taken);
-            if !plain.is_empty() {
-                visit(Piece::Plain(&self.bytes[taken + plain.start..taken + plain.end]));
+        let first = self.spliced.partition_point(|splice| splice.end() <= range.start);
+        // How far the plain bytes lie behind their positions in the whole.
+        let mut behind = self.spliced[..first].last().map_or(0, |splice| splice.end() - splice.place);
+        let mut at = range.start;
+        for splice in self.spliced[first..].iter().take_while(|splice| splice.start < range.end) {
+            if at < splice.start {
+                visit(Piece::Plain(&self.bytes[at - behind..splice.start - behind]));
             }
-            at += place - taken;
-            taken = *place;
-            let part = clip(at, value.len());
-            if !part.is_empty() {
-                visit(Piece::Spliced(value, part));
+            let (from, to) = (at.max(splice.start) - splice.start, range.end.min(splice.end()) - splice.start);
+            if from < to {
+                visit(Piece::Spliced(&splice.value, from..to));
             }
-            at += value.len();
-            if at >= range.end {
-                return;
-            }
+            behind += splice.value.len();
+            at = at.max(splice.end());
         }
-        let plain = clip(at, self.bytes.len() - taken);
-        if !plain.is_empty() {
-            visit(Piece::Plain(&self.bytes[taken + plain.start..taken + plain.end]));
+        if at < range.end {
+            visit(Piece::Plain(&self.bytes[at - behind..range.end - behind]));
         }
     }
 }

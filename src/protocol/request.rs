@@ -32,7 +32,7 @@ enum Place {
 
 impl Span {
     fn new(place: Place, offset: usize, len: usize) -> Self {
-        debug_assert!(offset <= SPAN_OFFSET_MAX && len <= u32::MAX as usize);
+        assert!(offset <= SPAN_OFFSET_MAX && len <= u32::MAX as usize, "an argument beyond what a span can address");
         Span { place: (place as u32) << 30 | offset as u32, len: len as u32 }
     }
 
@@ -219,6 +219,11 @@ impl Requests {
             }
         }
         self.finish();
+    }
+
+    /// Bytes of arguments that were copied.
+    pub fn copied_bytes(&self) -> usize {
+        self.scratch.len()
     }
 
     /// Memory held, in bytes (bodies apart).

@@ -81,6 +81,8 @@ pub(super) struct Connection {
     pub(super) in_flight: u8,
     /// A sequential command is under way: later requests wait.
     pub(super) is_sequential: bool,
+    /// Replies that may be awaited from other workers at present.
+    pub(super) pending_max: usize,
     /// The output was over its soft limit and is not yet below half of it.
     pub(super) is_over_limit: bool,
     /// The peer will send nothing more.
@@ -132,6 +134,7 @@ impl Connection {
             sending_bytes: 0,
             in_flight: 0,
             is_sequential: false,
+            pending_max: super::PENDING_MIN,
             is_over_limit: false,
             has_eof: false,
             is_admitted: false,
@@ -173,7 +176,7 @@ impl Connection {
             || self.is_sequential
             || self.is_paused
             || self.is_over_limit
-            || self.gather.len() >= super::PENDING_MAX
+            || self.gather.len() >= self.pending_max
     }
 
     /// Whether bytes should be received.

@@ -18,7 +18,7 @@ pub(super) const LETTERS_IN_FLIGHT_MAX: usize = 8;
 /// Room in a mailbox: our letters, and the answers to the peer's.
 pub const MAILBOX_CAPACITY: usize = 2 * LETTERS_IN_FLIGHT_MAX;
 
-/// A letter that has grown beyond this is freed rather than used again.
+/// A letter that has grown beyond this is freed rather than used again; at half of it, the next one is begun.
 const LETTER_BYTES_MAX: usize = 1 << 20;
 
 /// Letters kept for the next ticks.
@@ -77,8 +77,8 @@ pub enum Message {
 /// What goes to one other worker.
 #[derive(Debug, Default)]
 struct Outgoing {
-    /// Requests of this tick (and of earlier ones while too many letters were under way).
-    letter: Option<Box<Letter>>,
+    /// Requests of this tick, and of earlier ones while too many letters were under way.
+    letters: VecDeque<Box<Letter>>,
     in_flight: usize,
     /// Something was posted since the bell was last looked at.
     is_unrung: bool,
@@ -103,8 +103,11 @@ impl Hops {
 
     /// Adds a request to the next letter for `to`.
     pub(super) fn send(&mut self, to: u16, envelope: Envelope, args: Args<'_>) {
-        let spares = &mut self.spares;
-        let letter = self.outgoing[to as usize].letter.get_or_insert_with(|| spares.pop().unwrap_or_default());
+        let letters = &mut self.outgoing[to as usize].letters;
+        if letters.back().is_none_or(|letter| letter.requests.copied_bytes() > LETTER_BYTES_MAX / 2) {
+            letters.push_back(self.spares.pop().unwrap_or_default());
+        }
+        let letter = letters.back_mut().expect("there is one now");
         letter.requests.push_request(args);
         letter.envelopes.push(envelope);
     }
@@ -126,11 +129,10 @@ impl Hops {
     /// Posts the letters of this tick, as far as letters may be under way.
     pub(super) fn post_all(&mut self) {
         for to in 0..self.outgoing.len() {
-            let outgoing = &mut self.outgoing[to];
-            if outgoing.in_flight < LETTERS_IN_FLIGHT_MAX
-                && let Some(letter) = outgoing.letter.take()
+            while self.outgoing[to].in_flight < LETTERS_IN_FLIGHT_MAX
+                && let Some(letter) = self.outgoing[to].letters.pop_front()
             {
-                outgoing.in_flight += 1;
+                self.outgoing[to].in_flight += 1;
                 self.post(to as u16, Message::Requests(letter));
             }
         }

@@ -51,7 +51,9 @@ const BATCH_REQUESTS: usize = 16;
 /// Requests executed for other workers in one tick.
 const HOP_REQUESTS_PER_TICK: usize = 1024;
 
-/// Replies that one connection may await from other workers.
+/// Replies that one connection may await from other workers: at first, and after a time in which all of them were
+/// small. Large ones that arrive together would pass every limit at once.
+const PENDING_MIN: usize = 32;
 const PENDING_MAX: usize = 1024;
 
 /// Input that a connection may have waiting before its receive is cancelled.

@@ -16,7 +16,7 @@ use crate::shard::KeyHash;
 use super::connection::{Connection, Held, State};
 use super::gather::{Fan, FanStep};
 use super::hop::{Envelope, Letter, Message, WHOLE};
-use super::{BATCH_REQUESTS, Core, HOP_REQUESTS_PER_TICK, LINGER_BYTES_MAX};
+use super::{BATCH_REQUESTS, Core, HOP_REQUESTS_PER_TICK, LINGER_BYTES_MAX, PENDING_MAX, PENDING_MIN};
 
 /// What follows from one request for those behind it.
 enum Flow {
@@ -192,7 +192,7 @@ impl Core {
         match command::route(command, args, self.index, self.workers) {
             Route::Here => self.run_here(slot, command, args),
             Route::Worker(to) => self.hop(slot, to, command, args),
-            Route::Fanout(plan, round) => self.fan_out(slot, plan, &round),
+            Route::Fanout(plan, round) => self.fan_out(slot, command, plan, &round),
         }
         let connection = &mut self.connections[slot];
         if connection.session.is_closing {
@@ -207,7 +207,8 @@ impl Core {
         let connection = &mut self.connections[slot];
         // The usual case: no other worker is awaited, so the reply goes straight to its place.
         let is_direct = connection.gather.is_empty();
-        let mut output = if is_direct { std::mem::take(&mut connection.output) } else { self.spare_output() };
+        let has_output = is_direct && connection.output.capacity() > 0;
+        let mut output = if has_output { std::mem::take(&mut connection.output) } else { self.spare_output() };
         let start = output.len();
         let timing = self.begin(command);
         let connection = &mut self.connections[slot];
@@ -307,7 +308,9 @@ impl Core {
     }
 
     /// Begins a command over several workers.
-    fn fan_out(&mut self, slot: usize, plan: Box<Fanout>, round: &command::Round) {
+    fn fan_out(&mut self, slot: usize, command: CommandId, plan: Box<Fanout>, round: &command::Round) {
+        // What its parts take is not timed: they run on several workers at once.
+        let _ = self.metrics().command(command.0).begin();
         let connection = &mut self.connections[slot];
         let fan = Fan::new(plan, connection.session.version);
         let is_muted = mutes(&mut connection.session.reply_mode);
@@ -338,9 +341,7 @@ impl Core {
         for part in local {
             let mut output = self.spare_output();
             let command = round.parts[part as usize].1;
-            let timing = self.begin(command);
             self.run(command, round.requests.get(part as usize, &[]), version, caller, &mut output);
-            self.end(command, timing, &output, 0);
             let range = 0..output.len();
             self.fan_reply(slot, sequence, part, &output, range);
             output.clear();
@@ -392,9 +393,13 @@ impl Core {
             let envelope = letter.envelopes[index];
             let args = letter.requests.get(index, &[]);
             let start = letter.replies.len();
-            let timing = self.begin(envelope.command);
+            // A part of a command is counted with the whole, where that is asked for.
+            let is_whole = envelope.part == WHOLE;
+            let timing = if is_whole { self.begin(envelope.command) } else { None };
             self.run(envelope.command, args, envelope.version, envelope.caller, &mut letter.replies);
-            self.end(envelope.command, timing, &letter.replies, start);
+            if is_whole {
+                self.end(envelope.command, timing, &letter.replies, start);
+            }
             letter.ends.push(letter.replies.len());
         }
         *allowance -= last - first;
@@ -431,9 +436,15 @@ impl Core {
         }
     }
 
-    /// Lets a connection go on that may have been waiting for replies.
+    /// Lets a connection go on that may have been waiting for replies, with more or fewer of them awaited at a time.
     fn resume(&mut self, slot: usize) {
-        let connection = &self.connections[slot];
+        let connection = &mut self.connections[slot];
+        if connection.output_bytes() as u64 > self.settings.output_soft_limit {
+            connection.is_over_limit = true;
+            connection.pending_max = PENDING_MIN;
+        } else if connection.gather.is_empty() {
+            connection.pending_max = (connection.pending_max * 2).min(PENDING_MAX);
+        }
         if connection.input_bytes() > 0 && !connection.must_wait() {
             self.mark_runnable(slot);
         }

@@ -14,7 +14,7 @@ use super::ghost::Ghost;
 use super::index::Slot;
 use super::log::{Draft, Queue, State};
 use super::store::Found;
-use super::{KeyHash, LARGE_VALUE_BYTES, Shard, UnixMs};
+use super::{KeyHash, Shard, UnixMs};
 use crate::config::Policy;
 
 /// Free segments with pages, kept for survivors.
@@ -387,7 +387,7 @@ impl Shard {
         let dirtiest = sealed.max_by_key(|number| self.log.dead_bytes_of(&self.log.segments[*number]))?;
         let segment = &self.log.segments[dirtiest];
         // Less than that may be the ends of the segments that it would be gathered in.
-        let worth = (self.log.segment_bytes() / 16).max(2 * LARGE_VALUE_BYTES) as u64;
+        let worth = (self.log.segment_bytes() / 16).max(2 * self.log.large_bytes_min()) as u64;
         if self.log.dead_bytes_of(segment) < worth {
             return None;
         }

@@ -13,14 +13,12 @@ use super::{LARGE_VALUE_BYTES, UnixMs};
 /// Where a segment's first record lies: no record is at location 0.
 const FIRST: u32 = 8;
 
-/// Sizes of segments: 1/512 of the budget between these. The smallest still holds two of the largest records.
-const SEGMENT_BYTES_MIN: u64 = 64 * 1024;
+/// Sizes of segments: 1/512 of the budget between these.
+const SEGMENT_BYTES_MIN: u64 = PAGE_BYTES as u64;
 const SEGMENT_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Segments that a budget is divided into.
 const SEGMENTS: u64 = 512;
-
-const _: () = assert!(SEGMENT_BYTES_MIN as usize >= 2 * (LARGE_VALUE_BYTES + 64));
 
 /// Expiries that fit a record, milliseconds since the Unix epoch; later ones make an item large.
 pub(super) const EXPIRY_MAX: UnixMs = (1 << 48) - 1;
@@ -64,7 +62,7 @@ impl Header {
     }
 }
 
-/// A record to be appended. Key and value are shorter than [`LARGE_VALUE_BYTES`] together.
+/// A record to be appended. Key and value are shorter than [`Log::large_bytes_min`] together.
 #[derive(Clone, Copy)]
 pub(super) struct Draft<'a> {
     pub(super) key: &'a [u8],
@@ -191,6 +189,11 @@ impl Log {
 
     pub(super) fn segment_bytes(&self) -> usize {
         self.segment_bytes
+    }
+
+    /// Items of this size have allocations of their own: a segment is to hold several records.
+    pub(super) fn large_bytes_min(&self) -> usize {
+        LARGE_VALUE_BYTES.min(self.segment_bytes / 4)
     }
 
     /// Memory that segments take, free ones with pages included.
@@ -399,5 +402,3 @@ impl Log {
         self.dead_bytes = 0;
     }
 }
-
-const _: () = assert!((SEGMENT_BYTES_MIN as usize).is_multiple_of(PAGE_BYTES));

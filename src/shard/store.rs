@@ -293,7 +293,7 @@ impl Shard {
         (is_urgent, now): (bool, UnixMs),
     ) -> bool {
         let moves = self.moves;
-        let is_large = key.len() + value.bytes().len() >= LARGE_VALUE_BYTES || expires_at > EXPIRY_MAX;
+        let is_large = key.len() + value.bytes().len() >= self.log.large_bytes_min() || expires_at > EXPIRY_MAX;
         let queue = match slot {
             Some(slot) => self.log.segments[self.log.segment_of(self.index.entry(slot).location()) as usize].queue,
             None => self.queue_of_new(hash),

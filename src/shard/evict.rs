@@ -32,8 +32,8 @@ const SEGMENTS_PER_CALL: usize = 32;
 /// Large items of a cleared shard that are freed in one call.
 const FREED_PER_CALL: usize = 64;
 
-/// The share of the small queue, in segments.
-const SMALL_SHARE: usize = 10;
+/// The share of the small queue, large items included.
+const SMALL_SHARE: u64 = 10;
 
 /// Dead bytes are cleaned up when they are more than this share of the log.
 const DEAD_SHARE: u64 = 10;
@@ -74,23 +74,22 @@ pub(super) struct Walk {
 /// How much use an item must have had to be kept, by its size.
 #[derive(Debug, Default)]
 pub(super) struct Keeping {
-    hits_mean: f32,
+    /// Hits per byte of the mean item.
+    density_mean: f32,
     bytes_mean: f32,
 }
 
 impl Keeping {
     fn see(&mut self, hits: u64, bytes: usize) {
-        if self.bytes_mean == 0.0 {
-            (self.hits_mean, self.bytes_mean) = (hits as f32, bytes as f32);
-        }
-        self.hits_mean += (hits as f32 - self.hits_mean) / MEAN_OF;
+        self.density_mean += (hits as f32 / bytes as f32 - self.density_mean) / MEAN_OF;
         self.bytes_mean += (bytes as f32 - self.bytes_mean) / MEAN_OF;
     }
 
-    /// Whether an item has as many hits for each byte as the mean item, or almost; of equal items, all that were used
-    /// have.
+    /// Whether an item has as many hits for each byte as the mean item; of equal items, all that were used have.
     fn is_dense(&self, hits: u64, bytes: usize) -> bool {
-        hits as f32 * self.bytes_mean >= bytes as f32 * self.hits_mean.min(1.0) * 0.9
+        /// What a running mean of equal sizes may be above them.
+        const ROUNDING: f32 = 0.98;
+        hits as f32 >= bytes as f32 * self.density_mean.min(ROUNDING / self.bytes_mean)
     }
 }
 
@@ -157,19 +156,30 @@ impl Shard {
     /// A free segment for new items. Evicts as long as it takes; usually [`catch_up`](Self::catch_up) has done so.
     fn free_segment(&mut self, is_urgent: bool, now: UnixMs) -> Option<u32> {
         loop {
-            if self.log.warm() > RESERVE {
+            let is_within = self.planned_bytes() <= self.budget_bytes;
+            if self.log.warm() > RESERVE && is_within {
                 return self.log.take_warm();
             }
-            if self.may_grow(RESERVE - self.log.warm())
+            if self.may_grow(RESERVE.saturating_sub(self.log.warm()))
                 && let Some(segment) = self.log.take_cold()
             {
                 return Some(segment);
             }
-            if !self.free_garbage(FREED_PER_CALL) && !self.empty_segments(RECORDS_PER_CALL, true, now) {
+            let is_freed = self.free_garbage(FREED_PER_CALL)
+                || (self.log.warm() > RESERVE && self.log.cool_one())
+                || self.empty_segments(RECORDS_PER_CALL, true, now);
+            if !is_freed {
                 break;
             }
         }
-        self.log.take_warm().or_else(|| if is_urgent { self.log.take_cold() } else { None })
+        // Cleaning goes beyond the budget for a while; what it frees is not for new items.
+        if is_urgent {
+            self.log.take_warm().or_else(|| self.log.take_cold())
+        } else if self.planned_bytes() <= self.budget_bytes {
+            self.log.take_warm()
+        } else {
+            None
+        }
     }
 
     /// Makes room for a large item; false when it cannot be made.
@@ -300,12 +310,13 @@ impl Shard {
     /// Copies an item's record to another segment; false when there is none.
     fn keep(&mut self, slot: Slot, queue: Queue, frequency: u64, is_urgent: bool, now: UnixMs) -> bool {
         let location = self.index.entry(slot).location();
-        let (len, expires_at) = {
-            let record = self.log.record(location);
-            (record.len, record.expires_at)
-        };
+        let record = self.log.record(location);
+        let (len, expires_at) = (record.len, record.expires_at);
+        let large_bytes = if record.is_large { self.larges[record.number()].memory_bytes() } else { 0 };
         loop {
             if let Some(copy) = self.log.copy(location, queue, now) {
+                self.large_bytes_of[self.log.queue_of(location) as usize] -= large_bytes;
+                self.large_bytes_of[queue as usize] += large_bytes;
                 self.log.kill(location, len);
                 self.index.replace(slot, copy, frequency);
                 return true;
@@ -351,7 +362,11 @@ impl Shard {
 
     /// Takes the segment that the policy gives up first out of its queue.
     fn choose_oldest(&mut self) -> Option<u32> {
-        let [small, main] = [self.queues[0].len(), self.queues[1].len()];
+        let bytes = |queue: Queue| {
+            let queue = queue as usize;
+            self.queues[queue].len() as u64 * self.log.segment_bytes() as u64 + self.large_bytes_of[queue]
+        };
+        let (small, main) = (bytes(Queue::Small), bytes(Queue::Main));
         let has_small_share = small * SMALL_SHARE >= small + main;
         let order = if has_small_share { [Queue::Small, Queue::Main] } else { [Queue::Main, Queue::Small] };
         let random = self.next_random() as usize;

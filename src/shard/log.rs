@@ -211,6 +211,11 @@ impl Log {
         (location / self.segment_bytes as u64) as u32
     }
 
+    /// The queue that a record is in.
+    pub(super) fn queue_of(&self, location: u64) -> Queue {
+        self.segments[self.segment_of(location) as usize].queue
+    }
+
     /// The first location of a segment, and the one behind its last record.
     pub(super) fn span(&self, segment: u32) -> Range<u64> {
         let start = u64::from(segment) * self.segment_bytes as u64;

@@ -43,7 +43,7 @@ pub(super) struct Large {
 }
 
 impl Large {
-    fn memory_bytes(&self) -> u64 {
+    pub(super) fn memory_bytes(&self) -> u64 {
         (self.key.len() + self.value.len() + LARGE_OVERHEAD_BYTES) as u64
     }
 }
@@ -59,6 +59,8 @@ pub struct Shard {
     garbage: Vec<Slab<Large>>,
     /// Bytes of large items, those of the garbage included.
     large_bytes: u64,
+    /// The same by queue, without the garbage.
+    pub(super) large_bytes_of: [u64; 2],
     pub(super) hasher: RandomState,
     pub(super) budget_bytes: u64,
     pub(super) policy: Policy,
@@ -140,6 +142,7 @@ impl Shard {
             larges: Slab::new(),
             garbage: Vec::new(),
             large_bytes: 0,
+            large_bytes_of: [0; 2],
             hasher: RandomState::with_seeds(seed, !seed, seed.rotate_left(17), seed.rotate_left(43)),
             budget_bytes: options.budget_bytes,
             policy: options.policy,
@@ -295,7 +298,7 @@ impl Shard {
         let moves = self.moves;
         let is_large = key.len() + value.bytes().len() >= self.log.large_bytes_min() || expires_at > EXPIRY_MAX;
         let queue = match slot {
-            Some(slot) => self.log.segments[self.log.segment_of(self.index.entry(slot).location()) as usize].queue,
+            Some(slot) => self.log.queue_of(self.index.entry(slot).location()),
             None => self.queue_of_new(hash),
         };
         let mut number = [0; 4];
@@ -321,6 +324,10 @@ impl Shard {
             }
             return false;
         };
+        if is_large {
+            let bytes = self.larges[u32::from_le_bytes(number) as usize].memory_bytes();
+            self.large_bytes_of[self.log.queue_of(location) as usize] += bytes;
+        }
         // Making room may have moved entries, or evicted the one that is replaced.
         let slot = if self.moves == moves { slot } else { self.find(hash, key) };
         match slot {
@@ -351,7 +358,9 @@ impl Shard {
         let record = self.log.record(location);
         let (len, number) = (record.len, record.is_large.then(|| record.number()));
         if let Some(number) = number {
-            self.large_bytes -= self.larges.remove(number).memory_bytes();
+            let bytes = self.larges.remove(number).memory_bytes();
+            self.large_bytes -= bytes;
+            self.large_bytes_of[self.log.queue_of(location) as usize] -= bytes;
         }
         self.log.kill(location, len);
     }
@@ -518,6 +527,7 @@ impl Shard {
         self.garbage.push(std::mem::take(&mut self.larges));
         self.queues.iter_mut().for_each(VecDeque::clear);
         self.victim = None;
+        self.large_bytes_of = [0; 2];
         self.moves += 1;
         self.expiry_sum = 0;
         (self.stats.expires, self.stats.dataset_bytes) = (0, 0);

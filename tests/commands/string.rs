@@ -297,7 +297,7 @@ fn large_values_come_back_whole_and_in_parts() {
 fn what_does_not_fit_is_refused_and_changes_nothing() {
     let settings = Settings { maxmemory: 1 << 20, maxmemory_policy: Policy::NoEviction, ..Settings::default() };
     let mut server = Harness::with(1, settings);
-    let big = vec![b'v'; 1_000_000];
+    let big = vec![b'v'; 1 << 20];
     assert_eq!(server.words("SET k old"), OK);
     let requests: &[&[&[u8]]] = &[
         &[b"SET", b"k", &big],

@@ -267,7 +267,12 @@ impl Shard {
             let hash = self.hash_at(location);
             // A record that the index does not know is dead.
             if let Some(slot) = self.index.find(hash, |candidate| candidate == location) {
+                let large_bytes = self.large_bytes_of;
                 self.judge(&victim, hash, slot, now);
+                if self.large_bytes_of.iter().sum::<u64>() < large_bytes.iter().sum() {
+                    // It may have been large enough: no more than necessary goes.
+                    break;
+                }
             }
         }
         self.moves += 1;

@@ -247,6 +247,18 @@ fn a_full_cache_stays_full_of_live_items() {
 }
 
 #[test]
+fn no_more_large_items_go_than_have_to() {
+    let mut cache = shard(64 * MIB, Policy::Cache);
+    let value = Bytes::from(vec![1; 1 << 20]);
+    for key in 0..500_u32 {
+        let stored = cache.set(&key.to_be_bytes(), NewValue::Shared(&value), Expiry::Never, When::Always, 1_000);
+        assert_eq!(stored, Stored::Done { replaced: false });
+        cache.maintain(1_000);
+        assert!(u64::from(key) < 60 || cache.len() >= 60, "{} items of 1 MiB in 64 MiB after {key}", cache.len());
+    }
+}
+
+#[test]
 fn overwriting_with_other_sizes_leaves_little_behind() {
     // Without a budget, segments are large, and some may be dead before it pays to clean up.
     for (budget, percent) in [(u64::MAX, 55), (32 * MIB, 70)] {

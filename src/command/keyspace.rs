@@ -208,7 +208,8 @@ struct Moved {
 
 fn take_copy(call: &mut Call<'_>, key: &[u8]) -> Option<Moved> {
     let item = call.shard.get(key, call.now.unix_ms)?;
-    let value = item.shared.cloned().unwrap_or_else(|| bytes::Bytes::copy_from_slice(item.value));
+    // An allocation of its own: keys do not share one.
+    let value = bytes::Bytes::copy_from_slice(item.value);
     Some(Moved { value, expiry: item.expires_at.map_or(Expiry::Never, Expiry::At) })
 }
 

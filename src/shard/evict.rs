@@ -24,7 +24,13 @@ const RESERVE: usize = 2;
 const RECORDS_AHEAD: usize = 8;
 
 /// Records looked at in one call otherwise.
-const RECORDS_PER_CALL: usize = 64;
+pub(super) const RECORDS_PER_CALL: usize = 64;
+
+/// Records looked at in one call that stores an item larger than those, if need be.
+const RECORDS_FOR_LARGER: usize = 1024;
+
+/// An item that is stored may have so many times its bytes looked at: some records stay.
+const BYTES_FOR_BYTES: u64 = 4;
 
 /// Segments looked at for the one with the most dead bytes, and those that active expiry passes by in a call.
 const SEGMENTS_PER_CALL: usize = 32;
@@ -50,6 +56,30 @@ enum Purpose {
     Clean,
     /// Everything in it has expired.
     Expire,
+}
+
+/// What the present call has done to make room, so that it comes to an end.
+#[derive(Debug, Default)]
+pub(super) struct Work {
+    /// Records looked at.
+    pub(super) records: usize,
+    /// Their bytes.
+    bytes: u64,
+    /// Something may be evicted.
+    has_evicted: bool,
+}
+
+impl Work {
+    /// Whether a call that stores `bytes` may look at further records, when it may look at `records` in any case.
+    fn goes_on(&self, records: usize, bytes: u64) -> bool {
+        let is_short = self.bytes < bytes * BYTES_FOR_BYTES && self.records < RECORDS_FOR_LARGER;
+        self.records < records || is_short
+    }
+
+    /// Whether a call that stores `bytes` has to stop although further ones could make more room.
+    fn ends_early(&self, bytes: u64) -> bool {
+        self.has_evicted && !self.goes_on(RECORDS_PER_CALL, bytes)
+    }
 }
 
 /// The segment that is being emptied.
@@ -142,7 +172,7 @@ impl Shard {
             if let Some(location) = self.log.append(draft, queue, now) {
                 return Some(location);
             }
-            let segment = self.free_segment(is_urgent, now)?;
+            let segment = self.free_segment(draft.len() as u64, is_urgent, now)?;
             self.open(segment, queue, draft.expires_at, now);
         }
     }
@@ -153,8 +183,9 @@ impl Shard {
         }
     }
 
-    /// A free segment for new items. Evicts as long as it takes; usually [`catch_up`](Self::catch_up) has done so.
-    fn free_segment(&mut self, is_urgent: bool, now: UnixMs) -> Option<u32> {
+    /// A free segment for new items, of which `bytes` come at present. Evicts if need be; usually
+    /// [`catch_up`](Self::catch_up) has done so.
+    fn free_segment(&mut self, bytes: u64, is_urgent: bool, now: UnixMs) -> Option<u32> {
         loop {
             let is_within = self.planned_bytes() <= self.budget_bytes;
             if self.log.warm() > RESERVE && is_within {
@@ -165,16 +196,14 @@ impl Shard {
             {
                 return Some(segment);
             }
-            let is_freed = self.free_garbage(FREED_PER_CALL)
-                || (self.log.warm() > RESERVE && self.log.cool_one())
-                || self.empty_segments(RECORDS_PER_CALL, true, now);
-            if !is_freed {
+            if !self.make_some_room(bytes, now) {
                 break;
             }
         }
-        // Cleaning goes beyond the budget for a while; what it frees is not for new items.
-        if is_urgent {
-            self.log.take_warm().or_else(|| self.log.take_cold())
+        // What this call may not do any more the next ones will: a segment holds many items, each of which brings
+        // more work than it takes. Cleaning alone does not go on for ever, and what it frees is not for new items.
+        if is_urgent || self.work.ends_early(bytes) {
+            self.log.take_cold().or_else(|| self.log.take_warm())
         } else if self.planned_bytes() <= self.budget_bytes {
             self.log.take_warm()
         } else {
@@ -182,7 +211,7 @@ impl Shard {
         }
     }
 
-    /// Makes room for a large item; false when it cannot be made.
+    /// Makes room for a large item, or as much of it as one call may; false when it cannot be made.
     pub(super) fn make_room(&mut self, bytes: u64, now: UnixMs) -> bool {
         // Beside it, its record needs a segment.
         let least = self.index.memory_bytes() as u64 + (RESERVE as u64 + 1) * self.log.segment_bytes() as u64;
@@ -190,29 +219,41 @@ impl Shard {
             return false;
         }
         while self.planned_bytes().saturating_add(bytes) > self.budget_bytes {
-            let is_freed = self.free_garbage(FREED_PER_CALL)
-                || (self.log.warm() > RESERVE && self.log.cool_one())
-                || self.empty_segments(RECORDS_PER_CALL, true, now);
-            if !is_freed {
-                return false;
+            if !self.make_some_room(bytes, now) {
+                return self.work.ends_early(bytes);
             }
         }
         true
     }
 
-    /// The slice of work that a change of an item brings with it: growth of the index, eviction ahead of need.
-    pub(super) fn catch_up(&mut self, now: UnixMs) {
+    /// A step towards room for `bytes`; false when this call may do no more, or there is nothing to be done.
+    fn make_some_room(&mut self, bytes: u64, now: UnixMs) -> bool {
+        self.free_garbage(FREED_PER_CALL)
+            || (self.log.warm() > RESERVE && self.log.cool_one())
+            || (self.work.goes_on(RECORDS_PER_CALL, bytes) && self.empty_segments(RECORDS_PER_CALL, bytes, true, now))
+    }
+
+    /// The slice of work that a change of an item of `bytes` brings with it: growth of the index, eviction ahead of
+    /// need.
+    pub(super) fn catch_up(&mut self, bytes: u64, now: UnixMs) {
         self.step_index();
-        let is_emptying = self.victim.as_ref().is_some_and(|victim| victim.purpose != Purpose::Evict);
         let is_short = self.is_short();
-        if is_emptying || is_short || self.needs_cleaning() {
-            self.empty_segments(RECORDS_AHEAD, is_short, now);
+        if self.is_gathering() || is_short || self.needs_cleaning() {
+            self.empty_segments(RECORDS_AHEAD, bytes, is_short, now);
         }
+    }
+
+    /// Whether a segment is being emptied whose items stay, or have expired.
+    fn is_gathering(&self) -> bool {
+        self.victim.as_ref().is_some_and(|victim| victim.purpose != Purpose::Evict)
     }
 
     fn step_index(&mut self) {
         let (log, larges, hasher) = (&self.log, &self.larges, &self.hasher);
-        let has_moved = self.index.step(|location| KeyHash(hasher.hash_one(Found::at(log, larges, location).key)));
+        let has_moved = self.index.step(
+            |location| log.prefetch(location),
+            |location| KeyHash(hasher.hash_one(Found::at(log, larges, location).key)),
+        );
         self.moves += u64::from(has_moved);
     }
 
@@ -230,40 +271,42 @@ impl Shard {
 
     /// One bounded slice of the work that is due: expiring, evicting ahead of need, freeing. Whether more is waiting.
     pub fn maintain(&mut self, now: UnixMs) -> bool {
-        let mut has_more = self.free_garbage(FREED_PER_CALL) | self.index.cool();
+        self.work = Work::default();
+        let mut has_more = self.free_garbage(FREED_PER_CALL) | self.index.cool() | self.ghost.cool();
+        if self.stats.expires > 0 && self.walk.last_ms != now {
+            self.walk.last_ms = now;
+            has_more |= self.expire(now) * 4 >= RECORDS_PER_CALL / 2;
+        }
         if self.planned_bytes() > self.budget_bytes {
             let has_cooled = self.log.warm() > RESERVE && self.log.cool_one();
-            has_more |= has_cooled || self.empty_segments(RECORDS_PER_CALL, true, now);
+            has_more |= has_cooled || self.empty_segments(RECORDS_PER_CALL, 0, true, now);
         } else if self.log.warm() > RESERVE + 2 {
             self.log.cool_one();
             has_more |= self.log.warm() > RESERVE + 2;
         }
-        if self.stats.expires > 0 && self.walk.last_ms != now {
-            self.walk.last_ms = now;
-            has_more |= self.expire(now) * 4 >= RECORDS_PER_CALL;
-        }
-        let is_emptying = self.victim.as_ref().is_some_and(|victim| victim.purpose != Purpose::Evict);
-        if is_emptying || self.needs_cleaning() {
-            has_more |= self.empty_segments(RECORDS_PER_CALL, false, now);
+        if self.is_gathering() || self.needs_cleaning() {
+            has_more |= self.empty_segments(RECORDS_PER_CALL, 0, false, now);
         }
         self.step_index();
         has_more
     }
 
-    /// Looks at some records of the segment that is being emptied, choosing one first if there is none. False when
-    /// there is none to choose; with `may_evict` items may go.
-    fn empty_segments(&mut self, count: usize, may_evict: bool, now: UnixMs) -> bool {
+    /// Looks at some records of the segment that is being emptied, choosing one first if there is none, until the
+    /// present call, which stores `bytes`, has looked at `records`. False when there is none to choose; with
+    /// `may_evict` items may go.
+    fn empty_segments(&mut self, records: usize, bytes: u64, may_evict: bool, now: UnixMs) -> bool {
         if self.victim.is_none() {
             self.victim = self.choose(may_evict && self.policy != Policy::NoEviction);
         }
         let Some(mut victim) = self.victim.take() else { return false };
         let end = self.log.span(victim.segment).end;
-        for _ in 0..count {
-            if victim.at >= end {
-                break;
-            }
+        self.work.has_evicted |= victim.purpose != Purpose::Clean;
+        while victim.at < end && self.work.goes_on(records, bytes) {
             let location = victim.at;
-            victim.at += self.log.record(location).len as u64;
+            let record_bytes = self.log.record(location).len as u64;
+            victim.at += record_bytes;
+            self.work.records += 1;
+            self.work.bytes += record_bytes;
             let hash = self.hash_at(location);
             // A record that the index does not know is dead.
             if let Some(slot) = self.index.find(hash, |candidate| candidate == location) {
@@ -419,9 +462,9 @@ impl Shard {
 
     /// Looks at some records that may have expired; how many had.
     fn expire(&mut self, now: UnixMs) -> usize {
-        let mut expired = 0;
-        let (mut records, mut segments) = (0, 0);
-        while records < RECORDS_PER_CALL && segments < SEGMENTS_PER_CALL && !self.log.segments.is_empty() {
+        let (mut expired, mut segments) = (0, 0);
+        while self.work.records < RECORDS_PER_CALL / 2 && segments < SEGMENTS_PER_CALL && !self.log.segments.is_empty()
+        {
             let number = self.walk.segment % self.log.segments.len();
             self.walk.segment = number;
             let segment = &self.log.segments[number];
@@ -443,7 +486,7 @@ impl Shard {
             let location = self.walk.at;
             let record = self.log.record(location);
             self.walk.at += record.len as u64;
-            records += 1;
+            self.work.records += 1;
             if record.expires_at != 0 && record.expires_at <= now && self.found(location).is_expired(now) {
                 let slot = self.index.find(self.hash_at(location), |candidate| candidate == location);
                 if let Some(slot) = slot {

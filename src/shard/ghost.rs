@@ -3,67 +3,99 @@
 //! In: hashes of evicted keys. Out: whether a key was among the last ones. What must stay true: it takes two bytes for
 //! each key remembered; a wrong yes happens for one key in some thousands.
 
+use std::io;
+use std::ops::Range;
+
 use super::KeyHash;
+use super::memory::{PAGE_BYTES, Reservation};
 
 /// Fingerprints that push each other out, oldest first; two to a cache line.
 const SET: usize = 16;
 
+const SET_BYTES: usize = SET * size_of::<u16>();
+
+/// Pages that are given back in one call.
+const COOLED_PAGES: usize = 64;
+
 /// The fingerprints.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Ghost {
-    sets: Vec<[u16; SET]>,
+    memory: Reservation,
+    /// Sets in use.
+    sets: usize,
+    /// Bytes from here on belong to nobody; below it, beyond the sets, lies what a larger cache has left.
+    stale_end: usize,
 }
 
 impl Ghost {
-    /// Sets for a cache of so many keys: nine tenths of them are remembered.
-    fn sets_for(keys: usize) -> usize {
-        (keys / 10 * 9).div_ceil(SET)
+    /// Room for the ghosts of a cache of `keys_max` keys.
+    ///
+    /// # Errors
+    /// When the address space cannot be reserved.
+    pub(super) fn new(keys_max: usize) -> io::Result<Self> {
+        Ok(Self { memory: Reservation::new(Self::bytes_for(keys_max))?, sets: 0, stale_end: 0 })
     }
 
-    /// Memory for a cache of so many keys.
+    /// Memory for a cache of so many keys: nine tenths of them are remembered.
     pub(super) fn bytes_for(keys: usize) -> usize {
-        Self::sets_for(keys) * size_of::<[u16; SET]>()
+        ((keys / 10 * 9).div_ceil(SET) * SET_BYTES).next_multiple_of(PAGE_BYTES)
     }
 
-    /// Makes room for a cache of so many keys, and forgets everything then, unless it is about right already.
+    /// Makes room for a cache of so many keys, unless it is about right already. After a change what is remembered
+    /// lies in other keys' sets, where it does no more harm than what belongs there.
     pub(super) fn fit(&mut self, keys: usize) {
-        let sets = Self::sets_for(keys);
-        if self.sets.len() * 4 < sets * 3 || self.sets.len() > sets * 2 {
-            self.sets = vec![[0; SET]; sets];
+        let sets = Self::bytes_for(keys).min(self.memory.bytes().len()) / SET_BYTES;
+        if self.sets * 4 < sets * 3 || self.sets > sets * 2 {
+            self.sets = sets;
+            self.stale_end = self.stale_end.max(sets * SET_BYTES);
         }
     }
 
-    pub(super) fn memory_bytes(&self) -> usize {
-        self.sets.len() * size_of::<[u16; SET]>()
+    /// Gives back some of the pages that are not in use any more; whether there are more.
+    pub(super) fn cool(&mut self) -> bool {
+        let used = self.sets * SET_BYTES;
+        let end = self.stale_end.saturating_sub(COOLED_PAGES * PAGE_BYTES).max(used);
+        if end < self.stale_end {
+            self.memory.release(end..self.stale_end);
+            self.stale_end = end;
+        }
+        self.stale_end > used
     }
 
-    /// The set of a key, and its fingerprint, which is never 0.
-    fn place(&self, hash: KeyHash) -> (usize, u16) {
-        let set = ((u128::from(hash.0) * self.sets.len() as u128) >> 64) as usize;
-        (set, (hash.0 as u16).max(1))
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.stale_end
+    }
+
+    /// The bytes of a key's set, and its fingerprint, which is never 0.
+    fn place(&self, hash: KeyHash) -> (Range<usize>, u16) {
+        let set = ((u128::from(hash.0) * self.sets as u128) >> 64) as usize;
+        (set * SET_BYTES..(set + 1) * SET_BYTES, (hash.0 as u16).max(1))
     }
 
     /// Remembers an evicted key and forgets the oldest of its set.
     pub(super) fn add(&mut self, hash: KeyHash) {
-        if self.sets.is_empty() {
+        if self.sets == 0 {
             return;
         }
-        let (set, fingerprint) = self.place(hash);
-        let set = &mut self.sets[set];
-        set.copy_within(1.., 0);
-        set[SET - 1] = fingerprint;
+        let (range, fingerprint) = self.place(hash);
+        let set = &mut self.memory.bytes_mut()[range];
+        set.copy_within(size_of::<u16>().., 0);
+        set[SET_BYTES - size_of::<u16>()..].copy_from_slice(&fingerprint.to_le_bytes());
     }
 
     /// Whether a key was evicted not long ago; forgets it.
     pub(super) fn take(&mut self, hash: KeyHash) -> bool {
-        if self.sets.is_empty() {
+        if self.sets == 0 {
             return false;
         }
-        let (set, fingerprint) = self.place(hash);
-        let set = &mut self.sets[set];
-        let Some(index) = set.iter().rposition(|other| *other == fingerprint) else { return false };
-        set.copy_within(..index, 1);
-        set[0] = 0;
+        let (range, fingerprint) = self.place(hash);
+        let set = &self.memory.bytes()[range.clone()];
+        let Some(index) = set.chunks_exact(2).rposition(|other| other == fingerprint.to_le_bytes()) else {
+            return false;
+        };
+        let set = &mut self.memory.bytes_mut()[range];
+        set.copy_within(..index * size_of::<u16>(), size_of::<u16>());
+        set[..size_of::<u16>()].fill(0);
         true
     }
 }
@@ -75,7 +107,7 @@ mod tests {
     #[test]
     fn the_last_keys_are_remembered_once() {
         let hash = |key: u64| KeyHash(key.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ key << 40);
-        let mut ghost = Ghost::default();
+        let mut ghost = Ghost::new(10_000).unwrap();
         ghost.add(hash(1));
         assert!(!ghost.take(hash(1)), "no room yet");
         ghost.fit(1_800);
@@ -86,5 +118,17 @@ mod tests {
         assert!(again < 20, "{again} were taken already");
         let old = (0..5_000).filter(|key| ghost.take(hash(*key))).count();
         assert!(old < 50, "{old} were forgotten long ago");
+    }
+
+    #[test]
+    fn a_smaller_cache_gives_pages_back_in_slices() {
+        let mut ghost = Ghost::new(1_000_000).unwrap();
+        ghost.fit(1_000_000);
+        let bytes = ghost.memory_bytes();
+        assert!(!ghost.cool() && ghost.memory_bytes() == bytes);
+        ghost.fit(1_000);
+        assert!(ghost.cool() && ghost.memory_bytes() == bytes - COOLED_PAGES * PAGE_BYTES);
+        while ghost.cool() {}
+        assert_eq!(ghost.memory_bytes(), Ghost::bytes_for(1_000));
     }
 }

@@ -29,10 +29,13 @@ const LOAD_MIN: usize = UNIT_ENTRIES * 11 / 20;
 const CHANGES_PER_UNIT: usize = 40;
 
 /// Units whose pages are given back in one call.
-const COOLED_UNITS: usize = 128;
+const COOLED_UNITS: usize = 64;
 
 /// Entries displaced to make room for one, at most.
 const DISPLACED_MAX: usize = 64;
+
+/// Items that are on their way to the processor while a unit moves.
+const PREFETCHED: usize = 16;
 
 const _: () = assert!(UNIT_ENTRIES * size_of::<u64>() == PAGE_BYTES);
 const _: () = assert!(CHANGES_PER_UNIT < LOAD_MAX / 8);
@@ -117,8 +120,10 @@ pub(super) struct Index {
     stash: Vec<(KeyHash, Entry)>,
     /// Entries of the unit that is migrating.
     moving: Vec<Entry>,
-    /// Units from here back to those in use hold what a clear has left.
+    /// Units from here back to those in use hold what a larger table has left; they are given back before it grows.
     stale_end: usize,
+    /// Entries moved by the last slice of a change of size.
+    pub(super) moved: usize,
 }
 
 impl Index {
@@ -139,6 +144,7 @@ impl Index {
             stash: Vec::new(),
             moving: Vec::with_capacity(UNIT_ENTRIES),
             stale_end: 0,
+            moved: 0,
         })
     }
 
@@ -149,33 +155,36 @@ impl Index {
 
     /// Memory that the table takes.
     pub(super) fn memory_bytes(&self) -> usize {
-        self.units_old.max(self.units_new).max(self.stale_end) * PAGE_BYTES
+        self.units().max(self.stale_end) * PAGE_BYTES
     }
 
     /// Memory that the table will take beyond that before long, because it is almost as full as it gets.
     pub(super) fn growth_bytes(&self) -> usize {
-        let units = self.units_old.max(self.units_new);
+        let units = self.units();
         if self.len * 10 > units * LOAD_MAX * 9 { units.div_ceil(8) * PAGE_BYTES } else { 0 }
+    }
+
+    /// Units that are in use.
+    fn units(&self) -> usize {
+        self.units_old.max(self.units_new)
     }
 
     /// Removes all entries. The pages are given back by [`cool`](Self::cool).
     pub(super) fn clear(&mut self) {
-        self.stale_end = self.units_old.max(self.units_new).max(self.stale_end);
+        self.stale_end = self.units().max(self.stale_end);
         self.memory.words_mut()[..UNIT_ENTRIES].fill(0);
         self.stash.clear();
         (self.units_old, self.units_new, self.frontier, self.changes, self.len) = (1, 1, 1, 0, 0);
     }
 
-    /// Gives back some of the pages that a clear has left; whether there are more.
+    /// Gives back some of the pages that are not in use any more; whether there are more.
     pub(super) fn cool(&mut self) -> bool {
-        let end = self.stale_end.saturating_sub(COOLED_UNITS).max(self.units_old.max(self.units_new));
-        if end >= self.stale_end {
-            self.stale_end = 0;
-            return false;
+        let end = self.stale_end.saturating_sub(COOLED_UNITS).max(self.units());
+        if end < self.stale_end {
+            self.memory.release(end * PAGE_BYTES..self.stale_end * PAGE_BYTES);
+            self.stale_end = end;
         }
-        self.memory.release(end * PAGE_BYTES..self.stale_end * PAGE_BYTES);
-        self.stale_end = end;
-        true
+        self.stale_end > self.units()
     }
 
     /// The unit that a place has now.
@@ -294,22 +303,23 @@ impl Index {
             return Some(word);
         }
         // A walk: push an entry into its other bucket, and go on from there until a bucket has room.
-        let mut path: Vec<usize> = Vec::new();
+        let mut path = [0; DISPLACED_MAX];
         let mut bucket = better;
         for step in 0..DISPLACED_MAX {
             let victim = bucket + step % BUCKET_ENTRIES;
-            path.push(victim);
+            path[step] = victim;
             let unit = bucket / UNIT_ENTRIES * UNIT_ENTRIES;
             let number = (bucket - unit) / BUCKET_ENTRIES;
             bucket = unit + other_bucket(number, words[victim] >> TAG_SHIFT) * BUCKET_ENTRIES;
             if let Some(mut free) = free(words, bucket) {
-                for from in path.into_iter().rev() {
+                self.moved += step + 1;
+                for &from in path[..=step].iter().rev() {
                     words[free] = words[from];
                     free = from;
                 }
                 return Some(free);
             }
-            if path.contains(&(bucket + (step + 1) % BUCKET_ENTRIES)) {
+            if path[..=step].contains(&(bucket + (step + 1) % BUCKET_ENTRIES)) {
                 return None;
             }
         }
@@ -321,14 +331,15 @@ impl Index {
         self.units_old != self.units_new
     }
 
-    /// Does a slice of a change of size when enough has changed: at most one unit moves. `hash_of` hashes the key of
-    /// the item at a location. Whether slots have changed their meaning.
-    pub(super) fn step(&mut self, hash_of: impl Fn(u64) -> KeyHash) -> bool {
+    /// Does a slice of a change of size when enough has changed: at most one unit moves. `prefetch` brings the item at
+    /// a location towards the processor, `hash_of` hashes its key. Whether slots have changed their meaning.
+    pub(super) fn step(&mut self, prefetch: impl Fn(u64), hash_of: impl Fn(u64) -> KeyHash) -> bool {
+        self.moved = 0;
         if !self.is_changing() {
             self.begin_change();
         } else if self.changes >= CHANGES_PER_UNIT {
             self.changes = 0;
-            self.migrate(hash_of);
+            self.migrate(prefetch, hash_of);
             return true;
         }
         false
@@ -338,12 +349,17 @@ impl Index {
         let units = self.units_old;
         let units_max = self.memory.bytes().len() / PAGE_BYTES;
         if self.len > units * LOAD_MAX {
-            self.units_new = (units + units.div_ceil(8)).min(units_max);
-            self.frontier = units;
-            if units < self.stale_end {
-                let end = self.stale_end.min(self.units_new);
-                self.memory.release(units * PAGE_BYTES..end * PAGE_BYTES);
+            let units_new = (units + units.div_ceil(8)).min(units_max);
+            // What it grows into must read as zero.
+            if units_new - units > COOLED_UNITS {
+                if self.cool() {
+                    return;
+                }
+            } else if units < self.stale_end {
+                self.memory.release(units * PAGE_BYTES..units_new.min(self.stale_end) * PAGE_BYTES);
             }
+            self.units_new = units_new;
+            self.frontier = units;
         } else if units > 1 && self.len < units * LOAD_MIN {
             self.units_new = units - (units / 9).max(1);
             self.frontier = 0;
@@ -352,7 +368,7 @@ impl Index {
     }
 
     /// Moves the entries of the next unit, and ends the change after the last one.
-    fn migrate(&mut self, hash_of: impl Fn(u64) -> KeyHash) {
+    fn migrate(&mut self, prefetch: impl Fn(u64), hash_of: impl Fn(u64) -> KeyHash) {
         let is_growing = self.units_new > self.units_old;
         let unit = if is_growing { self.frontier - 1 } else { self.frontier };
         let range = unit * UNIT_ENTRIES..(unit + 1) * UNIT_ENTRIES;
@@ -361,13 +377,17 @@ impl Index {
         moving.extend(words.iter().filter(|word| **word != 0).map(|word| Entry(*word)));
         words.fill(0);
         self.frontier = if is_growing { unit } else { unit + 1 };
-        for entry in moving.drain(..) {
-            self.place(hash_of(entry.location()), entry);
+        self.moved = moving.len() + self.stash.len();
+        moving.iter().take(PREFETCHED).for_each(|entry| prefetch(entry.location()));
+        for (index, entry) in moving.iter().enumerate() {
+            moving.get(index + PREFETCHED).into_iter().for_each(|entry| prefetch(entry.location()));
+            self.place(hash_of(entry.location()), *entry);
         }
+        moving.clear();
         self.moving = moving;
         let is_done = if is_growing { self.frontier == 0 } else { self.frontier == self.units_old };
         if is_done {
-            self.memory.release(self.units_new * PAGE_BYTES..self.units_old.max(self.units_new) * PAGE_BYTES);
+            self.stale_end = self.units().max(self.stale_end);
             self.units_old = self.units_new;
             self.frontier = self.units_new;
         }
@@ -398,7 +418,7 @@ impl Index {
 
     /// The first entry from a random word on, among a bounded number.
     pub(super) fn sample(&self, random: u64) -> Option<Entry> {
-        let words = self.units_old.max(self.units_new) * UNIT_ENTRIES;
+        let words = self.units() * UNIT_ENTRIES;
         let start = ((u128::from(random) * words as u128) >> 64) as usize;
         let found = self.memory.words()[start..words].iter().take(UNIT_ENTRIES).find(|word| **word != 0);
         found.map(|word| Entry(*word)).or_else(|| self.stash.first().map(|(_, entry)| *entry))

@@ -135,19 +135,12 @@ impl NewValue<'_> {
             NewValue::Shared(bytes) => bytes,
         }
     }
-
-    /// An allocation of the value's own: the given one, or a copy.
-    fn to_bytes(self) -> Bytes {
-        match self {
-            NewValue::Copied(bytes) => Bytes::copy_from_slice(bytes),
-            NewValue::Shared(bytes) => bytes.clone(),
-        }
-    }
 }
 
 mod evict;
 mod ghost;
 mod index;
+mod large;
 mod log;
 mod memory;
 mod store;

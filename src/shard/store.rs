@@ -9,9 +9,10 @@ use ahash::RandomState;
 use bytes::Bytes;
 use slab::Slab;
 
-use super::evict::{Keeping, Victim, Walk};
+use super::evict::{Keeping, Victim, Walk, Work};
 use super::ghost::Ghost;
 use super::index::{Index, PLACES, Slot, place_of};
+use super::large::{Alive, Large, Source};
 use super::log::{Draft, EXPIRY_MAX, Log, Record};
 use super::{
     Expiry, Item, KeyHash, LARGE_VALUE_BYTES, NewValue, ShardOptions, ShardStats, Stored, TimeToLive, UnixMs, When,
@@ -20,9 +21,6 @@ use crate::config::Policy;
 
 /// Address space for the log when the budget is unlimited, and at least; for the index an eighth of it.
 const RESERVE_BYTES: usize = if cfg!(miri) { 8 << 20 } else { 256 << 30 };
-
-/// Bytes of a large item beyond key and value: its place, its record, two allocations' headers.
-const LARGE_OVERHEAD_BYTES: usize = size_of::<Large>() + 8 + 64;
 
 /// Bytes of a small item beyond key and value and expiry: its header, and its share of an index at its mean load.
 const SMALL_OVERHEAD_BYTES: usize = 4 + 11;
@@ -33,21 +31,6 @@ const SCANNED_UNITS_MAX: usize = 16;
 /// Random looks for a random key, before a search from the beginning.
 const SAMPLES: usize = 16;
 
-/// An item that has allocations of its own: its value is sent from where it lies.
-#[derive(Debug)]
-pub(super) struct Large {
-    key: Box<[u8]>,
-    value: Bytes,
-    /// 0: never. The record's may be earlier: it cannot hold all.
-    expires_at: UnixMs,
-}
-
-impl Large {
-    pub(super) fn memory_bytes(&self) -> u64 {
-        (self.key.len() + self.value.len() + LARGE_OVERHEAD_BYTES) as u64
-    }
-}
-
 /// One worker's items.
 #[derive(Debug)]
 pub struct Shard {
@@ -57,9 +40,11 @@ pub struct Shard {
     pub(super) larges: Slab<Large>,
     /// Large items of a cleared shard, being freed.
     garbage: Vec<Slab<Large>>,
-    /// Bytes of large items, those of the garbage included.
-    large_bytes: u64,
-    /// The same by queue, without the garbage.
+    /// Bytes of their values, and of those that are gone but still being sent.
+    alive: Alive,
+    /// Bytes of large items but for their values, those of the garbage included.
+    large_own_bytes: u64,
+    /// Bytes of large items that are there, by queue.
     pub(super) large_bytes_of: [u64; 2],
     pub(super) hasher: RandomState,
     pub(super) budget_bytes: u64,
@@ -69,6 +54,7 @@ pub struct Shard {
     pub(super) victim: Option<Victim>,
     pub(super) walk: Walk,
     pub(super) keeping: Keeping,
+    pub(super) work: Work,
     random: u64,
     /// Changes whenever slots may have changed their meaning.
     pub(super) moves: u64,
@@ -123,25 +109,27 @@ impl Shard {
         let seed = options.seed;
         let budget = usize::try_from(options.budget_bytes).unwrap_or(usize::MAX);
         let mut reserve_bytes = RESERVE_BYTES.max(if budget == usize::MAX { 0 } else { budget.saturating_mul(2) });
-        let (log, index) = loop {
+        let (log, index, ghost) = loop {
             let log = Log::new(options.budget_bytes, reserve_bytes);
             // An item takes 15 bytes at least, and hardly ever less than 32.
-            match (log, Index::new(reserve_bytes / 32)) {
-                (Ok(log), Ok(index)) => break (log, index),
+            let items_max = reserve_bytes / 32;
+            match (log, Index::new(items_max), Ghost::new(items_max)) {
+                (Ok(log), Ok(index), Ok(ghost)) => break (log, index, ghost),
                 // A limit of the address space (`ulimit -v`): less will do.
-                (log, index) => {
+                (log, ..) => {
                     reserve_bytes /= 2;
-                    assert!(reserve_bytes > 1 << 20, "no address space: {:?} {:?}", log.err(), index.err());
+                    assert!(reserve_bytes > 1 << 20, "no address space: {:?}", log.err());
                 }
             }
         };
         Self {
             index,
             log,
-            ghost: Ghost::default(),
+            ghost,
             larges: Slab::new(),
             garbage: Vec::new(),
-            large_bytes: 0,
+            alive: Alive::default(),
+            large_own_bytes: 0,
             large_bytes_of: [0; 2],
             hasher: RandomState::with_seeds(seed, !seed, seed.rotate_left(17), seed.rotate_left(43)),
             budget_bytes: options.budget_bytes,
@@ -150,6 +138,7 @@ impl Shard {
             victim: None,
             walk: Walk::default(),
             keeping: Keeping::default(),
+            work: Work::default(),
             random: seed | 1,
             moves: 0,
             stats: ShardStats::default(),
@@ -243,6 +232,7 @@ impl Shard {
 
     /// Stores a value.
     pub fn set(&mut self, key: &[u8], value: NewValue<'_>, expiry: Expiry, when: When, now: UnixMs) -> Stored {
+        self.work = Work::default();
         let hash = self.hash(key);
         let slot = self.find_or_expire(hash, key, now);
         let is_refused = match when {
@@ -261,8 +251,8 @@ impl Shard {
         };
         let replaced = slot.is_some();
         let is_stored = slot.is_some_and(|slot| self.overwrite(slot, value.bytes(), expires_at))
-            || self.write(hash, slot, (key, value), expires_at, (false, now));
-        self.catch_up(now);
+            || self.write(hash, slot, (key, Source::New(value)), expires_at, (false, now));
+        self.catch_up((key.len() + value.bytes().len()) as u64, now);
         if is_stored { Stored::Done { replaced } } else { Stored::OutOfMemory }
     }
 
@@ -291,7 +281,7 @@ impl Shard {
         &mut self,
         hash: KeyHash,
         slot: Option<Slot>,
-        (key, value): (&[u8], NewValue<'_>),
+        (key, value): (&[u8], Source<'_>),
         expires_at: UnixMs,
         (is_urgent, now): (bool, UnixMs),
     ) -> bool {
@@ -303,12 +293,11 @@ impl Shard {
         };
         let mut number = [0; 4];
         if is_large {
-            let large = Large { key: key.into(), value: value.to_bytes(), expires_at };
-            let bytes = large.memory_bytes();
-            if !self.make_room(bytes, now) && !is_urgent {
+            if !is_urgent && !self.make_room((key.len() + value.bytes().len()) as u64, now) {
                 return false;
             }
-            self.large_bytes += bytes;
+            let large = Large { key: key.into(), value: value.to_large(&self.alive), expires_at };
+            self.large_own_bytes += large.own_bytes();
             number = (self.larges.insert(large) as u32).to_le_bytes();
         }
         let draft = Draft {
@@ -320,7 +309,7 @@ impl Shard {
         let Some(location) = self.append_record(&draft, queue, is_urgent, now) else {
             if is_large {
                 let large = self.larges.remove(u32::from_le_bytes(number) as usize);
-                self.large_bytes -= large.memory_bytes();
+                self.large_own_bytes -= large.own_bytes();
             }
             return false;
         };
@@ -358,9 +347,9 @@ impl Shard {
         let record = self.log.record(location);
         let (len, number) = (record.len, record.is_large.then(|| record.number()));
         if let Some(number) = number {
-            let bytes = self.larges.remove(number).memory_bytes();
-            self.large_bytes -= bytes;
-            self.large_bytes_of[self.log.queue_of(location) as usize] -= bytes;
+            let large = self.larges.remove(number);
+            self.large_bytes_of[self.log.queue_of(location) as usize] -= large.memory_bytes();
+            self.large_own_bytes -= large.own_bytes();
         }
         self.log.kill(location, len);
     }
@@ -404,9 +393,10 @@ impl Shard {
 
     /// Removes a key; whether it was there.
     pub fn delete(&mut self, key: &[u8], now: UnixMs) -> bool {
+        self.work = Work::default();
         let slot = self.find_or_expire(self.hash(key), key, now);
         slot.into_iter().for_each(|slot| self.remove(slot));
-        self.catch_up(now);
+        self.catch_up(0, now);
         slot.is_some()
     }
 
@@ -421,11 +411,12 @@ impl Shard {
 
     /// Sets or removes a key's expiry; a time not after `now` deletes the key. Whether the key was there.
     pub fn set_expiry(&mut self, key: &[u8], expires_at: Option<UnixMs>, now: UnixMs) -> bool {
+        self.work = Work::default();
         let hash = self.hash(key);
         let Some(slot) = self.find_or_expire(hash, key, now) else { return false };
         if expires_at.is_some_and(|at| at <= now) {
             self.remove(slot);
-            self.catch_up(now);
+            self.catch_up(0, now);
             return true;
         }
         let expires_at = expires_at.unwrap_or(0);
@@ -444,10 +435,13 @@ impl Shard {
             return true;
         }
         // Another shape: written anew, even beyond the budget, for the client is told that it is done.
-        let item = self.item(slot);
-        let value = item.shared.cloned().unwrap_or_else(|| Bytes::copy_from_slice(item.value));
-        self.write(hash, Some(slot), (key, NewValue::Shared(&value)), expires_at, (true, now));
-        self.catch_up(now);
+        let value = if is_large {
+            Source::Held(self.larges[record.number()].value.clone())
+        } else {
+            Source::New(NewValue::Copied(&record.value.to_vec()))
+        };
+        self.write(hash, Some(slot), (key, value), expires_at, (true, now));
+        self.catch_up(key.len() as u64, now);
         true
     }
 
@@ -524,6 +518,7 @@ impl Shard {
     pub fn clear(&mut self) {
         self.index.clear();
         self.log.clear();
+        self.ghost.fit(0);
         self.garbage.push(std::mem::take(&mut self.larges));
         self.queues.iter_mut().for_each(VecDeque::clear);
         self.victim = None;
@@ -540,7 +535,7 @@ impl Shard {
             // The last place first, so that the search for the next is short.
             let last = garbage.iter().next_back().map(|(number, _)| number);
             match last {
-                Some(number) => self.large_bytes -= garbage.remove(number).memory_bytes(),
+                Some(number) => self.large_own_bytes -= garbage.remove(number).own_bytes(),
                 None => _ = self.garbage.pop(),
             }
         }
@@ -550,7 +545,7 @@ impl Shard {
     /// Everything that is held, in bytes.
     pub(super) fn used_bytes(&self) -> u64 {
         let tables = self.index.memory_bytes() + self.ghost.memory_bytes();
-        self.log.memory_bytes() + tables as u64 + self.large_bytes
+        self.log.memory_bytes() + tables as u64 + self.large_own_bytes + self.alive.bytes()
     }
 
     /// Changes the budget; shrinking happens in [`maintain`](Self::maintain).

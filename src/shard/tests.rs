@@ -304,6 +304,54 @@ fn only_items_with_an_expiry_go_under_a_volatile_policy() {
     }
 }
 
+/// Index entries that one call may move, and records that it may look at.
+const MOVED_MAX: usize = 1024;
+const LOOKED_AT_MAX: usize = 64;
+
+#[test]
+fn no_call_does_more_than_a_slice() {
+    // Room for about half of what comes; none of it expires, or all of it in two bursts.
+    let count = 400_000;
+    for (budget, ttl) in [(u64::MAX, 0), (16 * MIB, 0), (u64::MAX, 1_000), (16 * MIB, 1_000)] {
+        let mut cache = shard(budget, Policy::Cache);
+        let (mut moved, mut looked_at, mut calls) = (0, 0, 0);
+        let mut see = |cache: &Shard| {
+            (moved, looked_at) = (cache.index.moved.max(moved), cache.work.records.max(looked_at));
+            calls += 1;
+        };
+        for key in 0..count {
+            // Half of the items live to the end of the first half, the others to the end of the second.
+            let now = 10_000 + key / (count / 2) * ttl;
+            let expiry = if ttl == 0 { Expiry::Never } else { Expiry::At(now + ttl) };
+            let value = NewValue::Copied(&[7; 32]);
+            cache.set(format!("key:{key:012}").as_bytes(), value, expiry, When::Always, now);
+            see(&cache);
+            if key % 16 == 0 {
+                cache.maintain(now);
+                see(&cache);
+            }
+        }
+        cache.set_budget(budget.min(4 * MIB));
+        let end = 10_000 + 2 * ttl;
+        for now in end.. {
+            let has_more = cache.maintain(now);
+            see(&cache);
+            if !has_more && (ttl == 0 || cache.len() == 0) {
+                break;
+            }
+        }
+        for key in 0..count {
+            cache.delete(format!("key:{key:012}").as_bytes(), end);
+            see(&cache);
+        }
+        assert!(calls > count);
+        assert!((300..=MOVED_MAX).contains(&moved), "{moved} entries moved in one call");
+        assert!(looked_at <= LOOKED_AT_MAX, "{looked_at} records looked at in one call");
+        let is_looking = ttl != 0 || budget != u64::MAX;
+        assert!(!is_looking || looked_at > 8, "{looked_at} records: the bound was never near");
+    }
+}
+
 #[test]
 fn what_has_expired_goes_without_being_asked_for() {
     let mut cache = shard(u64::MAX, Policy::NoEviction);

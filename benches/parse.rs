@@ -17,6 +17,7 @@ const LIMITS: Limits = Limits {
     bulk_bytes_max: 512 << 20,
     request_bytes_max: 1 << 30,
     body_bytes_min: 16 << 10,
+    body_room_bytes: u64::MAX,
     is_unauthenticated: false,
 };
 

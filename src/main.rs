@@ -58,6 +58,7 @@ fn bench(flags: &[(String, String)]) -> ExitCode {
 
 /// Runs the server until a signal or a client ends it.
 fn serve(settings: Settings, invocation: Invocation) -> ExitCode {
+    corering::shard::return_freed_memory();
     log_to_stderr(&settings);
     let memory = settings.maxmemory;
     let file = invocation.file.and_then(|path| path.canonicalize().ok());

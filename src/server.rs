@@ -211,7 +211,7 @@ impl Server {
                     mailboxes,
                     clock,
                     shard: ShardOptions {
-                        budget_bytes: settings.shard_budget_bytes(instance.workers),
+                        budget_bytes: settings.worker_budget_bytes(instance.workers),
                         policy: settings.maxmemory_policy,
                         seed: random_seed(),
                     },

@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use corering::protocol::resp::{Decoder, Limits, encode_request, parse, skip};
+use corering::protocol::resp::{Decoded, Decoder, Limits, encode_request, parse, skip};
 use corering::protocol::{Output, Requests};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -21,6 +21,7 @@ const LIMITS: Limits = Limits {
     bulk_bytes_max: 512 << 20,
     request_bytes_max: 1 << 30,
     body_bytes_min: 16 << 10,
+    body_room_bytes: u64::MAX,
     is_unauthenticated: false,
 };
 
@@ -64,10 +65,15 @@ impl Connection {
                 self.heard.requests.push(args.iter().map(<[u8]>::to_vec).collect());
             }
             input = &input[decoded.consumed..];
-            if let Some(error) = decoded.error {
+            let Decoded { error, is_refused, is_full, .. } = decoded;
+            if is_refused {
+                self.decoder.acknowledge_refusal();
+                self.heard.requests.push(request(&["refused"]));
+            }
+            if let Some(error) = error {
                 assert!(self.heard.error.as_ref().is_none_or(|before| *before == error.0), "one error, said again");
                 self.heard.error = Some(error.0);
-            } else if decoded.is_full {
+            } else if is_full {
                 continue;
             }
             assert!(input.is_empty());
@@ -251,6 +257,29 @@ fn a_request_beyond_its_bound_is_refused_before_it_arrives() {
     }
     let heard = decode_every_way(format!("*2\r\n{}", bulk(450).repeat(2)).as_bytes(), limits);
     assert_eq!((heard.requests.len(), heard.error), (1, None));
+}
+
+#[test]
+fn a_request_without_room_is_skipped_and_reported_once() {
+    let limits = Limits { body_bytes_min: 8, body_room_bytes: 20, ..LIMITS };
+    let bulk = |len: usize| format!("${len}\r\n{}\r\n", "x".repeat(len));
+    let ping = "*1\r\n$4\r\nPING\r\n";
+    let x = |len: usize| "x".repeat(len);
+    let rows = [
+        (format!("*1\r\n{}", bulk(20)), vec![vec![x(20)]]),
+        (format!("*1\r\n{}", bulk(21)), vec![vec!["refused".into()]]),
+        (format!("*2\r\n{}{}{ping}", bulk(10), bulk(11)), vec![vec!["refused".into()], vec!["PING".into()]]),
+        (format!("{ping}*3\r\n{0}{0}{1}", bulk(15), bulk(3)), vec![vec!["PING".into()], vec!["refused".into()]]),
+        (format!("*2\r\n{}{}", bulk(21), bulk(8)).repeat(2), vec![vec!["refused".into()]; 2]),
+        // Answered when it is announced.
+        ("*2\r\n$100\r\nxyz".into(), vec![vec!["refused".into()]]),
+    ];
+    for (stream, expected) in rows {
+        let heard = decode_every_way(stream.as_bytes(), limits);
+        let expected: Vec<Request> =
+            expected.iter().map(|args| args.iter().map(|arg: &String| arg.clone().into_bytes()).collect()).collect();
+        assert_eq!((heard.requests, heard.error), (expected, None), "{stream:?}");
+    }
 }
 
 #[test]

@@ -101,8 +101,9 @@ fn clients(call: &Call<'_>, text: &mut String) {
 
 fn memory(call: &Call<'_>, text: &mut String) {
     let total = |metric| call.instance.metrics.total(metric);
-    let used = total(Metric::ShardBytes) + total(Metric::BufferBytes);
-    let peak = total(Metric::UsedBytesPeak).max(used);
+    let startup = call.settings.startup_bytes(call.instance.workers);
+    let used = startup + total(Metric::ShardBytes) + total(Metric::BufferBytes);
+    let peak = (startup + total(Metric::UsedBytesPeak)).max(used);
     let dataset = total(Metric::DatasetBytes);
     let resident = Process::now().resident_bytes;
     let host = topology::memory_bytes();
@@ -113,6 +114,7 @@ fn memory(call: &Call<'_>, text: &mut String) {
     line(text, "used_memory_peak", peak);
     line(text, "used_memory_peak_human", human(peak));
     line(text, "used_memory_overhead", used.saturating_sub(dataset));
+    line(text, "used_memory_startup", startup);
     line(text, "used_memory_dataset", dataset);
     line(text, "total_system_memory", host);
     line(text, "total_system_memory_human", human(host));

@@ -106,9 +106,9 @@ settings! {
              pay; 0 never spins.";
     }
     "Memory" {
-        maxmemory: u64 = 0, "maxmemory" live Memory,
-            "Memory for items: bytes, or a share of what the host or cgroup has, such as 50%. 0 sets no limit; else \
-             each worker has 1mb at least.";
+        maxmemory: u64 = crate::topology::memory_bytes() / 2, "maxmemory" live Memory,
+            "Memory for the process, items, tables and connections: bytes, or a share of what the host or cgroup has, \
+             such as 50%, the default. 0 sets no limit; else each worker has 1mb for items at least.";
         maxmemory_policy: Policy = Policy::Cache, "maxmemory-policy" live Choice(Policy::NAMES),
             "What to evict when maxmemory is reached.";
     }
@@ -145,7 +145,10 @@ settings! {
 }
 
 /// What a shard needs to work at all: its tables, and some segments.
-const SHARD_BYTES_MIN: u64 = 1 << 20;
+pub const SHARD_BYTES_MIN: u64 = 1 << 20;
+
+/// Memory of a process that serves nobody yet, its rings apart: the resident program.
+const PROCESS_BYTES: u64 = 5 << 20;
 
 /// Settings of Redis that clients ask for with `CONFIG GET` and that have one possible value here.
 pub static FOREIGN: &[(&str, &str)] =
@@ -157,11 +160,21 @@ pub fn find(key: &str) -> Option<&'static Setting> {
 }
 
 impl Settings {
-    /// The share of the memory budget that one of `workers` shards gets.
-    pub fn shard_budget_bytes(&self, workers: u16) -> u64 {
+    /// Memory that `workers` take before they serve anybody.
+    pub fn startup_bytes(&self, workers: u16) -> u64 {
+        let buffers = u64::from(self.ring_buffers.next_power_of_two()) * u64::from(self.ring_buffer_bytes);
+        let entries = u64::from(self.ring_submissions) * 64 + u64::from(self.ring_completions) * 16;
+        PROCESS_BYTES + u64::from(workers) * (buffers + entries)
+    }
+
+    /// The share of the memory budget that each of `workers` gets for its items and connections.
+    pub fn worker_budget_bytes(&self, workers: u16) -> u64 {
         match self.maxmemory {
             0 => u64::MAX,
-            bytes => (bytes / u64::from(workers.max(1))).max(SHARD_BYTES_MIN),
+            bytes => {
+                let bytes = bytes.saturating_sub(self.startup_bytes(workers));
+                (bytes / u64::from(workers.max(1))).max(SHARD_BYTES_MIN)
+            }
         }
     }
 

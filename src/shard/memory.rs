@@ -12,6 +12,21 @@ use std::ptr::NonNull;
 /// What the kernel hands out at a time on the hosts that we run on; only a matter of speed.
 pub(super) const PAGE_BYTES: usize = 4096;
 
+/// Makes the process's allocator give the pages of large values back as soon as they are freed. By itself glibc keeps
+/// more and more of them, and what lies between those still in use stays resident. For a process that is a server.
+/// Source: mallopt(3), `M_MMAP_THRESHOLD`.
+pub fn return_freed_memory() {
+    /// Allocations of this size and more have pages of their own.
+    #[cfg(target_env = "gnu")]
+    const OWN_PAGES_MIN: i32 = 256 * 1024;
+    #[cfg(target_env = "gnu")]
+    // SAFETY: needs a parameter that the allocator knows; holds because it is glibc's, and setting it touches nothing
+    // that is allocated.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, OWN_PAGES_MIN);
+    };
+}
+
 /// Reserved bytes, zero at first.
 #[derive(Debug)]
 pub(super) struct Reservation {

@@ -148,4 +148,5 @@ mod store;
 #[cfg(test)]
 mod tests;
 
+pub use memory::return_freed_memory;
 pub use store::Shard;

@@ -77,6 +77,8 @@ pub(super) struct Connection {
     pub(super) receive: Receive,
     /// Bytes of the send in flight that the peer has not taken yet; 0 when none is in flight.
     pub(super) sending_bytes: usize,
+    /// Memory of the output in flight.
+    pub(super) sending_capacity: usize,
     /// Operations that the ring holds for this connection.
     pub(super) in_flight: u8,
     /// A sequential command is under way: later requests wait.
@@ -114,8 +116,8 @@ pub(super) struct Connection {
     pub(super) progress_ns: u64,
     /// Bytes received since it was last open, and thrown away.
     pub(super) discarded_bytes: usize,
-    /// Memory last added to the worker's gauge.
-    pub(super) accounted_bytes: usize,
+    /// What it holds and has announced, as last added to the worker's budget.
+    pub(super) accounted: (usize, usize),
 }
 
 impl Connection {
@@ -132,6 +134,7 @@ impl Connection {
             gather: Gather::default(),
             receive: Receive::Idle,
             sending_bytes: 0,
+            sending_capacity: 0,
             in_flight: 0,
             is_sequential: false,
             pending_max: super::PENDING_MIN,
@@ -151,7 +154,7 @@ impl Connection {
             active_ns: now_ns,
             progress_ns: now_ns,
             discarded_bytes: 0,
-            accounted_bytes: 0,
+            accounted: (0, 0),
         }
     }
 
@@ -165,9 +168,13 @@ impl Connection {
         self.decoder.buffered_bytes() + self.held.as_ref().map_or(0, |held| held.requests.capacity())
     }
 
-    /// Memory that the connection holds beyond its slot.
+    /// Memory that the connection holds; spliced values are the shard's.
     pub(super) fn memory_bytes(&self) -> usize {
-        self.input_bytes() + self.output.capacity() + self.gather.ready_bytes()
+        size_of::<Self>()
+            + self.input_bytes()
+            + self.output.capacity()
+            + self.sending_capacity
+            + self.gather.ready_bytes()
     }
 
     /// Whether no further request may be executed for now.

@@ -161,6 +161,7 @@ impl<R: Ring> Worker<R> {
                 if connection.sending_bytes == 0 && !connection.output.is_empty() {
                     let output = std::mem::take(&mut connection.output);
                     connection.sending_bytes = output.len();
+                    connection.sending_capacity = output.capacity();
                     connection.progress_ns = core.now.mono_ns;
                     let limit = core.settings.send_bytes as usize;
                     push(connection, Kind::Send, Op::Send { fd, output, from: 0, limit });
@@ -290,12 +291,15 @@ impl Core {
                 connection.abandon();
             }
         }
+        connection.sending_capacity = 0;
         if connection.sending_bytes > 0 {
+            connection.sending_capacity = output.capacity();
             let from = output.len() - connection.sending_bytes;
             self.unfinished.push((completion.token, output, from));
             return;
         }
-        if connection.is_over_limit && connection.output_bytes() as u64 <= self.settings.output_soft_limit / 2 {
+        let limit = self.budget.output_limit(self.settings.output_soft_limit);
+        if connection.is_over_limit && connection.output_bytes() as u64 <= limit / 2 {
             connection.is_over_limit = false;
             self.mark_runnable(slot);
         }
@@ -307,7 +311,9 @@ impl Core {
 
     fn remove(&mut self, slot: usize) {
         let connection = self.connections.remove(slot);
-        self.buffer_bytes -= connection.accounted_bytes;
+        let (held, announced) = connection.accounted;
+        self.budget.held -= held;
+        self.budget.announced -= announced;
         if connection.is_admitted {
             let metrics = self.metrics();
             metrics.set(Metric::ConnectionsOpen, metrics.get(Metric::ConnectionsOpen) - 1);
@@ -372,10 +378,16 @@ impl Core {
             connection.abandon();
             self.mark_dirty(slot);
         }
+        self.weigh(slot);
+    }
+
+    /// Brings the budget up to date with what a connection holds.
+    pub(super) fn weigh(&mut self, slot: usize) {
         let connection = &mut self.connections[slot];
-        let bytes = connection.memory_bytes();
-        self.buffer_bytes = self.buffer_bytes + bytes - connection.accounted_bytes;
-        connection.accounted_bytes = bytes;
+        let (held, announced) = connection.accounted;
+        connection.accounted = (connection.memory_bytes(), connection.decoder.announced_bytes());
+        self.budget.held = self.budget.held + connection.accounted.0 - held;
+        self.budget.announced = self.budget.announced + connection.accounted.1 - announced;
     }
 }
 

@@ -29,6 +29,7 @@ use crate::protocol::{Output, Requests};
 use crate::ring::{Fd, Ring, Wait};
 use crate::shard::{LARGE_VALUE_BYTES, Shard, ShardOptions};
 
+mod budget;
 mod connection;
 mod gather;
 mod hop;
@@ -39,6 +40,7 @@ mod timer;
 
 pub use hop::{MAILBOX_CAPACITY, Message};
 
+use budget::Budget;
 use connection::Connection;
 use hop::Hops;
 use lifecycle::{Listener, Unfinished};
@@ -60,8 +62,8 @@ const PENDING_MAX: usize = 1024;
 const HELD_INPUT_BYTES_MAX: usize = 64 * 1024;
 
 /// Emptied outputs kept for reuse, and the largest one kept.
-const SPARE_OUTPUTS_MAX: usize = 256;
-const SPARE_OUTPUT_BYTES_MAX: usize = 64 * 1024;
+const SPARE_OUTPUTS_MAX: usize = 128;
+const SPARE_OUTPUT_BYTES_MAX: usize = 32 * 1024;
 
 /// How long a half-closed connection waits for the peer's end.
 const LINGER_NS: u64 = 1_000_000_000;
@@ -147,7 +149,7 @@ struct Core {
     spin: Spin,
     /// What the next tick's `enter` may do.
     wait: Wait,
-    buffer_bytes: usize,
+    budget: Budget,
     descriptors_warning_ns: u64,
     // Scratch, empty between uses.
     batch: Requests,
@@ -206,7 +208,7 @@ impl<R: Ring> Worker<R> {
             paused: Vec::new(),
             unfinished: Vec::new(),
             wait: Wait::No,
-            buffer_bytes: 0,
+            budget: Budget::new(options.shard.budget_bytes),
             descriptors_warning_ns: 0,
             batch: Requests::default(),
             spare_outputs: Vec::new(),
@@ -259,6 +261,7 @@ impl<R: Ring> Worker<R> {
         self.core.run_runnable();
         self.core.read_mail();
         self.core.fire_timers();
+        self.core.shard.set_budget(self.core.budget.items());
         self.core.is_upkeep_due = self.core.shard.maintain(self.core.now.unix_ms);
         self.core.publish();
         self.continue_sends();
@@ -371,7 +374,7 @@ impl Core {
         self.settings = self.instance.settings();
         self.limits = limits(&self.settings);
         self.shard.set_policy(self.settings.maxmemory_policy);
-        self.shard.set_budget(self.settings.shard_budget_bytes(self.workers));
+        self.budget.share = self.settings.worker_budget_bytes(self.workers);
         self.spin.set_max(spin_max(&self.settings, &self.clock));
         // A new time-out applies to the connections that are there, and so does that there is no password any more.
         let slots: Vec<usize> = self.connections.iter().map(|(slot, _)| slot).collect();
@@ -494,8 +497,8 @@ impl Core {
         metrics.set(Metric::Evicted, stats.evicted);
         metrics.set(Metric::ShardBytes, stats.used_bytes);
         metrics.set(Metric::DatasetBytes, stats.dataset_bytes);
-        metrics.set(Metric::BufferBytes, self.buffer_bytes as u64);
-        let used_bytes = stats.used_bytes + self.buffer_bytes as u64;
+        metrics.set(Metric::BufferBytes, self.budget.held as u64);
+        let used_bytes = stats.used_bytes + self.budget.held as u64;
         metrics.set(Metric::UsedBytesPeak, metrics.get(Metric::UsedBytesPeak).max(used_bytes));
     }
 }
@@ -510,6 +513,7 @@ fn limits(settings: &Settings) -> Limits {
         bulk_bytes_max: settings.proto_max_bulk_len,
         request_bytes_max: settings.client_query_buffer_limit,
         body_bytes_min: LARGE_VALUE_BYTES,
+        body_room_bytes: u64::MAX,
         is_unauthenticated: false,
     }
 }

@@ -7,11 +7,12 @@
 use std::time::Duration;
 
 use crate::clock::Clock;
+use crate::command::arguments::Refusal;
 use crate::command::{self, Call, ClientView, Clients, CommandId, Fanout, Route, Run, Session, session::ReplyMode};
 use crate::observe::Metric;
 use crate::protocol::resp::{Reply, Version};
 use crate::protocol::{Args, Output, Requests};
-use crate::shard::KeyHash;
+use crate::shard::{KeyHash, LARGE_VALUE_BYTES};
 
 use super::connection::{Connection, Held, State};
 use super::gather::{Fan, FanStep};
@@ -60,6 +61,13 @@ impl Core {
         let connection = &mut self.connections[slot];
         let mut decoder = std::mem::take(&mut connection.decoder);
         let mut batch = std::mem::take(&mut self.batch);
+        let mut limits = self.limits;
+        limits.body_room_bytes = self.budget.room();
+        if decoder.buffered_bytes() >= LARGE_VALUE_BYTES {
+            // It may become an item now, whose bytes count as such.
+            self.weigh(slot);
+            self.shard.set_budget(self.budget.items());
+        }
         let mut goes_on = self.execute_held(slot);
         while goes_on {
             let allowance = self.allowance(slot);
@@ -67,7 +75,6 @@ impl Core {
                 self.mark_runnable(slot);
                 break;
             }
-            let mut limits = self.limits;
             limits.is_unauthenticated = !self.connections[slot].session.is_authenticated;
             let decoded = decoder.decode(input, allowance.min(BATCH_REQUESTS), &limits, &mut batch);
             input = &input[decoded.consumed..];
@@ -80,7 +87,12 @@ impl Core {
                 self.connections[slot].state = State::Flushing;
                 goes_on = false;
             } else {
-                goes_on = decoded.is_full && !self.connections[slot].must_wait();
+                goes_on = decoded.is_full;
+                if decoded.is_refused {
+                    decoder.acknowledge_refusal();
+                    self.answer(slot, |reply| Refusal::OutOfMemory.write(reply));
+                }
+                goes_on &= !self.connections[slot].must_wait();
             }
         }
         let connection = &mut self.connections[slot];
@@ -90,6 +102,12 @@ impl Core {
         connection.decoder = decoder;
         batch.clear();
         self.batch = batch;
+        if self.connections[slot].decoder.announced_bytes() > 0 {
+            // Room for a large argument is made while it arrives.
+            self.weigh(slot);
+            self.shard.set_budget(self.budget.items());
+            self.is_upkeep_due |= self.shard.maintain(self.now.unix_ms);
+        }
     }
 
     /// How many more requests this connection may execute in this tick.
@@ -198,7 +216,8 @@ impl Core {
         if connection.session.is_closing {
             connection.state = State::Flushing;
         }
-        connection.is_over_limit |= connection.output_bytes() as u64 > self.settings.output_soft_limit;
+        connection.is_over_limit |=
+            connection.output_bytes() as u64 > self.budget.output_limit(self.settings.output_soft_limit);
         if connection.must_wait() { Flow::Stop } else { Flow::Next }
     }
 
@@ -439,7 +458,7 @@ impl Core {
     /// Lets a connection go on that may have been waiting for replies, with more or fewer of them awaited at a time.
     fn resume(&mut self, slot: usize) {
         let connection = &mut self.connections[slot];
-        if connection.output_bytes() as u64 > self.settings.output_soft_limit {
+        if connection.output_bytes() as u64 > self.budget.output_limit(self.settings.output_soft_limit) {
             connection.is_over_limit = true;
             connection.pending_max = PENDING_MIN;
         } else if connection.gather.is_empty() {

@@ -31,7 +31,7 @@ impl Harness {
     /// An empty server.
     pub(crate) fn with(workers: u16, settings: Settings) -> Self {
         let options = |seed| ShardOptions {
-            budget_bytes: settings.shard_budget_bytes(workers),
+            budget_bytes: settings.worker_budget_bytes(workers),
             policy: settings.maxmemory_policy,
             seed,
         };

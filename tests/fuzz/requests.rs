@@ -6,8 +6,13 @@ use corering::protocol::Requests;
 use corering::protocol::resp::{Decoder, Limits};
 use libfuzzer_sys::fuzz_target;
 
-const LIMITS: Limits =
-    Limits { bulk_bytes_max: 1 << 20, request_bytes_max: 1 << 20, body_bytes_min: 32, is_unauthenticated: false };
+const LIMITS: Limits = Limits {
+    bulk_bytes_max: 1 << 20,
+    request_bytes_max: 1 << 20,
+    body_bytes_min: 32,
+    body_room_bytes: u64::MAX,
+    is_unauthenticated: false,
+};
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((step, stream)) = bytes.split_first() else { return };

@@ -114,7 +114,7 @@ impl Cluster {
                 mailboxes,
                 clock: network.clock(),
                 shard: ShardOptions {
-                    budget_bytes: settings.shard_budget_bytes(workers),
+                    budget_bytes: settings.worker_budget_bytes(workers),
                     policy: settings.maxmemory_policy,
                     seed: index as u64 + 1,
                 },

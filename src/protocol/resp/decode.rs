@@ -23,6 +23,9 @@ pub struct Decoded<'a> {
     pub consumed: usize,
     /// A malformed request follows the complete ones: answer it and close. Later calls say the same again.
     pub error: Option<ProtocolError>,
+    /// After the complete requests one begins for whose arguments there is no room, and which will not be delivered:
+    /// answer it and say so with [`Decoder::acknowledge_refusal`]. Until then later calls say the same again.
+    pub is_refused: bool,
     /// The batch was full: more complete requests may be waiting; call again (with an empty input if all was consumed).
     pub is_full: bool,
 }
@@ -70,47 +73,64 @@ impl Decoder {
         self.partial.as_ref().map_or(0, |partial| partial.buffered_bytes())
     }
 
+    /// A refused request was answered.
+    pub fn acknowledge_refusal(&mut self) {
+        self.partial.iter_mut().for_each(|partial| partial.acknowledge());
+    }
+
+    /// What a large argument that is arriving will take beyond what has arrived.
+    pub fn announced_bytes(&self) -> usize {
+        self.partial.as_ref().map_or(0, |partial| partial.announced_bytes())
+    }
+
     fn decode_in_place<'a>(&'a mut self, input: &'a [u8], bounds: &Bounds, batch: &mut Requests) -> Decoded<'a> {
         let mut at = 0;
         let is_full = parse_whole(input, &mut at, bounds, batch);
         if is_full || at == input.len() {
-            return Decoded { received: input, consumed: at, error: None, is_full: at < input.len() };
+            let is_full = at < input.len();
+            return Decoded { received: input, consumed: at, error: None, is_refused: false, is_full };
         }
         let mut partial = Box::new(Partial::default());
         partial.take_over(&input[at..]);
         let resumed = partial.resume(bounds);
+        let is_refused = partial.is_refused();
         self.partial = Some(partial);
         let is_full = resumed == Ok(true);
-        Decoded { received: input, consumed: input.len(), error: resumed.err(), is_full }
+        Decoded { received: input, consumed: input.len(), error: resumed.err(), is_refused, is_full }
     }
 
     /// Decodes from the kept bytes. A batch that empties the buffer of whole requests carries the buffer away with it.
     fn go_on<'a>(&'a mut self, input: &[u8], bounds: &Bounds, batch: &mut Requests) -> Decoded<'a> {
         let consumed = input.len();
-        let ended = |error, is_full| Decoded { received: &[], consumed, error, is_full };
+        let ended = |resumed: Result<bool, ProtocolError>, is_refused| {
+            let is_full = resumed == Ok(true);
+            Decoded { received: &[], consumed, error: resumed.err(), is_refused, is_full }
+        };
         let partial = self.partial.get_or_insert_default();
         partial.take_over(input);
         if !partial.is_between() {
-            match partial.resume(bounds) {
+            let resumed = partial.resume(bounds);
+            let is_refused = partial.is_refused();
+            match resumed {
+                // Its refusal comes before whatever follows it.
+                Ok(true) if is_refused => return ended(resumed, is_refused),
                 Ok(true) => partial.deliver(batch),
-                Ok(false) => return ended(None, false),
-                Err(error) => return ended(Some(error), false),
+                _ => return ended(resumed, is_refused),
             }
         }
         let is_full = partial.parse_whole(bounds, batch);
         if is_full && !partial.is_empty() {
             let partial = self.partial.get_or_insert_default();
-            return Decoded { received: partial.bytes(), consumed, error: None, is_full };
+            return Decoded { received: partial.bytes(), consumed, error: None, is_refused: false, is_full };
         }
         partial.hand_over(batch);
         if partial.is_empty() {
             self.partial = None;
-            return ended(None, false);
+            return ended(Ok(false), false);
         }
-        match partial.resume(bounds) {
-            Ok(is_whole) => ended(None, is_whole),
-            Err(error) => ended(Some(error), false),
-        }
+        let resumed = partial.resume(bounds);
+        let is_refused = partial.is_refused();
+        ended(resumed, is_refused)
     }
 }
 
@@ -120,6 +140,7 @@ pub(super) struct Bounds {
     pub(super) count_max: i64,
     pub(super) bulk_max: u64,
     pub(super) body_min: usize,
+    pub(super) body_room: u64,
     pub(super) request_max: u64,
     /// What is above `count_max` and `bulk_max` is the client's fault for not having authenticated, unless it is above
     /// these.
@@ -141,6 +162,7 @@ impl Bounds {
             count_max: if is_unauthenticated { UNAUTHENTICATED_COUNT_MAX } else { count_max },
             bulk_max: if is_unauthenticated { bulk_max.min(UNAUTHENTICATED_BULK_MAX) } else { bulk_max },
             body_min: limits.body_bytes_min,
+            body_room: limits.body_room_bytes,
             request_max: limits.request_bytes_max,
             count_max_authenticated: count_max,
             bulk_max_authenticated: bulk_max,
@@ -189,6 +211,7 @@ fn parse_multibulk(bytes: &[u8], start: usize, bounds: &Bounds, batch: &mut Requ
     if count > bounds.count_max {
         return None;
     }
+    let mut bodies = 0;
     for _ in 0..count {
         if *bytes.get(at)? != b'$' {
             return None;
@@ -207,6 +230,10 @@ fn parse_multibulk(bytes: &[u8], start: usize, bounds: &Bounds, batch: &mut Requ
         if len < bounds.body_min {
             batch.push_received(from, len);
         } else {
+            bodies += len as u64;
+            if bodies > bounds.body_room {
+                return None;
+            }
             batch.push_body(super::partial::copy_body(&bytes[from..from + len])?);
         }
     }

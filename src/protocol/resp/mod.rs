@@ -45,6 +45,8 @@ pub struct Limits {
     pub request_bytes_max: u64,
     /// Arguments of at least this many bytes get an allocation of their own, reserved once.
     pub body_bytes_min: usize,
+    /// Such arguments together must fit in this; a request with more is read, thrown away and reported.
+    pub body_room_bytes: u64,
     /// The client has not authenticated: at most 10 arguments of 16 KiB, and one request a batch, since the next one
     /// may be judged differently.
     pub is_unauthenticated: bool,

@@ -8,7 +8,8 @@
 //!                        ┌────────── *n, n ≤ 0 ────────────────────────┐
 //!                        │                                             ▼
 //!   Between ──► Count ───┴──► Length ──┬──► Argument ────────┬─last──► Whole ──► Between
-//!      │                        ▲      └──► Body ─► Trailer ─┤           ▲
+//!      │                        ▲      ├──► Body ─► Trailer ─┤           ▲
+//!      │                        │      └──► Skip ───► "      │           │
 //!      │                        └──────────── more ──────────┘           │
 //!      └──► Inline ──────────────────────────────────────────────────────┘      any ──► Failed
 //! ```
@@ -34,6 +35,8 @@ enum Stage {
     Argument(usize),
     /// In an argument of this length, which goes into `body`.
     Body(usize),
+    /// In an argument for which there is no room; so much of it is still to come.
+    Skip(usize),
     /// In the two bytes after a body.
     Trailer,
     /// In a line of words.
@@ -42,6 +45,14 @@ enum Stage {
     Whole,
     /// A malformed request was met (`failure` says why); nothing more is decoded.
     Failed,
+}
+
+/// Whether the present request is refused, and whether that was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refusal {
+    None,
+    New,
+    Answered,
 }
 
 /// The bytes of an unfinished request, how far it was parsed, and what waits behind it.
@@ -63,6 +74,10 @@ pub(super) struct Partial {
     body: Vec<u8>,
     /// Bytes of the request that went into bodies.
     body_bytes: usize,
+    /// Bytes that its bodies have announced.
+    body_bytes_due: u64,
+    /// The request is refused: there is no room for its arguments.
+    refusal: Refusal,
     /// Why nothing more is decoded.
     failure: Option<ProtocolError>,
 }
@@ -79,6 +94,8 @@ impl Default for Partial {
             request: Requests::default(),
             body: Vec::new(),
             body_bytes: 0,
+            body_bytes_due: 0,
+            refusal: Refusal::None,
             failure: None,
         }
     }
@@ -96,6 +113,11 @@ impl Partial {
         let rest = match self.stage {
             Stage::Failed => return,
             Stage::Body(len) => self.fill_body(len, input),
+            Stage::Skip(left) => {
+                let skipped = left.min(input.len());
+                self.stage = Stage::Skip(left - skipped);
+                &input[skipped..]
+            }
             _ => input,
         };
         // Delivered requests are dropped once they are half of the buffer, so each byte is moved once at most.
@@ -117,6 +139,24 @@ impl Partial {
     /// Bytes held.
     pub(super) fn buffered_bytes(&self) -> usize {
         self.buffer.len() - if self.stage == Stage::Between { self.position } else { 0 } + self.body_bytes
+    }
+
+    /// What the argument that is arriving will take beyond what has arrived.
+    pub(super) fn announced_bytes(&self) -> usize {
+        match self.stage {
+            Stage::Body(len) => len - self.body.len(),
+            _ => 0,
+        }
+    }
+
+    /// Whether the present request is refused and that was not answered yet.
+    pub(super) fn is_refused(&self) -> bool {
+        self.refusal == Refusal::New
+    }
+
+    /// The refusal was answered.
+    pub(super) fn acknowledge(&mut self) {
+        self.refusal = Refusal::Answered;
     }
 
     /// The buffer, which delivered arguments lie in.
@@ -145,8 +185,12 @@ impl Partial {
     /// Hands a whole request over; what follows it is still to be parsed.
     pub(super) fn deliver(&mut self, batch: &mut Requests) {
         debug_assert!(self.stage == Stage::Whole);
-        batch.adopt(&mut self.request);
-        self.body_bytes = 0;
+        if self.refusal == Refusal::None {
+            batch.adopt(&mut self.request);
+        }
+        self.request.clear();
+        self.refusal = Refusal::None;
+        (self.body_bytes, self.body_bytes_due) = (0, 0);
         self.stage = Stage::Between;
     }
 
@@ -170,6 +214,7 @@ impl Partial {
                 Stage::Length => self.read_length(bounds),
                 Stage::Argument(len) => Ok(self.read_argument(len)),
                 Stage::Body(len) => Ok(self.read_body(len)),
+                Stage::Skip(left) => Ok(self.skip(left)),
                 Stage::Trailer => Ok(self.read_trailer()),
                 Stage::Inline => self.read_inline(),
                 Stage::Whole => return Ok(true),
@@ -228,8 +273,12 @@ impl Partial {
         self.end_line(end + 2);
         self.check_size(len + 2, bounds)?;
         let len = len as usize;
+        self.body_bytes_due += if len < bounds.body_min { 0 } else { len as u64 };
         self.stage = if len < bounds.body_min {
             Stage::Argument(len)
+        } else if self.refusal != Refusal::None || self.body_bytes_due > bounds.body_room {
+            self.refuse();
+            Stage::Skip(len)
         } else {
             self.body = reserve_body(len).ok_or_else(|| ProtocolError::new("no memory for a bulk of that length"))?;
             Stage::Body(len)
@@ -261,6 +310,27 @@ impl Partial {
             return Step::Wait;
         }
         self.request.push_body(Bytes::from(std::mem::take(&mut self.body)));
+        self.stage = Stage::Trailer;
+        Step::Next
+    }
+
+    /// What has come so far of the request's large arguments is given up; the rest will be skipped.
+    fn refuse(&mut self) {
+        if self.refusal == Refusal::None {
+            self.refusal = Refusal::New;
+        }
+        self.request.clear();
+        self.body_bytes = 0;
+    }
+
+    fn skip(&mut self, left: usize) -> Step {
+        let here = left.min(self.buffer.len() - self.position);
+        self.position += here;
+        if here < left {
+            // Nothing of it is kept.
+            self.stage = Stage::Skip(left - here);
+            return Step::Wait;
+        }
         self.stage = Stage::Trailer;
         Step::Next
     }

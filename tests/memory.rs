@@ -1,0 +1,207 @@
+//! `maxmemory` is a promise about the process: whatever clients store, and however little they read, its resident
+//! memory stays within the budget, and the cache stays full.
+//!
+//! `CORERING_TEST_MEMORY_MB=512 cargo test --release --test memory` tries a larger budget, for longer.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use corering::protocol::Output;
+use corering::protocol::resp::encode_request;
+
+const MIB: u64 = 1 << 20;
+
+/// What the process may take beyond 1.03 times its budget.
+const BESIDE_BYTES: u64 = 24 * MIB;
+
+/// The budget, and how many times it is written.
+fn budget() -> (u64, u64) {
+    let mib = std::env::var("CORERING_TEST_MEMORY_MB").ok();
+    let mib = mib.map(|mib| mib.parse::<u64>().expect("a number of MiB"));
+    mib.map_or((64 * MIB, 3), |mib| (mib * MIB, 10))
+}
+
+fn budget_bytes() -> u64 {
+    budget().0
+}
+
+/// A server with a budget, as a process of its own.
+struct Server {
+    child: Child,
+    port: u16,
+    peak_bytes: u64,
+}
+
+impl Server {
+    fn start(policy: &str) -> Self {
+        let budget = budget_bytes().to_string();
+        let arguments = ["--port", "0", "--workers", "1", "--maxmemory", &budget, "--maxmemory-policy", policy];
+        let mut command = Command::new(env!("CARGO_BIN_EXE_corering"));
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the binary starts");
+        let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
+        let port = lines.find_map(|line| {
+            let line = line.expect("text");
+            let (_, address) = line.split_once("ready on 127.0.0.1:")?;
+            address.split(|letter: char| !letter.is_ascii_digit()).next()?.parse().ok()
+        });
+        // Nobody reads what it logs from here on; one that logs little does not mind.
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { child, port: port.expect("it says that it is ready"), peak_bytes: 0 }
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(("127.0.0.1", self.port)).expect("it listens");
+        stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a time-out");
+        stream
+    }
+
+    /// Looks at the resident memory, and that it is within the promise.
+    fn look(&mut self) {
+        let statm = std::fs::read_to_string(format!("/proc/{}/statm", self.child.id())).expect("it runs");
+        let pages: u64 = statm.split(' ').nth(1).expect("resident pages").parse().expect("a number");
+        let limit = budget_bytes() / 100 * 103 + BESIDE_BYTES;
+        self.peak_bytes = self.peak_bytes.max(pages * 4096);
+        assert!(pages * 4096 <= limit, "{} MiB resident of {} MiB", pages * 4096 / MIB, limit / MIB);
+    }
+
+    fn info(&self, field: &str) -> u64 {
+        let mut stream = BufReader::new(self.connect());
+        stream.get_mut().write_all(b"INFO\r\nQUIT\r\n").expect("it takes requests");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).expect("text");
+        let value = text.lines().find_map(|line| line.strip_prefix(field)).expect("a field of INFO");
+        value.split(',').next().expect("a value").parse().expect("a number")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Sends requests of one reply line each and reads the replies; how many were errors.
+fn exchange(stream: &mut TcpStream, requests: &Output, count: usize) -> usize {
+    stream.write_all(&requests.to_vec()).expect("it takes requests");
+    let mut reader = BufReader::new(stream);
+    let mut line = Vec::new();
+    let mut errors = 0;
+    for _ in 0..count {
+        line.clear();
+        reader.read_until(b'\n', &mut line).expect("it answers");
+        errors += usize::from(line.starts_with(b"-"));
+    }
+    errors
+}
+
+/// Numbers that look random.
+fn random(seed: u64) -> u64 {
+    let mixed = (seed ^ seed >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB) >> 11
+}
+
+/// Writes the budget several times: item `number` has the key and length that `item` says.
+fn fill(server: &mut Server, item: impl Fn(u64) -> (u64, usize), ttl_ms: Option<&str>) {
+    let mut stream = server.connect();
+    let block = vec![b'v'; 12 << 20];
+    let (mut written, mut number) = (0, 0);
+    while written < budget().0 * budget().1 {
+        let (mut requests, mut count) = (Output::new(), 0);
+        while requests.len() < MIB as usize && count < 10_000 {
+            let (key, len) = item(number);
+            let key = format!("key:{key}");
+            let mut request: Vec<&[u8]> = vec![b"SET", key.as_bytes(), &block[..len]];
+            ttl_ms.into_iter().for_each(|ttl_ms| request.extend([&b"PX"[..], ttl_ms.as_bytes()]));
+            encode_request(&mut requests, &request);
+            written += (key.len() + len) as u64;
+            (number, count) = (number + 1, count + 1);
+        }
+        assert_eq!(exchange(&mut stream, &requests, count), 0);
+        server.look();
+    }
+}
+
+#[test]
+fn resident_memory_stays_within_the_budget_and_the_cache_stays_full() {
+    let log_uniform = |number| 2_f64.powf((random(number) >> 33) as f64 / (1 << 20) as f64 * 20.0) as usize;
+    // What is written, and how much of the budget live items must take in the end, per cent.
+    type Item<'a> = &'a dyn Fn(u64) -> (u64, usize);
+    let rows: &[(&str, Item<'_>, Option<&str>, u64)] = &[
+        ("64 bytes", &|number| (number, 64), None, 90),
+        ("1 byte to 1 MiB", &|number| (number, log_uniform(number).min(1 << 20)), None, 90),
+        ("10 MB", &|number| (number, 10 << 20), None, 60),
+        ("with a TTL", &|number| (number, 64), Some("600000"), 90),
+        ("growing", &|number| (number % 40_000, 16 + number as usize / 100 % 4_000), None, 80),
+    ];
+    for (name, item, ttl_ms, percent) in rows {
+        let mut server = Server::start("cache");
+        fill(&mut server, item, *ttl_ms);
+        let (dataset, keys) = (server.info("used_memory_dataset:"), server.info("db0:keys="));
+        let (live, full) = (dataset + keys * 20, budget_bytes() - server.info("used_memory_startup:"));
+        let peak = server.peak_bytes;
+        println!("{name}: peak {} MiB resident, {} MiB live, {keys} keys", peak / MIB, live / MIB);
+        assert!(live * 100 >= full * percent, "{name}: {} MiB of {} live", live / MIB, full / MIB);
+    }
+}
+
+#[test]
+fn replies_that_nobody_reads_are_within_the_budget() {
+    let mut server = Server::start("cache");
+    let value = vec![b'v'; 1 << 20];
+    let mut unread: Vec<TcpStream> = (0..500).map(|_| server.connect()).collect();
+    let mut writer = server.connect();
+    let mut refused = 0;
+    for (number, stream) in unread.iter_mut().enumerate() {
+        // Each waits for a value of its own, which is written over and evicted afterwards.
+        let (key, mut requests) = (format!("key:{number}"), Output::new());
+        encode_request(&mut requests, &[b"SET", key.as_bytes(), &value]);
+        refused += exchange(&mut writer, &requests, 1);
+        requests.clear();
+        // The kernel takes some of them.
+        (0..8).for_each(|_| encode_request(&mut requests, &[b"GET", key.as_bytes()]));
+        stream.write_all(&requests.to_vec()).expect("it takes requests");
+        server.look();
+    }
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(1) {
+        server.look();
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(refused < 500, "some values found room");
+    drop(unread);
+    // What they held is there for others again.
+    let start = Instant::now();
+    let mut requests = Output::new();
+    encode_request(&mut requests, &[b"SET", b"key", &vec![b'v'; budget_bytes() as usize / 2]]);
+    while exchange(&mut writer, &requests, 1) > 0 {
+        assert!(start.elapsed() < Duration::from_secs(20), "memory does not come back");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    server.look();
+}
+
+#[test]
+fn a_value_that_cannot_fit_is_refused_before_it_arrives() {
+    let mut server = Server::start("noeviction");
+    let mut stream = BufReader::new(server.connect());
+    let len = budget_bytes() as usize * 2;
+    let header = format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n${len}\r\n");
+    stream.get_mut().write_all(header.as_bytes()).expect("it takes requests");
+    let mut line = String::new();
+    stream.read_line(&mut line).expect("it answers");
+    assert_eq!(line, "-OOM command not allowed when used memory > 'maxmemory'.\r\n");
+    // The rest of it is thrown away, and what follows is served.
+    let block = vec![b'v'; 1 << 20];
+    for _ in 0..len / block.len() {
+        stream.get_mut().write_all(&block).expect("it takes what it throws away");
+        server.look();
+    }
+    stream.get_mut().write_all(b"\r\nPING\r\n").expect("it takes requests");
+    line.clear();
+    stream.read_line(&mut line).expect("it answers");
+    assert_eq!(line, "+PONG\r\n");
+}

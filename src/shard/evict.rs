@@ -7,6 +7,7 @@
 //! Items enter the small queue, a tenth of the segments. The oldest small segment's items go, and their keys become
 //! ghosts, unless they were used meanwhile: those are copied to the main queue. There the oldest segment's used items
 //! are copied to the end, each with a use less. A key that comes back while its ghost is there enters the main queue.
+//! With items of unequal sizes, a large one needs more uses to be kept, and does not enter the main queue for one.
 //! Source: Yang, Zhang, Qiu, Yue, Vigfusson, "FIFO queues are all you need for cache eviction" (SOSP 2023), with
 //! segments in place of items.
 
@@ -124,11 +125,13 @@ impl Keeping {
 }
 
 impl Shard {
-    /// The queue of a new item.
-    pub(super) fn queue_of_new(&mut self, hash: KeyHash) -> Queue {
+    /// The queue of a new item. That its ghost is there counts as one hit.
+    pub(super) fn queue_of_new(&mut self, hash: KeyHash, bytes: usize) -> Queue {
         match self.policy {
             Policy::AllKeysLru | Policy::VolatileLru => Queue::Main,
-            Policy::Cache | Policy::AllKeysLfu if self.ghost.take(hash) => Queue::Main,
+            Policy::Cache | Policy::AllKeysLfu if self.ghost.take(hash) && self.keeping.is_dense(1, bytes) => {
+                Queue::Main
+            }
             _ => Queue::Small,
         }
     }

@@ -289,7 +289,7 @@ impl Shard {
         let is_large = key.len() + value.bytes().len() >= self.log.large_bytes_min() || expires_at > EXPIRY_MAX;
         let queue = match slot {
             Some(slot) => self.log.queue_of(self.index.entry(slot).location()),
-            None => self.queue_of_new(hash),
+            None => self.queue_of_new(hash, key.len() + value.bytes().len() + SMALL_OVERHEAD_BYTES),
         };
         let mut number = [0; 4];
         if is_large {

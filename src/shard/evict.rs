@@ -4,9 +4,10 @@
 //! at more records than it says; two segments with pages are kept free for survivors; without an evicting policy
 //! nothing is lost but what has expired.
 //!
-//! Items enter the small queue, a tenth of the segments. The oldest small segment's items go, and their keys become
-//! ghosts, unless they were used meanwhile: those are copied to the main queue. There the oldest segment's used items
-//! are copied to the end, each with a use less. A key that comes back while its ghost is there enters the main queue.
+//! Items enter the small queue, at first a tenth of the segments. The oldest small segment's items go, and their keys
+//! become ghosts, unless they were used meanwhile: those are copied to the main queue. There the oldest segment's used
+//! items are copied to the end, each with a use less; the others become ghosts as well. A key that comes back while
+//! its ghost is there enters the main queue. Of the two queues, the one whose keys come back sooner grows.
 //! With items of unequal sizes, a large one needs more uses to be kept, and does not enter the main queue for one.
 //! Source: Yang, Zhang, Qiu, Yue, Vigfusson, "FIFO queues are all you need for cache eviction" (SOSP 2023), with
 //! segments in place of items.
@@ -39,14 +40,8 @@ const SEGMENTS_PER_CALL: usize = 32;
 /// Large items of a cleared shard that are freed in one call.
 const FREED_PER_CALL: usize = 64;
 
-/// The share of the small queue, large items included.
-const SMALL_SHARE: u64 = 10;
-
 /// Dead bytes are cleaned up when they are more than this share of the log.
 const DEAD_SHARE: u64 = 10;
-
-/// How slowly the means of hits and bytes follow.
-const MEAN_OF: f32 = 1024.0;
 
 /// Why a segment is being emptied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,36 +97,21 @@ pub(super) struct Walk {
     last_ms: UnixMs,
 }
 
-/// How much use an item must have had to be kept, by its size.
-#[derive(Debug, Default)]
-pub(super) struct Keeping {
-    /// Hits per byte of the mean item.
-    density_mean: f32,
-    bytes_mean: f32,
-}
-
-impl Keeping {
-    fn see(&mut self, hits: u64, bytes: usize) {
-        self.density_mean += (hits as f32 / bytes as f32 - self.density_mean) / MEAN_OF;
-        self.bytes_mean += (bytes as f32 - self.bytes_mean) / MEAN_OF;
-    }
-
-    /// Whether an item has as many hits for each byte as the mean item; of equal items, all that were used have.
-    fn is_dense(&self, hits: u64, bytes: usize) -> bool {
-        /// What a running mean of equal sizes may be above them.
-        const ROUNDING: f32 = 0.98;
-        hits as f32 >= bytes as f32 * self.density_mean.min(ROUNDING / self.bytes_mean)
-    }
-}
-
 impl Shard {
     /// The queue of a new item. That its ghost is there counts as one hit.
     pub(super) fn queue_of_new(&mut self, hash: KeyHash, bytes: usize) -> Queue {
         match self.policy {
             Policy::AllKeysLru | Policy::VolatileLru => Queue::Main,
-            Policy::Cache | Policy::AllKeysLfu if self.ghost.take(hash) && self.keeping.is_dense(1, bytes) => {
-                Queue::Main
-            }
+            Policy::Cache | Policy::AllKeysLfu => match self.ghost.take(hash) {
+                Some(ghost) if self.keeping.is_dense(1, bytes) => {
+                    if ghost.is_recent {
+                        self.balance.see_return(ghost.queue, self.index.len());
+                    }
+                    // What was kept for long enough has to earn its place anew.
+                    if ghost.queue == Queue::Small { Queue::Main } else { Queue::Small }
+                }
+                _ => Queue::Small,
+            },
             _ => Queue::Small,
         }
     }
@@ -350,9 +330,7 @@ impl Shard {
             self.keeps(hits, bytes) && self.keep(slot, Queue::Main, hits_left, false, now)
         };
         if !is_kept {
-            if queue == Queue::Small {
-                self.ghost.add(hash);
-            }
+            self.ghost.add(hash, queue);
             self.remove(slot);
             self.stats.evicted += 1;
         }
@@ -418,7 +396,7 @@ impl Shard {
             self.queues[queue].len() as u64 * self.log.segment_bytes() as u64 + self.large_bytes_of[queue]
         };
         let (small, main) = (bytes(Queue::Small), bytes(Queue::Main));
-        let has_small_share = small * SMALL_SHARE >= small + main;
+        let has_small_share = small * 100 >= (small + main) * self.balance.small_percent();
         let order = if has_small_share { [Queue::Small, Queue::Main] } else { [Queue::Main, Queue::Small] };
         let random = self.next_random() as usize;
         for queue in order {

@@ -1,18 +1,40 @@
 //! Keys that were evicted not long ago, as fingerprints: who comes back soon was worth keeping.
 //!
-//! In: hashes of evicted keys. Out: whether a key was among the last ones. What must stay true: it takes two bytes for
-//! each key remembered; a wrong yes happens for one key in some thousands.
+//! In: hashes of evicted keys. Out: whether a key was among the last ones, and which queue it had been in. What must
+//! stay true: it takes two bytes for each key remembered; a wrong yes happens for one key in some thousands.
 
 use std::io;
 use std::ops::Range;
 
 use super::KeyHash;
+use super::log::Queue;
 use super::memory::{PAGE_BYTES, Reservation};
 
 /// Fingerprints that push each other out, oldest first; two to a cache line.
 const SET: usize = 16;
 
 const SET_BYTES: usize = SET * size_of::<u16>();
+
+/// The newest ones of a set and queue are recent: so many times a sixteenth of the cache were evicted since from there.
+const RECENT: usize = 1;
+
+/// A fingerprint, or the queue that its key was evicted from.
+///
+/// | bits  | what        | meaning                          |
+/// |-------|-------------|----------------------------------|
+/// | 0..15 | fingerprint | low bits of the hash; never 0    |
+/// | 15    | queue       | 0 the small one, 1 the main one  |
+const FINGERPRINT_MASK: u16 = (1 << 15) - 1;
+const QUEUE_SHIFT: u32 = 15;
+
+/// What is known of a key that was evicted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Known {
+    /// The queue that it was evicted from.
+    pub(super) queue: Queue,
+    /// Hardly anything was evicted since.
+    pub(super) is_recent: bool,
+}
 
 /// Pages that are given back in one call.
 const COOLED_PAGES: usize = 64;
@@ -69,34 +91,37 @@ impl Ghost {
     /// The bytes of a key's set, and its fingerprint, which is never 0.
     fn place(&self, hash: KeyHash) -> (Range<usize>, u16) {
         let set = ((u128::from(hash.0) * self.sets as u128) >> 64) as usize;
-        (set * SET_BYTES..(set + 1) * SET_BYTES, (hash.0 as u16).max(1))
+        (set * SET_BYTES..(set + 1) * SET_BYTES, (hash.0 as u16 & FINGERPRINT_MASK).max(1))
     }
 
     /// Remembers an evicted key and forgets the oldest of its set.
-    pub(super) fn add(&mut self, hash: KeyHash) {
+    pub(super) fn add(&mut self, hash: KeyHash, queue: Queue) {
         if self.sets == 0 {
             return;
         }
         let (range, fingerprint) = self.place(hash);
         let set = &mut self.memory.bytes_mut()[range];
         set.copy_within(size_of::<u16>().., 0);
-        set[SET_BYTES - size_of::<u16>()..].copy_from_slice(&fingerprint.to_le_bytes());
+        set[SET_BYTES - size_of::<u16>()..]
+            .copy_from_slice(&(fingerprint | (queue as u16) << QUEUE_SHIFT).to_le_bytes());
     }
 
-    /// Whether a key was evicted not long ago; forgets it.
-    pub(super) fn take(&mut self, hash: KeyHash) -> bool {
+    /// What is known of a key if it was evicted not long ago; forgets it.
+    pub(super) fn take(&mut self, hash: KeyHash) -> Option<Known> {
         if self.sets == 0 {
-            return false;
+            return None;
         }
         let (range, fingerprint) = self.place(hash);
         let set = &self.memory.bytes()[range.clone()];
-        let Some(index) = set.chunks_exact(2).rposition(|other| other == fingerprint.to_le_bytes()) else {
-            return false;
-        };
+        let entry = |bytes: &[u8]| u16::from_le_bytes([bytes[0], bytes[1]]);
+        let index = set.chunks_exact(2).rposition(|bytes| entry(bytes) & FINGERPRINT_MASK == fingerprint)?;
+        let queue = entry(&set[index * 2..]) >> QUEUE_SHIFT;
+        let newer = set.chunks_exact(2).skip(index + 1).filter(|bytes| entry(bytes) >> QUEUE_SHIFT == queue).count();
         let set = &mut self.memory.bytes_mut()[range];
         set.copy_within(..index * size_of::<u16>(), size_of::<u16>());
         set[..size_of::<u16>()].fill(0);
-        true
+        let queue = if queue == Queue::Main as u16 { Queue::Main } else { Queue::Small };
+        Some(Known { queue, is_recent: newer < RECENT })
     }
 }
 
@@ -108,15 +133,19 @@ mod tests {
     fn the_last_keys_are_remembered_once() {
         let hash = |key: u64| KeyHash(key.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ key << 40);
         let mut ghost = Ghost::new(10_000).unwrap();
-        ghost.add(hash(1));
-        assert!(!ghost.take(hash(1)), "no room yet");
+        ghost.add(hash(1), Queue::Small);
+        assert_eq!(ghost.take(hash(1)), None, "no room yet");
         ghost.fit(1_800);
-        (0..10_000).for_each(|key| ghost.add(hash(key)));
-        let recent = (9_000..10_000).filter(|key| ghost.take(hash(*key))).count();
-        assert!(recent > 950, "{recent} of the last 1,000");
-        let again = (9_000..10_000).filter(|key| ghost.take(hash(*key))).count();
+        (0..10_000).for_each(|key| ghost.add(hash(key), if key % 2 == 0 { Queue::Small } else { Queue::Main }));
+        let last = ghost.take(hash(9_999));
+        assert_eq!(last, Some(Known { queue: Queue::Main, is_recent: true }));
+        let first = (9_000..9_100).filter(|key| ghost.take(hash(*key)).is_some_and(|known| known.is_recent)).count();
+        assert!(first < 10, "{first} of those that were evicted first are called recent");
+        let recent = (9_100..9_999).filter(|key| ghost.take(hash(*key)).is_some()).count();
+        assert!(recent > 850, "{recent} of the last 899");
+        let again = (9_000..10_000).filter(|key| ghost.take(hash(*key)).is_some()).count();
         assert!(again < 20, "{again} were taken already");
-        let old = (0..5_000).filter(|key| ghost.take(hash(*key))).count();
+        let old = (0..5_000).filter(|key| ghost.take(hash(*key)).is_some()).count();
         assert!(old < 50, "{old} were forgotten long ago");
     }
 

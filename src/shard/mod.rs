@@ -137,6 +137,7 @@ impl NewValue<'_> {
     }
 }
 
+mod balance;
 mod evict;
 mod ghost;
 mod index;

@@ -9,7 +9,8 @@ use ahash::RandomState;
 use bytes::Bytes;
 use slab::Slab;
 
-use super::evict::{Keeping, Victim, Walk, Work};
+use super::balance::{Balance, Keeping};
+use super::evict::{Victim, Walk, Work};
 use super::ghost::Ghost;
 use super::index::{Index, PLACES, Slot, place_of};
 use super::large::{Alive, Large, Source};
@@ -54,6 +55,7 @@ pub struct Shard {
     pub(super) victim: Option<Victim>,
     pub(super) walk: Walk,
     pub(super) keeping: Keeping,
+    pub(super) balance: Balance,
     pub(super) work: Work,
     random: u64,
     /// Changes whenever slots may have changed their meaning.
@@ -138,6 +140,7 @@ impl Shard {
             victim: None,
             walk: Walk::default(),
             keeping: Keeping::default(),
+            balance: Balance::default(),
             work: Work::default(),
             random: seed | 1,
             moves: 0,

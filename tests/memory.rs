@@ -145,7 +145,7 @@ fn resident_memory_stays_within_the_budget_and_the_cache_stays_full() {
         let (dataset, keys) = (server.info("used_memory_dataset:"), server.info("db0:keys="));
         let (live, full) = (dataset + keys * 20, budget_bytes() - server.info("used_memory_startup:"));
         let peak = server.peak_bytes;
-        println!("{name}: peak {} MiB resident, {} MiB live, {keys} keys", peak / MIB, live / MIB);
+        eprintln!("{name}: peak {} MiB resident, {} MiB live, {keys} keys", peak / MIB, live / MIB);
         assert!(live * 100 >= full * percent, "{name}: {} MiB of {} live", live / MIB, full / MIB);
     }
 }

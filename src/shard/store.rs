@@ -438,10 +438,11 @@ impl Shard {
             return true;
         }
         // Another shape: written anew, even beyond the budget, for the client is told that it is done.
+        let copy = record.value.to_vec();
         let value = if is_large {
             Source::Held(self.larges[record.number()].value.clone())
         } else {
-            Source::New(NewValue::Copied(&record.value.to_vec()))
+            Source::New(NewValue::Copied(&copy))
         };
         self.write(hash, Some(slot), (key, value), expires_at, (true, now));
         self.catch_up(key.len() as u64, now);

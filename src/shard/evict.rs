@@ -37,6 +37,9 @@ const BYTES_FOR_BYTES: u64 = 4;
 /// Segments looked at for the one with the most dead bytes, and those that active expiry passes by in a call.
 const SEGMENTS_PER_CALL: usize = 32;
 
+/// Times that pages of the log are given back in one call.
+const COOLED_PER_CALL: usize = 2;
+
 /// Large items of a cleared shard that are freed in one call.
 const FREED_PER_CALL: usize = 64;
 
@@ -61,6 +64,8 @@ pub(super) struct Work {
     pub(super) records: usize,
     /// Their bytes.
     bytes: u64,
+    /// Times that pages of the log were given back.
+    cooled: usize,
     /// Something may be evicted.
     has_evicted: bool,
 }
@@ -74,7 +79,7 @@ impl Work {
 
     /// Whether a call that stores `bytes` has to stop although further ones could make more room.
     fn ends_early(&self, bytes: u64) -> bool {
-        self.has_evicted && !self.goes_on(RECORDS_PER_CALL, bytes)
+        (self.has_evicted && !self.goes_on(RECORDS_PER_CALL, bytes)) || self.cooled > COOLED_PER_CALL
     }
 }
 
@@ -161,6 +166,7 @@ impl Shard {
     }
 
     fn open(&mut self, segment: u32, queue: Queue, expires_at: UnixMs, now: UnixMs) {
+        self.is_stale = true;
         if let Some(full) = self.log.open(segment, queue, expires_at, now) {
             self.queues[queue as usize].push_back(full);
         }
@@ -212,16 +218,27 @@ impl Shard {
     /// A step towards room for `bytes`; false when this call may do no more, or there is nothing to be done.
     fn make_some_room(&mut self, bytes: u64, now: UnixMs) -> bool {
         self.free_garbage(FREED_PER_CALL)
-            || (self.log.warm() > RESERVE && self.log.cool_one())
+            || (self.log.warm() > RESERVE && self.cool_log())
             || (self.work.goes_on(RECORDS_PER_CALL, bytes) && self.empty_segments(RECORDS_PER_CALL, bytes, true, now))
+    }
+
+    /// Gives some pages of free segments back; false when this call has given back enough, or there are none.
+    fn cool_log(&mut self) -> bool {
+        self.work.cooled += 1;
+        self.work.cooled <= COOLED_PER_CALL && self.log.cool()
     }
 
     /// The slice of work that a change of an item of `bytes` brings with it: growth of the index, eviction ahead of
     /// need.
     pub(super) fn catch_up(&mut self, bytes: u64, now: UnixMs) {
         self.step_index();
-        let is_short = self.is_short();
-        if self.is_gathering() || is_short || self.needs_cleaning() {
+        if self.is_stale || bytes >= self.log.large_bytes_min() as u64 {
+            self.is_stale = false;
+            self.is_short = self.runs_short();
+        }
+        let is_short = self.is_short;
+        if is_short || self.is_gathering() || self.needs_cleaning() {
+            self.is_stale = true;
             self.empty_segments(RECORDS_AHEAD, bytes, is_short, now);
         }
     }
@@ -238,18 +255,19 @@ impl Shard {
             |location| KeyHash(hasher.hash_one(Found::at(log, larges, location).key)),
         );
         self.moves += u64::from(has_moved);
+        self.is_stale |= has_moved;
     }
 
     /// Whether segments run out soon.
-    fn is_short(&self) -> bool {
+    fn runs_short(&self) -> bool {
         let segment_bytes = self.log.segment_bytes() as u64;
         let free = self.budget_bytes.saturating_sub(self.planned_bytes()) / segment_bytes + self.log.warm() as u64;
         free < RESERVE as u64 + 2 && self.policy != Policy::NoEviction
     }
 
     fn needs_cleaning(&self) -> bool {
-        let dead_max = (self.log.memory_bytes() / DEAD_SHARE).max(4 * self.log.segment_bytes() as u64);
-        self.log.dead_bytes > dead_max
+        self.log.dead_bytes > 4 * self.log.segment_bytes() as u64
+            && self.log.dead_bytes > self.log.memory_bytes() / DEAD_SHARE
     }
 
     /// One bounded slice of the work that is due: expiring, evicting ahead of need, freeing. Whether more is waiting.
@@ -261,10 +279,10 @@ impl Shard {
             has_more |= self.expire(now) * 4 >= RECORDS_PER_CALL / 2;
         }
         if self.planned_bytes() > self.budget_bytes {
-            let has_cooled = self.log.warm() > RESERVE && self.log.cool_one();
+            let has_cooled = self.log.warm() > RESERVE && self.cool_log();
             has_more |= has_cooled || self.empty_segments(RECORDS_PER_CALL, 0, true, now);
         } else if self.log.warm() > RESERVE + 2 {
-            self.log.cool_one();
+            self.cool_log();
             has_more |= self.log.warm() > RESERVE + 2;
         }
         if self.is_gathering() || self.needs_cleaning() {
@@ -284,31 +302,48 @@ impl Shard {
         let Some(mut victim) = self.victim.take() else { return false };
         let end = self.log.span(victim.segment).end;
         self.work.has_evicted |= victim.purpose != Purpose::Clean;
-        while victim.at < end && self.work.goes_on(records, bytes) {
-            let location = victim.at;
-            let record_bytes = self.log.record(location).len as u64;
-            victim.at += record_bytes;
-            self.work.records += 1;
-            self.work.bytes += record_bytes;
-            let hash = self.hash_at(location);
-            // A record that the index does not know is dead.
-            if let Some(slot) = self.index.find(hash, |candidate| candidate == location) {
-                let large_bytes = self.large_bytes_of;
-                self.judge(&victim, hash, slot, now);
-                if self.large_bytes_of.iter().sum::<u64>() < large_bytes.iter().sum() {
-                    // It may have been large enough: no more than necessary goes.
+        let mut has_enough = false;
+        while victim.at < end && !has_enough && self.work.goes_on(records, bytes) {
+            let mut next = [(0, KeyHash(0)); RECORDS_AHEAD];
+            let count = self.look_ahead(victim.at, end, &mut next);
+            for (location, hash) in &next[..count] {
+                let large_bytes = self.large_bytes_of.iter().sum::<u64>();
+                let record_bytes = self.log.record(*location).len as u64;
+                victim.at = location + record_bytes;
+                self.work.records += 1;
+                self.work.bytes += record_bytes;
+                // A record that the index does not know is dead.
+                if let Some(slot) = self.index.find(*hash, |candidate| candidate == *location) {
+                    self.judge(&victim, *hash, slot, now);
+                }
+                // A large one may have been enough: no more than necessary goes.
+                has_enough = self.large_bytes_of.iter().sum::<u64>() < large_bytes;
+                if has_enough {
                     break;
                 }
             }
         }
         self.moves += 1;
         if victim.at >= end {
-            let cools = self.planned_bytes() > self.budget_bytes && self.log.warm() >= RESERVE;
-            self.log.free(victim.segment, cools);
+            self.log.free(victim.segment);
         } else {
             self.victim = Some(victim);
         }
         true
+    }
+
+    /// Finds the next records of a segment, and brings what will be asked about them towards the processor.
+    fn look_ahead(&self, from: u64, end: u64, next: &mut [(u64, KeyHash); RECORDS_AHEAD]) -> usize {
+        let (mut at, mut count) = (from, 0);
+        while at < end && count < RECORDS_AHEAD {
+            let hash = self.hash_at(at);
+            self.index.prefetch(hash);
+            self.ghost.prefetch(hash);
+            next[count] = (at, hash);
+            count += 1;
+            at += self.log.record(at).len as u64;
+        }
+        count
     }
 
     /// Decides about one live item of the segment that is being emptied.

@@ -94,6 +94,12 @@ impl Ghost {
         (set * SET_BYTES..(set + 1) * SET_BYTES, (hash.0 as u16 & FINGERPRINT_MASK).max(1))
     }
 
+    /// Brings a key's set towards the processor.
+    #[inline]
+    pub(super) fn prefetch(&self, hash: KeyHash) {
+        self.memory.prefetch(self.place(hash).0.start);
+    }
+
     /// Remembers an evicted key and forgets the oldest of its set.
     pub(super) fn add(&mut self, hash: KeyHash, queue: Queue) {
         if self.sets == 0 {

@@ -5,11 +5,13 @@
 //! once. No call moves more than one unit's entries.
 //!
 //! ```text
-//! hash 64:  high 32: place in the keyspace, unit = place × units / 2^32  | … | tag 22 | bucket 6
+//! hash 64:  high 32: place in the keyspace, unit = place × units / 2^32; its low 22 bits are the tag  | … | bucket 6
 //! unit   :  64 buckets of 64 bytes; second bucket = first bucket xor (1 + tag mod 63)
 //! ```
 //!
 //! Since places keep their order whatever the number of units, a scan that goes by place is not disturbed by growth.
+//! From 1024 units on, the places of a unit differ in their low 22 bits: an entry's place follows from its unit and its
+//! tag, and entries move without a look at the items.
 
 use super::KeyHash;
 use super::memory::{PAGE_BYTES, Reservation};
@@ -20,13 +22,16 @@ const BUCKETS: usize = 64;
 /// Entries of a unit.
 pub(super) const UNIT_ENTRIES: usize = BUCKETS * BUCKET_ENTRIES;
 
-/// The table grows by an eighth when more than this share of a unit is used in the mean, and shrinks below the other.
+/// The table grows by this share of itself: less would move every entry more often, more would leave more room unused.
+const GROWTH: usize = 4;
+
+/// The table grows when more than this share of a unit is used in the mean, and shrinks below the other.
 /// Two choices and displacement fill a unit to 97 %; unequal units need the rest.
 const LOAD_MAX: usize = UNIT_ENTRIES * 4 / 5;
 const LOAD_MIN: usize = UNIT_ENTRIES * 11 / 20;
 
 /// Changes of the table for each unit that migrates: a growth ends before the next begins.
-const CHANGES_PER_UNIT: usize = 40;
+const CHANGES_PER_UNIT: usize = 24;
 
 /// Units whose pages are given back in one call.
 const COOLED_UNITS: usize = 64;
@@ -34,11 +39,8 @@ const COOLED_UNITS: usize = 64;
 /// Entries displaced to make room for one, at most.
 const DISPLACED_MAX: usize = 64;
 
-/// Items that are on their way to the processor while a unit moves.
-const PREFETCHED: usize = 16;
-
 const _: () = assert!(UNIT_ENTRIES * size_of::<u64>() == PAGE_BYTES);
-const _: () = assert!(CHANGES_PER_UNIT < LOAD_MAX / 8);
+const _: () = assert!(CHANGES_PER_UNIT < LOAD_MAX / GROWTH);
 
 /// One entry of the table.
 ///
@@ -46,7 +48,7 @@ const _: () = assert!(CHANGES_PER_UNIT < LOAD_MAX / 8);
 /// |--------|-----------|------------------------------------------------------|
 /// | 0..40  | location  | where the item's record lies; never 0                |
 /// | 40..42 | frequency | accesses since it was written or kept, at most 3     |
-/// | 42..64 | tag       | bits 6..28 of the key's hash                         |
+/// | 42..64 | tag       | the low bits of the key's place                      |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Entry(u64);
 
@@ -77,8 +79,21 @@ impl Entry {
     }
 }
 
+const TAG_MASK: u64 = (1 << 22) - 1;
+
+/// From so many units on, places of a unit differ in their tags.
+const UNITS_TOLD_APART: usize = (PLACES >> 22) as usize;
+
 fn tag_of(hash: KeyHash) -> u64 {
-    hash.0 >> 6 & 0x3F_FFFF
+    place_of(hash) & TAG_MASK
+}
+
+/// A hash that leads to the same buckets as that of an entry with this tag, which lies in one of them, in a unit of so
+/// many.
+fn hash_of_entry(unit: usize, units: usize, bucket: usize, tag: u64) -> KeyHash {
+    let first = ((unit as u64) << 32).div_ceil(units as u64);
+    let place = first + (tag.wrapping_sub(first) & TAG_MASK);
+    KeyHash(place << 32 | bucket as u64)
 }
 
 fn bucket_of(hash: KeyHash) -> usize {
@@ -88,6 +103,13 @@ fn bucket_of(hash: KeyHash) -> usize {
 /// The other bucket of an entry with this tag; its own inverse.
 fn other_bucket(bucket: usize, tag: u64) -> usize {
     bucket ^ (1 + tag as usize % (BUCKETS - 1))
+}
+
+/// Entries with a tag, as bits: without a branch for each, which could not be foretold.
+#[inline]
+fn candidates(words: &[u64; BUCKET_ENTRIES], tag: u64) -> u32 {
+    let is_candidate = |word: u64| word >> TAG_SHIFT == tag && word != 0;
+    (0..BUCKET_ENTRIES).fold(0, |bits, index| bits | u32::from(is_candidate(words[index])) << index)
 }
 
 /// A key's place in the order of the table, which scans follow.
@@ -116,10 +138,10 @@ pub(super) struct Index {
     /// Changes since a unit last migrated.
     changes: usize,
     len: usize,
-    /// Entries that found no room in their unit, with their hashes; almost always empty.
+    /// Entries that found no room in their unit, with hashes that have their places; almost always empty.
     stash: Vec<(KeyHash, Entry)>,
     /// Entries of the unit that is migrating.
-    moving: Vec<Entry>,
+    moving: Vec<(KeyHash, Entry)>,
     /// Units from here back to those in use hold what a larger table has left; they are given back before it grows.
     stale_end: usize,
     /// Entries moved by the last slice of a change of size.
@@ -161,7 +183,7 @@ impl Index {
     /// Memory that the table will take beyond that before long, because it is almost as full as it gets.
     pub(super) fn growth_bytes(&self) -> usize {
         let units = self.units();
-        if self.len * 10 > units * LOAD_MAX * 9 { units.div_ceil(8) * PAGE_BYTES } else { 0 }
+        if self.len * 10 > units * LOAD_MAX * 9 { units.div_ceil(GROWTH) * PAGE_BYTES } else { 0 }
     }
 
     /// Units that are in use.
@@ -194,10 +216,6 @@ impl Index {
         if has_migrated { ((place * self.units_new as u64) >> 32) as usize } else { old }
     }
 
-    fn first_word(&self, hash: KeyHash, bucket: usize) -> usize {
-        self.unit_of(place_of(hash)) * UNIT_ENTRIES + bucket * BUCKET_ENTRIES
-    }
-
     /// The words of a key's two buckets.
     fn buckets(&self, hash: KeyHash) -> [usize; 2] {
         let unit = self.unit_of(place_of(hash)) * UNIT_ENTRIES;
@@ -205,33 +223,49 @@ impl Index {
         [first, other_bucket(first, tag_of(hash))].map(|bucket| unit + bucket * BUCKET_ENTRIES)
     }
 
-    /// Brings a key's first bucket towards the processor.
+    /// Brings a key's buckets towards the processor.
+    #[inline]
     pub(super) fn prefetch(&self, hash: KeyHash) {
-        self.memory.prefetch(self.first_word(hash, bucket_of(hash)) * size_of::<u64>());
+        self.buckets(hash).iter().for_each(|first| self.memory.prefetch(first * size_of::<u64>()));
     }
 
     /// The location of the first entry that may be the key's, for prefetching its record.
+    #[inline]
     pub(super) fn guess(&self, hash: KeyHash) -> Option<u64> {
-        let [first, _] = self.buckets(hash);
+        self.buckets(hash).iter().find_map(|first| {
+            let words = self.bucket(*first);
+            let candidates = candidates(words, tag_of(hash));
+            (candidates != 0).then(|| Entry(words[candidates.trailing_zeros() as usize]).location())
+        })
+    }
+
+    /// The words of the bucket that begins at word `first`.
+    #[inline]
+    fn bucket(&self, first: usize) -> &[u64; BUCKET_ENTRIES] {
         let words = &self.memory.words()[first..first + BUCKET_ENTRIES];
-        words.iter().find(|word| *word >> TAG_SHIFT == tag_of(hash) && **word != 0).map(|word| Entry(*word).location())
+        words.try_into().expect("as many as a bucket has")
     }
 
     /// The slot of a key's entry; `is_it` looks at the item.
+    #[inline]
     pub(super) fn find(&self, hash: KeyHash, mut is_it: impl FnMut(u64) -> bool) -> Option<Slot> {
         let tag = tag_of(hash);
         for first in self.buckets(hash) {
-            let words = &self.memory.words()[first..first + BUCKET_ENTRIES];
-            for (index, word) in words.iter().enumerate() {
-                if word >> TAG_SHIFT == tag && *word != 0 && is_it(Entry(*word).location()) {
+            let words = self.bucket(first);
+            let mut candidates = candidates(words, tag);
+            while candidates != 0 {
+                let index = candidates.trailing_zeros() as usize;
+                if is_it(Entry(words[index]).location()) {
                     return Some(Slot(first + index));
                 }
+                candidates &= candidates - 1;
             }
         }
         if self.stash.is_empty() {
             return None;
         }
-        let found = self.stash.iter().position(|(other, entry)| *other == hash && is_it(entry.location()));
+        let is_there = |other: KeyHash| place_of(other) == place_of(hash);
+        let found = self.stash.iter().position(|(other, entry)| is_there(*other) && is_it(entry.location()));
         found.map(|index| Slot(STASH + index))
     }
 
@@ -295,10 +329,11 @@ impl Index {
             words[first..first + BUCKET_ENTRIES].iter().position(|word| *word == 0).map(|index| first + index)
         };
         let words = self.memory.words_mut();
-        // The emptier one, so that displacements stay rare.
+        // The first one while it is half empty, and then the emptier one, so that displacements stay rare.
         let used = |first: usize| words[first..first + BUCKET_ENTRIES].iter().filter(|word| **word != 0).count();
         let [first, second] = buckets;
-        let better = if used(second) < used(first) { second } else { first };
+        let used_first = used(first);
+        let better = if used_first > BUCKET_ENTRIES / 2 && used(second) < used_first { second } else { first };
         if let Some(word) = free(words, better) {
             return Some(word);
         }
@@ -349,7 +384,7 @@ impl Index {
         let units = self.units_old;
         let units_max = self.memory.bytes().len() / PAGE_BYTES;
         if self.len > units * LOAD_MAX {
-            let units_new = (units + units.div_ceil(8)).min(units_max);
+            let units_new = (units + units.div_ceil(GROWTH)).min(units_max);
             // What it grows into must read as zero.
             if units_new - units > COOLED_UNITS {
                 if self.cool() {
@@ -367,23 +402,37 @@ impl Index {
         self.changes = 0;
     }
 
+    /// Brings the units that a unit's entries will move to towards the processor.
+    fn prefetch_targets(&self, unit: usize) {
+        let new = |unit: usize| unit * self.units_new / self.units_old;
+        let (first, last) = (new(unit), new(unit + 1).min(self.units_new - 1));
+        let lines = (first * PAGE_BYTES..(last + 1) * PAGE_BYTES).step_by(BUCKET_ENTRIES * size_of::<u64>());
+        lines.for_each(|line| self.memory.prefetch(line));
+    }
+
     /// Moves the entries of the next unit, and ends the change after the last one.
     fn migrate(&mut self, prefetch: impl Fn(u64), hash_of: impl Fn(u64) -> KeyHash) {
         let is_growing = self.units_new > self.units_old;
         let unit = if is_growing { self.frontier - 1 } else { self.frontier };
         let range = unit * UNIT_ENTRIES..(unit + 1) * UNIT_ENTRIES;
+        self.prefetch_targets(unit);
         let mut moving = std::mem::take(&mut self.moving);
         let words = &mut self.memory.words_mut()[range];
-        moving.extend(words.iter().filter(|word| **word != 0).map(|word| Entry(*word)));
+        let is_told_apart = self.units_old >= UNITS_TOLD_APART;
+        for (index, word) in words.iter().enumerate().filter(|(_, word)| **word != 0) {
+            let hash = hash_of_entry(unit, self.units_old, index / BUCKET_ENTRIES, word >> TAG_SHIFT);
+            moving.push((hash, Entry(*word)));
+        }
         words.fill(0);
         self.frontier = if is_growing { unit } else { unit + 1 };
         self.moved = moving.len() + self.stash.len();
-        moving.iter().take(PREFETCHED).for_each(|entry| prefetch(entry.location()));
-        for (index, entry) in moving.iter().enumerate() {
-            moving.get(index + PREFETCHED).into_iter().for_each(|entry| prefetch(entry.location()));
-            self.place(hash_of(entry.location()), *entry);
+        if !is_told_apart {
+            moving.iter().for_each(|(_, entry)| prefetch(entry.location()));
+            moving.iter_mut().for_each(|(hash, entry)| *hash = hash_of(entry.location()));
         }
-        moving.clear();
+        for (hash, entry) in moving.drain(..) {
+            self.place(hash, entry);
+        }
         self.moving = moving;
         let is_done = if is_growing { self.frontier == 0 } else { self.frontier == self.units_old };
         if is_done {

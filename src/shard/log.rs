@@ -20,6 +20,12 @@ const SEGMENT_BYTES_MAX: u64 = 1024 * 1024;
 /// Segments that a budget is divided into.
 const SEGMENTS: u64 = 512;
 
+/// Bytes whose pages are given back in one call.
+const COOLED_BYTES: usize = 64 * PAGE_BYTES;
+
+/// What the processor fetches at a time; only a matter of speed.
+const CACHE_LINE_BYTES: usize = 64;
+
 /// Expiries that fit a record, milliseconds since the Unix epoch; later ones make an item large.
 pub(super) const EXPIRY_MAX: UnixMs = (1 << 48) - 1;
 
@@ -55,6 +61,10 @@ impl Header {
 
     fn key_len(self) -> usize {
         (self.0 >> 14 & LEN_MASK) as usize
+    }
+
+    fn is_large(self) -> bool {
+        self.0 & IS_LARGE != 0
     }
 
     fn expiry_len(self) -> usize {
@@ -162,6 +172,8 @@ pub(super) struct Log {
     warm: Vec<u32>,
     /// Free segments whose pages were given back.
     cold: Vec<u32>,
+    /// The segment whose pages are being given back, and how many bytes of it have been.
+    cooling: Option<(u32, usize)>,
     /// The segments that are appended to, by queue and class.
     open: [[Option<u32>; CLASSES]; 2],
     /// Bytes of full segments in which nothing lives: records that the index does not know any more, and ends too
@@ -182,6 +194,7 @@ impl Log {
             segments: Vec::new(),
             warm: Vec::new(),
             cold: Vec::new(),
+            cooling: None,
             open: [[None; CLASSES]; 2],
             dead_bytes: 0,
         })
@@ -198,7 +211,8 @@ impl Log {
 
     /// Memory that segments take, free ones with pages included.
     pub(super) fn memory_bytes(&self) -> u64 {
-        (self.segments.len() - self.cold.len()) as u64 * self.segment_bytes as u64
+        let cooled = self.cooling.map_or(0, |(_, bytes)| bytes);
+        ((self.segments.len() - self.cold.len()) * self.segment_bytes - cooled) as u64
     }
 
     /// Free segments with pages.
@@ -208,7 +222,8 @@ impl Log {
 
     /// The segment of a location.
     pub(super) fn segment_of(&self, location: u64) -> u32 {
-        (location / self.segment_bytes as u64) as u32
+        // A power of two.
+        (location >> self.segment_bytes.trailing_zeros()) as u32
     }
 
     /// The queue that a record is in.
@@ -222,12 +237,14 @@ impl Log {
         start + u64::from(FIRST)..start + u64::from(self.segments[segment as usize].end)
     }
 
+    #[inline]
     fn header(&self, location: u64) -> Header {
         let at = location as usize;
         Header(u32::from_le_bytes(self.memory.bytes()[at..at + HEADER_BYTES].try_into().expect("four bytes")))
     }
 
     /// The record at a location.
+    #[inline]
     pub(super) fn record(&self, location: u64) -> Record<'_> {
         let header = self.header(location);
         let expiry_len = header.expiry_len();
@@ -237,13 +254,34 @@ impl Log {
         let (key, value) = rest.split_at(header.key_len());
         let mut expires_at = [0; 8];
         expires_at[..expiry_len].copy_from_slice(expiry);
-        let is_large = header.0 & IS_LARGE != 0;
-        Record { key, value, expires_at: u64::from_le_bytes(expires_at), is_large, len }
+        Record { key, value, expires_at: u64::from_le_bytes(expires_at), is_large: header.is_large(), len }
     }
 
-    /// Brings a record towards the processor.
+    /// Whether the record at a location is a small item's with this key.
+    #[inline]
+    pub(super) fn has_key(&self, location: u64, key: &[u8]) -> bool {
+        let header = self.header(location);
+        let start = location as usize + HEADER_BYTES + header.expiry_len();
+        header.key_len() == key.len() && !header.is_large() && self.memory.bytes()[start..start + key.len()] == *key
+    }
+
+    /// Whether the record at a location has an expiry, or is a large item's, which may have one.
+    #[inline]
+    pub(super) fn may_expire(&self, location: u64) -> bool {
+        self.header(location).0 & (HAS_EXPIRY | IS_LARGE) != 0
+    }
+
+    /// Whether the record at a location is a large item's.
+    #[inline]
+    pub(super) fn is_large(&self, location: u64) -> bool {
+        self.header(location).is_large()
+    }
+
+    /// Brings the first lines of a record towards the processor.
+    #[inline]
     pub(super) fn prefetch(&self, location: u64) {
         self.memory.prefetch(location as usize);
+        self.memory.prefetch(location as usize + CACHE_LINE_BYTES);
     }
 
     /// Room for a record in its queue's segment; `None` when that is full: give the queue a new one and try again.
@@ -372,30 +410,31 @@ impl Log {
         u64::from(self.segment_bytes as u32 - FIRST - segment.live)
     }
 
-    /// Makes a segment free; its pages stay unless `cools`.
-    pub(super) fn free(&mut self, segment: u32, cools: bool) {
+    /// Makes a segment free; its pages stay.
+    pub(super) fn free(&mut self, segment: u32) {
         let known = &mut self.segments[segment as usize];
         assert!(known.state == State::Sealed && known.live == 0, "no live record is lost");
         self.dead_bytes -= u64::from(self.segment_bytes as u32 - FIRST);
         known.state = State::Free;
         known.end = FIRST;
-        if cools { self.release(segment) } else { self.warm.push(segment) }
+        self.warm.push(segment);
     }
 
-    /// Gives back the pages of one free segment; false when there is none.
-    pub(super) fn cool_one(&mut self) -> bool {
-        let Some(segment) = self.warm.pop() else { return false };
-        self.release(segment);
+    /// Gives back some pages of a free segment; false when there is none.
+    pub(super) fn cool(&mut self) -> bool {
+        let next = || self.warm.pop().map(|segment| (segment, 0));
+        let Some((segment, from)) = self.cooling.take().or_else(next) else { return false };
+        let (start, end) = (segment as usize * self.segment_bytes, self.segment_bytes.min(from + COOLED_BYTES));
+        self.memory.release(start + from..start + end);
+        if end < self.segment_bytes {
+            self.cooling = Some((segment, end));
+        } else {
+            self.cold.push(segment);
+        }
         true
     }
 
-    fn release(&mut self, segment: u32) {
-        let start = segment as usize * self.segment_bytes;
-        self.memory.release(start..start + self.segment_bytes);
-        self.cold.push(segment);
-    }
-
-    /// Makes all segments free; their pages are given back by [`cool_one`](Self::cool_one).
+    /// Makes all segments free; their pages are given back by [`cool`](Self::cool).
     pub(super) fn clear(&mut self) {
         for (number, segment) in self.segments.iter_mut().enumerate() {
             if segment.state != State::Free {

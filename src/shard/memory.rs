@@ -49,6 +49,7 @@ impl Reservation {
     }
 
     /// All bytes.
+    #[inline]
     pub(super) fn bytes(&self) -> &[u8] {
         // SAFETY: needs `len` readable, initialised bytes at `start` that nobody writes meanwhile; holds because the
         // map is that long, zeroed by the kernel, and writing takes `&mut self`.
@@ -56,6 +57,7 @@ impl Reservation {
     }
 
     /// All bytes, to be written.
+    #[inline]
     pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
         // SAFETY: needs `len` writable, initialised bytes at `start` that nobody else uses; holds because the map is
         // that long, zeroed by the kernel, and borrowed mutably.
@@ -63,6 +65,7 @@ impl Reservation {
     }
 
     /// All bytes as words of eight.
+    #[inline]
     pub(super) fn words(&self) -> &[u64] {
         // SAFETY: needs aligned, initialised memory of `len` bytes that nobody writes meanwhile; holds because the map
         // begins at a page, is whole pages long, zeroed by the kernel, and writing takes `&mut self`.
@@ -70,6 +73,7 @@ impl Reservation {
     }
 
     /// All bytes as words of eight, to be written.
+    #[inline]
     pub(super) fn words_mut(&mut self) -> &mut [u64] {
         // SAFETY: needs aligned, initialised memory of `len` bytes that nobody else uses; holds because the map begins
         // at a page, is whole pages long, zeroed by the kernel, and borrowed mutably.
@@ -77,6 +81,7 @@ impl Reservation {
     }
 
     /// Brings the cache line at a byte towards the processor.
+    #[inline]
     pub(super) fn prefetch(&self, at: usize) {
         let place = self.start.as_ptr().wrapping_add(at);
         #[cfg(all(target_arch = "x86_64", not(miri)))]

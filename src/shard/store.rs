@@ -57,6 +57,9 @@ pub struct Shard {
     pub(super) keeping: Keeping,
     pub(super) balance: Balance,
     pub(super) work: Work,
+    /// Segments run out soon, as far as was known when that last changed; and whether it may have changed since.
+    pub(super) is_short: bool,
+    pub(super) is_stale: bool,
     random: u64,
     /// Changes whenever slots may have changed their meaning.
     pub(super) moves: u64,
@@ -77,6 +80,7 @@ pub(super) struct Found<'a> {
 }
 
 impl<'a> Found<'a> {
+    #[inline]
     pub(super) fn at(log: &'a Log, larges: &'a Slab<Large>, location: u64) -> Self {
         let record = log.record(location);
         if !record.is_large {
@@ -142,6 +146,8 @@ impl Shard {
             keeping: Keeping::default(),
             balance: Balance::default(),
             work: Work::default(),
+            is_short: false,
+            is_stale: true,
             random: seed | 1,
             moves: 0,
             stats: ShardStats::default(),
@@ -173,10 +179,12 @@ impl Shard {
     }
 
     /// The item whose record lies at a location.
+    #[inline]
     pub(super) fn found(&self, location: u64) -> Found<'_> {
         Found::at(&self.log, &self.larges, location)
     }
 
+    #[inline]
     fn item(&self, slot: Slot) -> Item<'_> {
         let entry = self.index.entry(slot);
         let found = self.found(entry.location());
@@ -197,7 +205,9 @@ impl Shard {
 
     #[inline]
     fn find(&self, hash: KeyHash, key: &[u8]) -> Option<Slot> {
-        self.index.find(hash, |location| self.found(location).key == key)
+        self.index.find(hash, |location| {
+            self.log.has_key(location, key) || (self.log.is_large(location) && self.found(location).key == key)
+        })
     }
 
     fn find_live(&self, key: &[u8], now: UnixMs) -> Option<Slot> {
@@ -206,10 +216,12 @@ impl Shard {
     }
 
     /// Finds a key, removing it when its time has come.
+    #[inline]
     fn find_or_expire(&mut self, hash: KeyHash, key: &[u8], now: UnixMs) -> Option<Slot> {
         self.now_seen = now;
         let slot = self.find(hash, key)?;
-        if !self.found(self.index.entry(slot).location()).is_expired(now) {
+        let location = self.index.entry(slot).location();
+        if !self.log.may_expire(location) || !self.found(location).is_expired(now) {
             return Some(slot);
         }
         self.remove(slot);
@@ -237,6 +249,7 @@ impl Shard {
     pub fn set(&mut self, key: &[u8], value: NewValue<'_>, expiry: Expiry, when: When, now: UnixMs) -> Stored {
         self.work = Work::default();
         let hash = self.hash(key);
+        self.ghost.prefetch(hash);
         let slot = self.find_or_expire(hash, key, now);
         let is_refused = match when {
             When::Always => false,
@@ -554,11 +567,13 @@ impl Shard {
 
     /// Changes the budget; shrinking happens in [`maintain`](Self::maintain).
     pub fn set_budget(&mut self, budget_bytes: u64) {
+        self.is_stale |= self.budget_bytes != budget_bytes;
         self.budget_bytes = budget_bytes;
     }
 
     /// Changes the policy.
     pub fn set_policy(&mut self, policy: Policy) {
+        self.is_stale = true;
         self.policy = policy;
     }
 

@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn the_mix_is_kept_and_a_trace_is_followed() {
-        let trace = Arc::new(Trace { requests: vec![2, 0, 1], sizes: vec![1; 3] });
+        let trace = Arc::new(Trace { requests: vec![2, 0, 1], sizes: vec![1; 3], details: vec![] });
         let mix = vec![(Operation::Get, 3), (Operation::Increment, 1)];
         let plan = Plan { key_choice: KeyChoice::Trace(trace), mix, ..Plan::default() };
         let mut draw = Draw::new(&plan, 0);

@@ -3,13 +3,16 @@
 //!
 //! `CORERING_TEST_MEMORY_MB=512 cargo test --release --test memory` tries a larger budget, for longer.
 
-use std::io::{BufRead, BufReader, Read, Write};
+mod server;
+
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use corering::protocol::Output;
 use corering::protocol::resp::encode_request;
+
+use server::{Server, exchange};
 
 const MIB: u64 = 1 << 20;
 
@@ -27,75 +30,11 @@ fn budget_bytes() -> u64 {
     budget().0
 }
 
-/// A server with a budget, as a process of its own.
-struct Server {
-    child: Child,
-    port: u16,
-    peak_bytes: u64,
-}
-
-impl Server {
-    fn start(policy: &str) -> Self {
-        let budget = budget_bytes().to_string();
-        let arguments = ["--port", "0", "--workers", "1", "--maxmemory", &budget, "--maxmemory-policy", policy];
-        let mut command = Command::new(env!("CARGO_BIN_EXE_corering"));
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("the binary starts");
-        let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
-        let port = lines.find_map(|line| {
-            let line = line.expect("text");
-            let (_, address) = line.split_once("ready on 127.0.0.1:")?;
-            address.split(|letter: char| !letter.is_ascii_digit()).next()?.parse().ok()
-        });
-        // Nobody reads what it logs from here on; one that logs little does not mind.
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { child, port: port.expect("it says that it is ready"), peak_bytes: 0 }
-    }
-
-    fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(("127.0.0.1", self.port)).expect("it listens");
-        stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a time-out");
-        stream
-    }
-
-    /// Looks at the resident memory, and that it is within the promise.
-    fn look(&mut self) {
-        let statm = std::fs::read_to_string(format!("/proc/{}/statm", self.child.id())).expect("it runs");
-        let pages: u64 = statm.split(' ').nth(1).expect("resident pages").parse().expect("a number");
-        let limit = budget_bytes() / 100 * 103 + BESIDE_BYTES;
-        self.peak_bytes = self.peak_bytes.max(pages * 4096);
-        assert!(pages * 4096 <= limit, "{} MiB resident of {} MiB", pages * 4096 / MIB, limit / MIB);
-    }
-
-    fn info(&self, field: &str) -> u64 {
-        let mut stream = BufReader::new(self.connect());
-        stream.get_mut().write_all(b"INFO\r\nQUIT\r\n").expect("it takes requests");
-        let mut text = String::new();
-        stream.read_to_string(&mut text).expect("text");
-        let value = text.lines().find_map(|line| line.strip_prefix(field)).expect("a field of INFO");
-        value.split(',').next().expect("a value").parse().expect("a number")
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Sends requests of one reply line each and reads the replies; how many were errors.
-fn exchange(stream: &mut TcpStream, requests: &Output, count: usize) -> usize {
-    stream.write_all(&requests.to_vec()).expect("it takes requests");
-    let mut reader = BufReader::new(stream);
-    let mut line = Vec::new();
-    let mut errors = 0;
-    for _ in 0..count {
-        line.clear();
-        reader.read_until(b'\n', &mut line).expect("it answers");
-        errors += usize::from(line.starts_with(b"-"));
-    }
-    errors
+/// Looks at the resident memory, and that it is within the promise.
+fn look(server: &Server) -> u64 {
+    let (resident, limit) = (server.resident_bytes(), budget_bytes() / 100 * 103 + BESIDE_BYTES);
+    assert!(resident <= limit, "{} MiB resident of {} MiB", resident / MIB, limit / MIB);
+    resident
 }
 
 /// Numbers that look random.
@@ -104,11 +43,12 @@ fn random(seed: u64) -> u64 {
     (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB) >> 11
 }
 
-/// Writes the budget several times: item `number` has the key and length that `item` says.
-fn fill(server: &mut Server, item: impl Fn(u64) -> (u64, usize), ttl_ms: Option<&str>) {
+/// Writes the budget several times and says how much was resident at most: item `number` has the key and length that
+/// `item` says.
+fn fill(server: &Server, item: impl Fn(u64) -> (u64, usize), ttl_ms: Option<&str>) -> u64 {
     let mut stream = server.connect();
     let block = vec![b'v'; 12 << 20];
-    let (mut written, mut number) = (0, 0);
+    let (mut written, mut number, mut peak_bytes) = (0, 0, 0);
     while written < budget().0 * budget().1 {
         let (mut requests, mut count) = (Output::new(), 0);
         while requests.len() < MIB as usize && count < 10_000 {
@@ -121,8 +61,9 @@ fn fill(server: &mut Server, item: impl Fn(u64) -> (u64, usize), ttl_ms: Option<
             (number, count) = (number + 1, count + 1);
         }
         assert_eq!(exchange(&mut stream, &requests, count), 0);
-        server.look();
+        peak_bytes = peak_bytes.max(look(server));
     }
+    peak_bytes
 }
 
 #[test]
@@ -140,11 +81,10 @@ fn resident_memory_stays_within_the_budget_and_the_cache_stays_full() {
         ("growing", &|number| (number % keys, 16 + (number * 400 / keys) as usize % 4_000), None, 80),
     ];
     for (name, item, ttl_ms, percent) in rows {
-        let mut server = Server::start("cache");
-        fill(&mut server, item, *ttl_ms);
+        let server = Server::start(budget_bytes(), "cache");
+        let peak = fill(&server, item, *ttl_ms);
         let (dataset, keys) = (server.info("used_memory_dataset:"), server.info("db0:keys="));
         let (live, full) = (dataset + keys * 20, budget_bytes() - server.info("used_memory_startup:"));
-        let peak = server.peak_bytes;
         eprintln!("{name}: peak {} MiB resident, {} MiB live, {keys} keys", peak / MIB, live / MIB);
         assert!(live * 100 >= full * percent, "{name}: {} MiB of {} live", live / MIB, full / MIB);
     }
@@ -152,7 +92,7 @@ fn resident_memory_stays_within_the_budget_and_the_cache_stays_full() {
 
 #[test]
 fn replies_that_nobody_reads_are_within_the_budget() {
-    let mut server = Server::start("cache");
+    let server = Server::start(budget_bytes(), "cache");
     let value = vec![b'v'; 1 << 20];
     let mut unread: Vec<TcpStream> = (0..500).map(|_| server.connect()).collect();
     let mut writer = server.connect();
@@ -166,11 +106,11 @@ fn replies_that_nobody_reads_are_within_the_budget() {
         // The kernel takes some of them.
         (0..8).for_each(|_| encode_request(&mut requests, &[b"GET", key.as_bytes()]));
         stream.write_all(&requests.to_vec()).expect("it takes requests");
-        server.look();
+        look(&server);
     }
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(1) {
-        server.look();
+        look(&server);
         std::thread::sleep(Duration::from_millis(50));
     }
     assert!(refused < 500, "some values found room");
@@ -183,12 +123,12 @@ fn replies_that_nobody_reads_are_within_the_budget() {
         assert!(start.elapsed() < Duration::from_secs(20), "memory does not come back");
         std::thread::sleep(Duration::from_millis(50));
     }
-    server.look();
+    look(&server);
 }
 
 #[test]
 fn a_value_that_cannot_fit_is_refused_before_it_arrives() {
-    let mut server = Server::start("noeviction");
+    let server = Server::start(budget_bytes(), "noeviction");
     let mut stream = BufReader::new(server.connect());
     let len = (2 * budget_bytes()).min(512 * MIB) as usize;
     let header = format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n${len}\r\n");
@@ -200,7 +140,7 @@ fn a_value_that_cannot_fit_is_refused_before_it_arrives() {
     let block = vec![b'v'; 1 << 20];
     for _ in 0..len / block.len() {
         stream.get_mut().write_all(&block).expect("it takes what it throws away");
-        server.look();
+        look(&server);
     }
     stream.get_mut().write_all(b"\r\nPING\r\n").expect("it takes requests");
     line.clear();

@@ -42,6 +42,18 @@ fn main() {
     }
 }
 
+/// A server whose ring and connection have had their buffers, which are no part of an item, and its resident bytes.
+fn warm_server(maxmemory: u64) -> (Server, u64) {
+    let server = Server::start(maxmemory, "cache");
+    let mut requests = Output::new();
+    for _ in 0..BATCH {
+        encode_request(&mut requests, &[&b"EXISTS"[..], &[b'k'; 64]]);
+    }
+    exchange(&mut server.connect(), &requests, BATCH as usize);
+    let resident_bytes = server.resident_bytes();
+    (server, resident_bytes)
+}
+
 /// Stores items `from..to`.
 fn store(server: &Server, from: u64, to: u64, value_bytes: usize, expires: bool) {
     let (mut stream, value) = (server.connect(), vec![b'v'; value_bytes]);
@@ -63,8 +75,7 @@ fn store(server: &Server, from: u64, to: u64, value_bytes: usize, expires: bool)
 
 /// Bytes for each item beyond key and value, when so many were stored without a limit.
 fn filled(items: u64, value_bytes: usize, expires: bool) -> f64 {
-    let server = Server::start(0, "cache");
-    let before = server.resident_bytes();
+    let (server, before) = warm_server(0);
     store(&server, 0, items, value_bytes, expires);
     assert_eq!(server.info("db0:keys="), items);
     (server.resident_bytes() - before) as f64 / items as f64 - (KEY_BYTES + value_bytes as u64) as f64
@@ -73,8 +84,7 @@ fn filled(items: u64, value_bytes: usize, expires: bool) -> f64 {
 /// The same in a cache that holds about as many, after so many times as many were written.
 fn turned_over(items: u64, value_bytes: usize, expires: bool) -> f64 {
     let item_bytes = KEY_BYTES + value_bytes as u64 + if expires { 24 } else { 18 };
-    let server = Server::start(items * item_bytes, "cache");
-    let before = server.resident_bytes();
+    let (server, before) = warm_server(items * item_bytes);
     store(&server, 0, items * TURNOVERS, value_bytes, expires);
     let held = server.info("db0:keys=");
     (server.resident_bytes() - before) as f64 / held as f64 - (KEY_BYTES + value_bytes as u64) as f64

@@ -362,6 +362,13 @@ choice! {
     }
 }
 
+impl Policy {
+    /// Whether only items with an expiry are evicted.
+    pub const fn is_volatile(self) -> bool {
+        matches!(self, Self::VolatileLru | Self::VolatileLfu | Self::VolatileTtl | Self::VolatileRandom)
+    }
+}
+
 choice! {
     /// How much is logged; Redis' names.
     LogLevel {

@@ -66,8 +66,6 @@ pub(super) struct Work {
     bytes: u64,
     /// Times that pages of the log were given back.
     cooled: usize,
-    /// Something may be evicted.
-    has_evicted: bool,
 }
 
 impl Work {
@@ -75,11 +73,6 @@ impl Work {
     fn goes_on(&self, records: usize, bytes: u64) -> bool {
         let is_short = self.bytes < bytes * BYTES_FOR_BYTES && self.records < RECORDS_FOR_LARGER;
         self.records < records || is_short
-    }
-
-    /// Whether a call that stores `bytes` has to stop although further ones could make more room.
-    fn ends_early(&self, bytes: u64) -> bool {
-        (self.has_evicted && !self.goes_on(RECORDS_PER_CALL, bytes)) || self.cooled > COOLED_PER_CALL
     }
 }
 
@@ -142,6 +135,20 @@ impl Shard {
         self.used_bytes() + growth as u64
     }
 
+    /// Whether anything may be evicted.
+    fn may_evict(&self) -> bool {
+        match self.policy {
+            Policy::NoEviction => false,
+            policy if policy.is_volatile() => self.stats.expires > 0,
+            _ => self.index.len() > 0,
+        }
+    }
+
+    /// Whether the present call, which stores `bytes`, has to stop although further ones can make more room.
+    fn ends_early(&self, bytes: u64) -> bool {
+        (self.may_evict() && !self.work.goes_on(RECORDS_PER_CALL, bytes)) || self.work.cooled > COOLED_PER_CALL
+    }
+
     /// Whether one more segment may have pages, and `reserved` further ones after it.
     fn may_grow(&self, reserved: usize) -> bool {
         let bytes = (1 + reserved) as u64 * self.log.segment_bytes() as u64;
@@ -190,8 +197,9 @@ impl Shard {
             }
         }
         // What this call may not do any more the next ones will: a segment holds many items, each of which brings
-        // more work than it takes. Cleaning alone does not go on for ever, and what it frees is not for new items.
-        if is_urgent || self.work.ends_early(bytes) {
+        // more work than it takes. Where nothing may be evicted, cleaning alone does not go on for ever, and what it
+        // frees is not for new items.
+        if is_urgent || self.ends_early(bytes) {
             self.log.take_cold().or_else(|| self.log.take_warm())
         } else if self.planned_bytes() <= self.budget_bytes {
             self.log.take_warm()
@@ -209,7 +217,7 @@ impl Shard {
         }
         while self.planned_bytes().saturating_add(bytes) > self.budget_bytes {
             if !self.make_some_room(bytes, now) {
-                return self.work.ends_early(bytes);
+                return self.ends_early(bytes);
             }
         }
         true
@@ -301,7 +309,6 @@ impl Shard {
         }
         let Some(mut victim) = self.victim.take() else { return false };
         let end = self.log.span(victim.segment).end;
-        self.work.has_evicted |= victim.purpose != Purpose::Clean;
         let mut has_enough = false;
         while victim.at < end && !has_enough && self.work.goes_on(records, bytes) {
             let mut next = [(0, KeyHash(0)); RECORDS_AHEAD];
@@ -405,10 +412,7 @@ impl Shard {
         }
         let segment = self.choose_oldest().or_else(|| {
             // Whatever may go may lie in segments that are not full yet.
-            let needs_expiry = matches!(
-                self.policy,
-                Policy::VolatileLru | Policy::VolatileLfu | Policy::VolatileRandom | Policy::VolatileTtl
-            );
+            let needs_expiry = self.policy.is_volatile();
             let (queue, segment) = self.log.seal_one(|segment| segment.is_volatile() || !needs_expiry)?;
             self.queues[queue as usize].push_back(segment);
             self.choose_oldest()

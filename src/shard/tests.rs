@@ -277,6 +277,28 @@ fn overwriting_with_other_sizes_leaves_little_behind() {
 }
 
 #[test]
+fn what_may_evict_refuses_nothing_that_fits() {
+    // Values that grow leave dead records in every segment: much is gathered at the moment when room runs short.
+    let (budget, rounds) = if cfg!(miri) { (4 * MIB, 1) } else { (58 * MIB, 6) };
+    for seed in [1, 4] {
+        for policy in [Policy::Cache, Policy::AllKeysLru, Policy::AllKeysRandom] {
+            let mut cache = Shard::new(ShardOptions { budget_bytes: budget, policy, seed });
+            let keys = budget / 1600;
+            for number in 0..keys * rounds {
+                let value = vec![0; 16 + (number * 400 / keys) as usize % 4_000];
+                let key = (number % keys).to_be_bytes();
+                let stored = cache.set(&key, NewValue::Copied(&value), Expiry::Never, When::Always, 1_000);
+                assert_ne!(stored, Stored::OutOfMemory, "{policy:?}, seed {seed}, after {number}");
+                if number % 128 == 0 {
+                    cache.maintain(1_000);
+                }
+            }
+            assert!(cache.stats().used_bytes <= budget, "{policy:?}: {} bytes", cache.stats().used_bytes);
+        }
+    }
+}
+
+#[test]
 fn used_items_stay_and_others_go() {
     for policy in [Policy::Cache, Policy::AllKeysLru, Policy::AllKeysLfu] {
         let mut cache = shard(4 * MIB, policy);

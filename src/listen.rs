@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 
+use crate::command::Front;
 use crate::config::Settings;
 use crate::ring::Fd;
 
@@ -79,10 +80,10 @@ impl Listeners {
         Ok(Self { tcp, unix: unix.transpose()?, addresses })
     }
 
-    /// The descriptors of one worker; valid as long as `self` lives.
-    pub fn of_worker(&self, index: usize) -> Vec<Fd> {
+    /// The descriptors of one worker, and what each is for; valid as long as `self` lives.
+    pub fn of_worker(&self, index: usize) -> Vec<(Fd, Front)> {
         let unix = self.unix.iter().filter(|_| index == 0).map(|(socket, _)| socket);
-        self.tcp[index].iter().chain(unix).map(|socket| Fd(socket.as_raw_fd())).collect()
+        self.tcp[index].iter().chain(unix).map(|socket| (Fd(socket.as_raw_fd()), Front::Resp)).collect()
     }
 }
 

@@ -47,7 +47,7 @@ pub mod string;
 pub mod table;
 
 pub use fanout::{Fanout, Round};
-pub use session::Session;
+pub use session::{Front, Session};
 pub use table::CommandId;
 
 use fanout::Spread;

@@ -6,6 +6,16 @@
 use super::CommandId;
 use crate::protocol::resp::Version;
 
+/// What a connection speaks and which keys it serves: decided by the listener that it came through.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Front {
+    /// RESP, every key: those of other workers by the hop.
+    #[default]
+    Resp,
+    /// RESP, the keys of the listener's worker: others are for their own core's port.
+    RespCore,
+}
+
 /// Which replies a client wants (`CLIENT REPLY`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReplyMode {
@@ -23,6 +33,8 @@ pub enum ReplyMode {
 /// What the server remembers of one client.
 #[derive(Clone, Debug, Default)]
 pub struct Session {
+    /// Where the client came in; nothing changes it.
+    pub front: Front,
     /// Unique in the server's life, from 1.
     pub id: u64,
     /// `CLIENT SETNAME`.

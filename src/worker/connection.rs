@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 
-use crate::command::Session;
+use crate::command::{Front, Session};
 use crate::protocol::resp::Decoder;
 use crate::protocol::{Output, Requests};
 use crate::ring::Fd;
@@ -121,13 +121,13 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(fd: Fd, generation: u32, addresses: Option<Addresses>, now_ns: u64) -> Self {
+    pub(super) fn new(fd: Fd, front: Front, generation: u32, addresses: Option<Addresses>, now_ns: u64) -> Self {
         Self {
             fd,
             generation,
             addresses,
             state: State::Open,
-            session: Session::default(),
+            session: Session { front, ..Session::default() },
             decoder: Decoder::default(),
             held: None,
             output: Output::new(),

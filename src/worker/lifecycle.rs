@@ -4,7 +4,7 @@
 //! most one send is in flight per connection; a descriptor is closed only when nothing else is in flight on it; a slot
 //! is free again only after that close has completed.
 
-use crate::command::Session;
+use crate::command::Front;
 use crate::instance::Phase;
 use crate::observe::Metric;
 use crate::protocol::Output;
@@ -17,6 +17,7 @@ use super::{ACCEPT_PAUSE_NS, Core, LINGER_NS, Worker};
 #[derive(Debug)]
 pub(super) struct Listener {
     pub(super) fd: Fd,
+    pub(super) front: Front,
     pub(super) is_armed: bool,
     /// Not to be armed before this time: descriptors had run out.
     pub(super) resume_ns: u64,
@@ -92,8 +93,8 @@ impl<R: Ring> Worker<R> {
         match completion.result {
             Ok(fd) => {
                 let fd = Fd(fd as i32);
-                let addresses = self.ring.addresses(fd);
-                self.core.admit(fd, addresses);
+                let (front, addresses) = (listener.front, self.ring.addresses(fd));
+                self.core.admit(fd, front, addresses);
             }
             Err(Errno(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)) => {
                 listener.resume_ns = self.core.now.mono_ns + ACCEPT_PAUSE_NS;
@@ -245,9 +246,9 @@ impl Connection {
 
 impl Core {
     /// A connection was accepted: serve it, or refuse it when there are too many.
-    fn admit(&mut self, fd: Fd, addresses: Option<super::connection::Addresses>) {
+    fn admit(&mut self, fd: Fd, front: Front, addresses: Option<super::connection::Addresses>) {
         let generation = self.next_generation();
-        let mut connection = Connection::new(fd, generation, addresses, self.now.mono_ns);
+        let mut connection = Connection::new(fd, front, generation, addresses, self.now.mono_ns);
         let open = self.instance.metrics.total(Metric::ConnectionsOpen);
         let metrics = self.instance.metrics.worker(self.index);
         metrics.add(Metric::ConnectionsAccepted, 1);
@@ -260,11 +261,8 @@ impl Core {
         } else {
             metrics.add(Metric::ConnectionsOpen, 1);
             connection.is_admitted = true;
-            connection.session = Session {
-                id: self.instance.next_client_id(),
-                is_authenticated: self.settings.requirepass.is_empty(),
-                ..Session::default()
-            };
+            connection.session.id = self.instance.next_client_id();
+            connection.session.is_authenticated = self.settings.requirepass.is_empty();
         }
         let slot = self.connections.insert(connection);
         self.mark_dirty(slot);

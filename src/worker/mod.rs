@@ -19,6 +19,7 @@ use std::time::Duration;
 use slab::Slab;
 
 use crate::clock::{Clock, Now};
+use crate::command::Front;
 use crate::command::table::Flags;
 use crate::config::Settings;
 use crate::instance::{Instance, Phase};
@@ -89,8 +90,8 @@ pub struct Options<R> {
     pub index: u16,
     /// Its ring, made on the thread that will run the worker.
     pub ring: R,
-    /// Its listening sockets; whoever made them closes them.
-    pub listeners: Vec<Fd>,
+    /// Its listening sockets, and what each is for; whoever made them closes them.
+    pub listeners: Vec<(Fd, Front)>,
     /// A byte written to the other end of this socket wakes the worker.
     pub control: Option<Fd>,
     /// What all workers share.
@@ -178,7 +179,7 @@ impl<R: Ring> Worker<R> {
         let now = options.clock.now();
         let settings = options.instance.settings();
         options.mailboxes.register(options.ring.wake_address());
-        let listener = |fd| Listener { fd, is_armed: false, resume_ns: 0 };
+        let listener = |(fd, front)| Listener { fd, front, is_armed: false, resume_ns: 0 };
         let core = Core {
             index: options.index,
             workers: options.instance.workers,

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use corering::command::Front;
 use corering::config::Settings;
 use corering::instance::{Instance, Phase};
 use corering::mailbox;
@@ -108,7 +109,7 @@ impl Cluster {
             let worker = Worker::new(worker::Options {
                 index: index as u16,
                 ring,
-                listeners: vec![listener],
+                listeners: vec![(listener, Front::Resp)],
                 control: Some(control),
                 instance: Arc::clone(&instance),
                 mailboxes,

@@ -13,7 +13,7 @@ use super::{Call, Execute, Run, glob};
 use crate::config::Policy;
 use crate::protocol::Args;
 use crate::protocol::resp::Reply;
-use crate::shard::{Expiry, Item, NewValue, Stored, UnixMs, When};
+use crate::shard::{Expiry, Item, NewValue, Stored, Usage, When};
 
 const READ: Flags = Flags::READONLY;
 const READ_FAST: Flags = READ.or(Flags::FAST);
@@ -110,14 +110,14 @@ pub static COMMANDS: &[Spec] = &[
 static OBJECT: &[Spec] = &[
     row("encoding", 3, READ, SUBCOMMAND_KEY, "2.2.3", "O(1)", "Returns how a value is encoded.",
         Run::Keyed(|call, args, reply|
-            peek(call, args, reply, |item, _, reply| reply.bulk(encoding(item.value).as_bytes())))),
+            peek(call, args, reply, |item, reply| reply.bulk(encoding(item.value).as_bytes())))),
     row("freq", 3, READ, SUBCOMMAND_KEY, "4.0.0", "O(1)", "Returns a key's access counter.", Run::Keyed(frequency)),
     row("help", 2, READ, NO_KEYS, "6.2.0", "O(1)", "Lists the subcommands.",
         Run::Session(|_, _, _, reply| help(reply, OBJECT_HELP))),
     row("idletime", 3, READ, SUBCOMMAND_KEY, "2.2.3", "O(1)", "Returns the seconds since a key was last used.",
         Run::Keyed(idle_time)),
     row("refcount", 3, READ, SUBCOMMAND_KEY, "2.2.3", "O(1)", "Returns 1: values are not shared between keys.",
-        Run::Keyed(|call, args, reply| peek(call, args, reply, |_, _, reply| reply.integer(1)))),
+        Run::Keyed(|call, args, reply| peek(call, args, reply, |_, reply| reply.integer(1)))),
 ];
 
 #[rustfmt::skip]
@@ -387,14 +387,17 @@ fn scan(call: &mut Call<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
 }
 
 /// Looks at the key of a subcommand without leaving a trace; null when there is none.
-fn peek(
-    call: &mut Call<'_>,
-    args: Args<'_>,
-    reply: &mut Reply<'_>,
-    show: impl FnOnce(&Item<'_>, UnixMs, &mut Reply<'_>),
-) {
+fn peek(call: &Call<'_>, args: Args<'_>, reply: &mut Reply<'_>, show: impl FnOnce(Item<'_>, &mut Reply<'_>)) {
     match call.shard.peek(args.get(2), call.now.unix_ms) {
-        Some(item) => show(&item, call.now.unix_ms, reply),
+        Some(item) => show(item, reply),
+        None => reply.null(),
+    }
+}
+
+/// The same for how the item is used.
+fn usage(call: &Call<'_>, args: Args<'_>, reply: &mut Reply<'_>, show: impl FnOnce(Usage, &mut Reply<'_>)) {
+    match call.shard.usage(args.get(2), call.now.unix_ms) {
+        Some(usage) => show(usage, reply),
         None => reply.null(),
     }
 }
@@ -416,9 +419,9 @@ fn is_lfu(policy: Policy) -> bool {
 
 fn frequency(call: &mut Call<'_>, args: Args<'_>, reply: &mut Reply<'_>) {
     let policy = call.settings.maxmemory_policy;
-    peek(call, args, reply, |item, _, reply| {
+    usage(call, args, reply, |usage, reply| {
         if is_lfu(policy) || policy == Policy::Cache {
-            reply.integer(i64::from(item.frequency));
+            reply.integer(i64::from(usage.frequency));
         } else {
             reply.error(
                 "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when \
@@ -429,15 +432,15 @@ fn frequency(call: &mut Call<'_>, args: Args<'_>, reply: &mut Reply<'_>) {
 }
 
 fn idle_time(call: &mut Call<'_>, args: Args<'_>, reply: &mut Reply<'_>) {
-    let policy = call.settings.maxmemory_policy;
-    peek(call, args, reply, |item, now, reply| {
+    let (policy, now) = (call.settings.maxmemory_policy, call.now.unix_ms);
+    usage(call, args, reply, |usage, reply| {
         if is_lfu(policy) {
             reply.error(
                 "ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that when switching \
                  between policies at runtime LRU and LFU data will take some time to adjust.",
             );
         } else {
-            reply.integer((now.saturating_sub(item.accessed_at) / 1000) as i64);
+            reply.integer((now.saturating_sub(usage.accessed_at) / 1000) as i64);
         }
     });
 }
@@ -450,6 +453,6 @@ fn memory_usage(call: &mut Call<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> O
             return Err(Refusal::Syntax);
         }
     }
-    peek(call, args, reply, |item, _, reply| reply.integer(item.memory_bytes as i64));
+    usage(call, args, reply, |usage, reply| reply.integer(usage.memory_bytes as i64));
     Ok(())
 }

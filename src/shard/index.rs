@@ -127,7 +127,11 @@ fn candidates_by_four(words: &[u64; BUCKET_ENTRIES], tag: u64) -> u32 {
     const UPPER: i32 = 0b11_01_11_01;
     let wanted = sse::_mm_set1_epi32(tag as i32);
     let four = |first: usize| {
-        let pair = |at: usize| sse::_mm_castsi128_ps(sse::_mm_set_epi64x(words[at + 1] as i64, words[at] as i64));
+        let pair = |at: usize| {
+            let pair: *const u64 = words[at..at + 2].as_ptr();
+            // SAFETY: needs 16 bytes that may be read; holds because they were just sliced out.
+            unsafe { sse::_mm_loadu_ps(pair.cast()) }
+        };
         let upper = sse::_mm_castps_si128(sse::_mm_shuffle_ps::<UPPER>(pair(first), pair(first + 2)));
         let tags = sse::_mm_srli_epi32::<{ TAG_SHIFT as i32 - 32 }>(upper);
         sse::_mm_movemask_ps(sse::_mm_castsi128_ps(sse::_mm_cmpeq_epi32(tags, wanted))) as u32
@@ -294,6 +298,7 @@ impl Index {
     }
 
     /// The entry at a slot.
+    #[inline]
     pub(super) fn entry(&self, slot: Slot) -> Entry {
         match slot.0.checked_sub(STASH) {
             Some(index) => self.stash[index].1,
@@ -314,12 +319,14 @@ impl Index {
         self.write(slot, Entry(tag | frequency << FREQUENCY_SHIFT | location));
     }
 
-    /// Counts a use of the item at a slot. Writes only while the counter can still rise.
-    pub(super) fn touch(&mut self, slot: Slot) {
+    /// Counts a use of the item at a slot and returns its entry. Writes only while the counter can still rise.
+    #[inline]
+    pub(super) fn touch(&mut self, slot: Slot) -> Entry {
         let entry = self.entry(slot);
         if entry.frequency() < FREQUENCY_MAX {
             self.write(slot, Entry(entry.0 + (1 << FREQUENCY_SHIFT)));
         }
+        entry
     }
 
     /// Removes the entry at a slot.

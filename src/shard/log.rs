@@ -67,8 +67,12 @@ impl Header {
         self.0 & IS_LARGE != 0
     }
 
+    fn has_expiry(self) -> bool {
+        self.0 & HAS_EXPIRY != 0
+    }
+
     fn expiry_len(self) -> usize {
-        if self.0 & HAS_EXPIRY == 0 { 0 } else { EXPIRY_BYTES }
+        if self.has_expiry() { EXPIRY_BYTES } else { 0 }
     }
 }
 
@@ -247,34 +251,32 @@ impl Log {
     #[inline]
     pub(super) fn record(&self, location: u64) -> Record<'_> {
         let header = self.header(location);
-        let expiry_len = header.expiry_len();
-        let len = HEADER_BYTES + expiry_len + header.key_len() + header.value_len();
+        let (key_len, value_len, expiry_len) = (header.key_len(), header.value_len(), header.expiry_len());
+        let len = HEADER_BYTES + expiry_len + key_len + value_len;
         let bytes = &self.memory.bytes()[location as usize..][..len];
-        let (expiry, rest) = bytes[HEADER_BYTES..].split_at(expiry_len);
-        let (key, value) = rest.split_at(header.key_len());
-        let mut expires_at = [0; 8];
-        expires_at[..expiry_len].copy_from_slice(expiry);
-        Record { key, value, expires_at: u64::from_le_bytes(expires_at), is_large: header.is_large(), len }
+        let (key, value) = bytes[HEADER_BYTES + expiry_len..].split_at(key_len);
+        let expires_at = if header.has_expiry() {
+            let mut expires_at = [0; 8];
+            expires_at[..EXPIRY_BYTES].copy_from_slice(&bytes[HEADER_BYTES..HEADER_BYTES + EXPIRY_BYTES]);
+            u64::from_le_bytes(expires_at)
+        } else {
+            0
+        };
+        Record { key, value, expires_at, is_large: header.is_large(), len }
     }
 
-    /// Whether the record at a location is a small item's with this key.
+    /// The key of the record at a location; `None` for a large item's, which has its key elsewhere.
     #[inline]
-    pub(super) fn has_key(&self, location: u64, key: &[u8]) -> bool {
+    pub(super) fn key(&self, location: u64) -> Option<&[u8]> {
         let header = self.header(location);
         let start = location as usize + HEADER_BYTES + header.expiry_len();
-        header.key_len() == key.len() && !header.is_large() && self.memory.bytes()[start..start + key.len()] == *key
+        (!header.is_large()).then(|| &self.memory.bytes()[start..start + header.key_len()])
     }
 
     /// Whether the record at a location has an expiry, or is a large item's, which may have one.
     #[inline]
     pub(super) fn may_expire(&self, location: u64) -> bool {
         self.header(location).0 & (HAS_EXPIRY | IS_LARGE) != 0
-    }
-
-    /// Whether the record at a location is a large item's.
-    #[inline]
-    pub(super) fn is_large(&self, location: u64) -> bool {
-        self.header(location).is_large()
     }
 
     /// Brings the first lines of a record towards the processor.

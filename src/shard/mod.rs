@@ -86,11 +86,16 @@ pub struct Item<'a> {
     pub shared: Option<&'a Bytes>,
     /// When it expires.
     pub expires_at: Option<UnixMs>,
+}
+
+/// What an item takes, and how it is used.
+#[derive(Clone, Copy, Debug)]
+pub struct Usage {
     /// Access counter as `OBJECT FREQ` reports it.
     pub frequency: u8,
     /// When it was last read or written; for `OBJECT IDLETIME`.
     pub accessed_at: UnixMs,
-    /// Memory the item takes, key, value and bookkeeping; for `MEMORY USAGE`.
+    /// Memory, key, value and bookkeeping; for `MEMORY USAGE`.
     pub memory_bytes: usize,
 }
 

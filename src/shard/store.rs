@@ -16,7 +16,8 @@ use super::index::{Index, PLACES, Slot, place_of};
 use super::large::{Alive, Large, Source};
 use super::log::{Draft, EXPIRY_MAX, Log, Record};
 use super::{
-    Expiry, Item, KeyHash, LARGE_VALUE_BYTES, NewValue, ShardOptions, ShardStats, Stored, TimeToLive, UnixMs, When,
+    Expiry, Item, KeyHash, LARGE_VALUE_BYTES, NewValue, ShardOptions, ShardStats, Stored, TimeToLive, UnixMs, Usage,
+    When,
 };
 use crate::config::Policy;
 
@@ -185,28 +186,16 @@ impl Shard {
     }
 
     #[inline]
-    fn item(&self, slot: Slot) -> Item<'_> {
-        let entry = self.index.entry(slot);
-        let found = self.found(entry.location());
-        Item {
-            key: found.key,
-            value: found.value,
-            shared: found.shared,
-            expires_at: (found.expires_at != 0).then_some(found.expires_at),
-            frequency: entry.frequency() as u8,
-            accessed_at: if entry.frequency() > 0 {
-                self.now_seen
-            } else {
-                self.log.segments[self.log.segment_of(entry.location()) as usize].opened_at
-            },
-            memory_bytes: found.memory_bytes,
-        }
+    fn item(&self, location: u64) -> Item<'_> {
+        let Found { key, value, shared, expires_at, .. } = self.found(location);
+        Item { key, value, shared, expires_at: (expires_at != 0).then_some(expires_at) }
     }
 
     #[inline]
     fn find(&self, hash: KeyHash, key: &[u8]) -> Option<Slot> {
-        self.index.find(hash, |location| {
-            self.log.has_key(location, key) || (self.log.is_large(location) && self.found(location).key == key)
+        self.index.find(hash, |location| match self.log.key(location) {
+            Some(other) => other == key,
+            None => self.found(location).key == key,
         })
     }
 
@@ -236,13 +225,25 @@ impl Shard {
             return None;
         };
         self.stats.hits += 1;
-        self.index.touch(slot);
-        Some(self.item(slot))
+        let location = self.index.touch(slot).location();
+        Some(self.item(location))
     }
 
     /// Looks a key up without leaving a trace (`OBJECT`, `CLIENT NO-TOUCH`, conditions of writes).
     pub fn peek(&self, key: &[u8], now: UnixMs) -> Option<Item<'_>> {
-        self.find_live(key, now).map(|slot| self.item(slot))
+        self.find_live(key, now).map(|slot| self.item(self.index.entry(slot).location()))
+    }
+
+    /// What a key's item takes and how it is used, without leaving a trace.
+    pub fn usage(&self, key: &[u8], now: UnixMs) -> Option<Usage> {
+        let entry = self.index.entry(self.find_live(key, now)?);
+        let segment = self.log.segment_of(entry.location());
+        let written_at = self.log.segments[segment as usize].opened_at;
+        Some(Usage {
+            frequency: entry.frequency() as u8,
+            accessed_at: if entry.frequency() > 0 { self.now_seen } else { written_at },
+            memory_bytes: self.found(entry.location()).memory_bytes,
+        })
     }
 
     /// Stores a value.
@@ -378,7 +379,7 @@ impl Shard {
     /// Rewrites a value as `change` of the old one; its expiry stays.
     fn rewrite(&mut self, key: &[u8], now: UnixMs, change: impl FnOnce(&mut Vec<u8>)) -> Option<usize> {
         let slot = self.find_or_expire(self.hash(key), key, now);
-        let mut bytes = slot.map_or(Vec::new(), |slot| self.item(slot).value.to_vec());
+        let mut bytes = slot.map_or(Vec::new(), |slot| self.found(self.index.entry(slot).location()).value.to_vec());
         change(&mut bytes);
         let len = bytes.len();
         let value = Bytes::from(bytes);
@@ -485,8 +486,7 @@ impl Shard {
                 }
                 before = Some(other);
                 shown += 1;
-                let slot = self.index.find(self.hash_at(location), |candidate| candidate == location);
-                let item = slot.map(|slot| self.item(slot)).expect("the index has just shown it");
+                let item = self.item(location);
                 if item.expires_at.is_none_or(|at| at > now) {
                     show(&item);
                 }

@@ -1,9 +1,9 @@
 //! How fast is the shard beside what one would write without it: a hash table, boxed keys and values, an LRU list?
-//! And how long does its longest call take?
 //!
-//! `cargo bench --bench shard` takes some minutes and 6 GiB; `CORERING_BENCH_ITEMS=1000000` less of both. Random keys
-//! of 16 bytes, values of 32, 16 at a time as in a pipeline. Both run in turn, in windows of 1,024 items; a ratio is
-//! the median of the windows' (of `grow` the ratio of the means).
+//! `cargo bench --bench shard` takes some minutes and 6 GiB; `CORERING_BENCH_ITEMS=1000000` less of both, and
+//! `CORERING_BENCH_HUGE_PAGES=yes` gives the shard pages of 2 MiB. Random keys of 16 bytes, values of 32, 16 at a time
+//! as in a pipeline. Both run in turn, in windows of 16,384 items, so that each finds the processor's caches as itself
+//! has left them; a ratio is the median of the windows' (of `grow` the ratio of the means).
 //!
 //! | row       | what happens                                             | at most, times the boxed one |
 //! |-----------|----------------------------------------------------------|------------------------------|
@@ -35,9 +35,9 @@ const VALUE: [u8; 32] = [b'v'; 32];
 /// Bytes of an item with everything that belongs to it, roughly: what a budget for a number of items is made from.
 const ITEM_BYTES: u64 = 72;
 
-/// The longest that one call may take, and runs of which the shortest time of each call counts: the rest is the host's.
-const CALL_MAX: Duration = Duration::from_micros(50);
-const RUNS: usize = 3;
+fn huge_pages() -> bool {
+    std::env::var("CORERING_BENCH_HUGE_PAGES").is_ok_and(|choice| choice == "yes")
+}
 
 fn items() -> u64 {
     let items = std::env::var("CORERING_BENCH_ITEMS").ok();
@@ -71,7 +71,12 @@ trait Cache {
 
 impl Cache for Shard {
     fn new(items: u64) -> Self {
-        Shard::new(ShardOptions { budget_bytes: items * ITEM_BYTES, policy: Policy::Cache, seed: 1 })
+        Shard::new(ShardOptions {
+            budget_bytes: items * ITEM_BYTES,
+            policy: Policy::Cache,
+            huge_pages: huge_pages(),
+            seed: 1,
+        })
     }
 
     fn get(&mut self, keys: &[[u8; 16]; BATCH]) -> usize {
@@ -220,7 +225,7 @@ struct Samples {
 }
 
 /// Batches of one cache before it is the other's turn.
-const WINDOW: u64 = 64;
+const WINDOW: u64 = 1024;
 
 const ROWS: [(&str, f64); 5] = [("hit", 1.0 / 3.0), ("miss", 2.2), ("overwrite", 1.0), ("replace", 1.0), ("grow", 1.6)];
 
@@ -244,7 +249,7 @@ fn compare(criterion: &mut Criterion) {
     }
     println!("{:10} {:>10} {:>10} {:>8} {:>8}", "", "shard, ns", "boxed, ns", "ratio", "limit");
     for (row, limit) in ROWS {
-        let Some(rounds) = samples.rounds.get(row) else { continue };
+        let Some(rounds) = samples.rounds.get(row) else { continue }; // Not chosen on the command line.
         let mean = |column: fn(&[f64; 2]) -> f64| rounds.iter().map(column).sum::<f64>() / rounds.len() as f64;
         let (shard, boxed) = (mean(|[shard, _]| *shard), mean(|[_, boxed]| *boxed));
         let mut ratios: Vec<f64> = rounds.iter().map(|[shard, boxed]| shard / boxed).collect();
@@ -255,30 +260,29 @@ fn compare(criterion: &mut Criterion) {
     }
 }
 
-/// `count` batches of what a row is about, with both caches; the time of the first.
+/// At least `count` batches of what a row is about, in whole windows, with both caches; the time that `count` of them
+/// take the first.
 fn run(shard: &mut Shard, boxed: &mut Boxed, row: &'static str, count: u64, samples: &mut Samples) -> Duration {
+    let windows = count.div_ceil(WINDOW);
     let mut total = Duration::ZERO;
-    for first in (0..count).step_by(WINDOW as usize) {
-        let batches = WINDOW.min(count - first);
-        let ours = window(shard, row, batches, samples.last);
-        let theirs = window(boxed, row, batches, samples.last);
-        samples.last += batches * BATCH as u64;
-        let nanos = |elapsed: Duration| elapsed.as_nanos() as f64 / (batches * BATCH as u64) as f64;
-        if batches >= WINDOW / 4 {
-            samples.rounds.entry(row).or_default().push([nanos(ours), nanos(theirs)]);
-        }
+    for _ in 0..windows {
+        let ours = window(shard, row, samples.last);
+        let theirs = window(boxed, row, samples.last);
+        samples.last += WINDOW * BATCH as u64;
+        let nanos = |elapsed: Duration| elapsed.as_nanos() as f64 / (WINDOW * BATCH as u64) as f64;
+        samples.rounds.entry(row).or_default().push([nanos(ours), nanos(theirs)]);
         total += ours;
     }
-    total
+    total.mul_f64(count as f64 / (windows * WINDOW) as f64)
 }
 
-fn window<C: Cache>(cache: &mut C, row: &'static str, batches: u64, first: u64) -> Duration {
+fn window<C: Cache>(cache: &mut C, row: &'static str, first: u64) -> Duration {
     let items = items();
-    if row == "grow" && cache.len() + batches * BATCH as u64 > items * 9 / 10 {
+    if row == "grow" && cache.len() + WINDOW * BATCH as u64 > items * 9 / 10 {
         *cache = C::new(items);
     }
     let start = Instant::now();
-    for batch in 0..batches {
+    for batch in 0..WINDOW {
         let numbers: [u64; BATCH] = std::array::from_fn(|at| first + batch * BATCH as u64 + at as u64);
         match row {
             "hit" => _ = black_box(cache.get(&numbers.map(|number| key(mix(number) % (items / 2))))),
@@ -290,44 +294,5 @@ fn window<C: Cache>(cache: &mut C, row: &'static str, batches: u64, first: u64) 
     start.elapsed()
 }
 
-/// The longest call while a cache fills and goes on when it is full, with and without items that expire a million at a
-/// time. Each run does the same, so the shortest time of each call is what the call takes.
-fn pauses(_: &mut Criterion) {
-    println!("\n{:34} {:>12} {:>12} {:>8}", "longest call of", "calls", "longest", "limit");
-    for (name, ttl) in [("2 × items, none of which expire", 0), ("2 × items that expire in bursts", 3)] {
-        let mut least: Vec<u32> = Vec::new();
-        for _ in 0..RUNS {
-            let mut calls = 0;
-            let mut see = |start: Instant| {
-                let nanos = start.elapsed().as_nanos().min(u128::from(u32::MAX)) as u32;
-                match least.get_mut(calls) {
-                    Some(least) => *least = nanos.min(*least),
-                    None => least.push(nanos),
-                }
-                calls += 1;
-            };
-            let mut shard: Shard = Cache::new(items());
-            for number in 0..items() * 2 {
-                let now = 10_000 + number / (items() / 10);
-                let expiry = if ttl == 0 { Expiry::Never } else { Expiry::At(now + ttl) };
-                let (key, value) = (key(number), NewValue::Copied(&VALUE));
-                let start = Instant::now();
-                shard.set(&key, value, expiry, When::Always, now);
-                see(start);
-                if number % BATCH as u64 == 0 {
-                    let start = Instant::now();
-                    shard.maintain(now);
-                    see(start);
-                }
-            }
-        }
-        let longest = Duration::from_nanos(least.iter().copied().max().unwrap_or(0).into());
-        println!("{name:34} {:>12} {longest:>12.1?} {CALL_MAX:>8.0?}", least.len());
-        least.sort_unstable();
-        let at = |share: f64| Duration::from_nanos(least[(least.len() as f64 * share) as usize].into());
-        println!("{:34} p50 {:.0?}, p99 {:.0?}, p99.99 {:.1?}", "", at(0.5), at(0.99), at(0.9999));
-    }
-}
-
-criterion_group!(benches, compare, pauses);
+criterion_group!(benches, compare);
 criterion_main!(benches);

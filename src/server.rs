@@ -210,11 +210,7 @@ impl Server {
                     control: Some(Fd(control.as_raw_fd())),
                     mailboxes,
                     clock,
-                    shard: ShardOptions {
-                        budget_bytes: settings.worker_budget_bytes(instance.workers),
-                        policy: settings.maxmemory_policy,
-                        seed: random_seed(),
-                    },
+                    shard: ShardOptions::new(&settings, instance.workers, random_seed()),
                     instance,
                 });
                 let first = worker.tick();

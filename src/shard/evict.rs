@@ -124,13 +124,15 @@ impl Shard {
         }
     }
 
+    /// Whether evicted keys are remembered.
+    fn has_ghosts(&self) -> bool {
+        matches!(self.policy, Policy::Cache | Policy::AllKeysLfu)
+    }
+
     /// What is held, and what the tables will want next: with the budget used up they must not take the survivors'
     /// segments.
     fn planned_bytes(&self) -> u64 {
-        let ghost = match self.policy {
-            Policy::Cache | Policy::AllKeysLfu => Ghost::bytes_for(self.index.len()),
-            _ => 0,
-        };
+        let ghost = if self.has_ghosts() { Ghost::bytes_for(self.index.len()) } else { 0 };
         let growth = self.index.growth_bytes() + ghost.saturating_sub(self.ghost.memory_bytes());
         self.used_bytes() + growth as u64
     }
@@ -243,7 +245,9 @@ impl Shard {
         if self.is_stale || bytes >= self.log.large_bytes_min() as u64 {
             self.is_stale = false;
             self.is_short = self.runs_short();
+            self.prepare_ghost();
         }
+        self.ghost.warm();
         let is_short = self.is_short;
         if is_short || self.is_gathering() || self.needs_cleaning() {
             self.is_stale = true;
@@ -271,6 +275,13 @@ impl Shard {
         let segment_bytes = self.log.segment_bytes() as u64;
         let free = self.budget_bytes.saturating_sub(self.planned_bytes()) / segment_bytes + self.log.warm() as u64;
         free < RESERVE as u64 + 2 && self.policy != Policy::NoEviction
+    }
+
+    /// Has room for ghosts before the first item is evicted.
+    fn prepare_ghost(&mut self) {
+        if self.has_ghosts() && self.planned_bytes() > self.budget_bytes / 8 * 7 {
+            self.ghost.fit(self.index.len());
+        }
     }
 
     fn needs_cleaning(&self) -> bool {
@@ -308,6 +319,10 @@ impl Shard {
             self.victim = self.choose(may_evict && self.policy != Policy::NoEviction);
         }
         let Some(mut victim) = self.victim.take() else { return false };
+        if !may_evict && victim.purpose == Purpose::Evict {
+            // There is room by now: what has not gone yet stays.
+            victim.purpose = Purpose::Clean;
+        }
         let end = self.log.span(victim.segment).end;
         let mut has_enough = false;
         while victim.at < end && !has_enough && self.work.goes_on(records, bytes) {
@@ -406,9 +421,6 @@ impl Shard {
             if dirtiest.is_some() || !may_evict {
                 return dirtiest;
             }
-        }
-        if matches!(self.policy, Policy::Cache | Policy::AllKeysLfu) {
-            self.ghost.fit(self.index.len());
         }
         let segment = self.choose_oldest().or_else(|| {
             // Whatever may go may lie in segments that are not full yet.

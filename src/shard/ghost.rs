@@ -39,13 +39,20 @@ pub(super) struct Known {
 /// Pages that are given back in one call.
 const COOLED_PAGES: usize = 64;
 
+/// Pages that are taken in one call. Keys are evicted many at a time and lie anywhere, so that a first touch for each
+/// would make the first evictions slow.
+const WARMED_PAGES: usize = 8;
+
 /// The fingerprints.
 #[derive(Debug)]
 pub(super) struct Ghost {
     memory: Reservation,
     /// Sets in use.
     sets: usize,
-    /// Bytes from here on belong to nobody; below it, beyond the sets, lies what a larger cache has left.
+    /// Sets that will be in use once they have pages.
+    sets_next: usize,
+    /// Bytes from here on belong to nobody; below it, beyond the sets, lies what a larger cache has left, or what the
+    /// next sets have got so far.
     stale_end: usize,
 }
 
@@ -55,7 +62,8 @@ impl Ghost {
     /// # Errors
     /// When the address space cannot be reserved.
     pub(super) fn new(keys_max: usize) -> io::Result<Self> {
-        Ok(Self { memory: Reservation::new(Self::bytes_for(keys_max))?, sets: 0, stale_end: 0 })
+        let memory = Reservation::new(Self::bytes_for(keys_max), false)?;
+        Ok(Self { memory, sets: 0, sets_next: 0, stale_end: 0 })
     }
 
     /// Memory for a cache of so many keys: nine tenths of them are remembered.
@@ -63,19 +71,34 @@ impl Ghost {
         ((keys / 10 * 9).div_ceil(SET) * SET_BYTES).next_multiple_of(PAGE_BYTES)
     }
 
-    /// Makes room for a cache of so many keys, unless it is about right already. After a change what is remembered
-    /// lies in other keys' sets, where it does no more harm than what belongs there.
+    /// Makes room for a cache of so many keys, unless it is about right already; [`warm`](Self::warm) does the work of
+    /// growing. After a change what is remembered lies in other keys' sets, where it does no more harm than what
+    /// belongs there.
     pub(super) fn fit(&mut self, keys: usize) {
         let sets = Self::bytes_for(keys).min(self.memory.bytes().len()) / SET_BYTES;
-        if self.sets * 4 < sets * 3 || self.sets > sets * 2 {
-            self.sets = sets;
-            self.stale_end = self.stale_end.max(sets * SET_BYTES);
+        if self.sets_next * 4 < sets * 3 || self.sets_next > sets * 2 {
+            self.sets_next = sets;
+            self.sets = self.sets.min(sets);
+        }
+    }
+
+    /// Takes some of the pages that are still missing; no longer missing any, the new room is in use.
+    #[inline]
+    pub(super) fn warm(&mut self) {
+        if self.sets == self.sets_next {
+            return;
+        }
+        let (from, missing) = (self.stale_end, (self.sets_next * SET_BYTES).saturating_sub(self.stale_end));
+        self.stale_end += missing.min(WARMED_PAGES * PAGE_BYTES);
+        (from..self.stale_end).step_by(PAGE_BYTES).for_each(|page| self.memory.bytes_mut()[page] = 0);
+        if self.stale_end >= self.sets_next * SET_BYTES {
+            self.sets = self.sets_next;
         }
     }
 
     /// Gives back some of the pages that are not in use any more; whether there are more.
     pub(super) fn cool(&mut self) -> bool {
-        let used = self.sets * SET_BYTES;
+        let used = self.sets_next * SET_BYTES;
         let end = self.stale_end.saturating_sub(COOLED_PAGES * PAGE_BYTES).max(used);
         if end < self.stale_end {
             self.memory.release(end..self.stale_end);
@@ -142,6 +165,7 @@ mod tests {
         ghost.add(hash(1), Queue::Small);
         assert_eq!(ghost.take(hash(1)), None, "no room yet");
         ghost.fit(1_800);
+        ghost.warm();
         (0..10_000).for_each(|key| ghost.add(hash(key), if key % 2 == 0 { Queue::Small } else { Queue::Main }));
         let last = ghost.take(hash(9_999));
         assert_eq!(last, Some(Known { queue: Queue::Main, is_recent: true }));
@@ -156,10 +180,16 @@ mod tests {
     }
 
     #[test]
-    fn a_smaller_cache_gives_pages_back_in_slices() {
+    fn pages_come_and_go_in_slices() {
         let mut ghost = Ghost::new(1_000_000).unwrap();
         ghost.fit(1_000_000);
+        ghost.add(KeyHash(1 << 63), Queue::Small);
+        assert_eq!((ghost.memory_bytes(), ghost.take(KeyHash(1 << 63))), (0, None), "nothing is taken at once");
+        ghost.warm();
+        assert_eq!(ghost.memory_bytes(), WARMED_PAGES * PAGE_BYTES);
+        (0..1_000).for_each(|_| ghost.warm());
         let bytes = ghost.memory_bytes();
+        assert_eq!(bytes, Ghost::bytes_for(1_000_000));
         assert!(!ghost.cool() && ghost.memory_bytes() == bytes);
         ghost.fit(1_000);
         assert!(ghost.cool() && ghost.memory_bytes() == bytes - COOLED_PAGES * PAGE_BYTES);

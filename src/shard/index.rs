@@ -180,11 +180,11 @@ impl Index {
     ///
     /// # Errors
     /// When the address space cannot be reserved.
-    pub(super) fn new(entries_max: usize) -> std::io::Result<Self> {
+    pub(super) fn new(entries_max: usize, huge_pages: bool) -> std::io::Result<Self> {
         // The next size must fit as well.
         let units_max = entries_max / LOAD_MIN + 2;
         Ok(Self {
-            memory: Reservation::new(units_max * PAGE_BYTES)?,
+            memory: Reservation::new(units_max * PAGE_BYTES, huge_pages)?,
             units_old: 1,
             units_new: 1,
             frontier: 1,

@@ -190,10 +190,10 @@ impl Log {
     ///
     /// # Errors
     /// When the address space cannot be reserved.
-    pub(super) fn new(budget_bytes: u64, reserve_bytes: usize) -> io::Result<Self> {
+    pub(super) fn new(budget_bytes: u64, reserve_bytes: usize, huge_pages: bool) -> io::Result<Self> {
         let segment_bytes = (budget_bytes / SEGMENTS).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
         Ok(Self {
-            memory: Reservation::new(reserve_bytes)?,
+            memory: Reservation::new(reserve_bytes, huge_pages)?,
             segment_bytes: 1 << segment_bytes.ilog2(),
             segments: Vec::new(),
             warm: Vec::new(),

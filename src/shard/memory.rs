@@ -39,13 +39,23 @@ pub(super) struct Reservation {
 unsafe impl Send for Reservation {}
 
 impl Reservation {
-    /// Reserves `len` bytes, rounded up to whole pages; at least one.
+    /// Reserves `len` bytes, rounded up to whole pages; at least one. With `huge_pages` the kernel is asked for pages
+    /// of 2 MiB where it has them; whether it obeys is its own affair: madvise(2), `MADV_HUGEPAGE`.
     ///
     /// # Errors
     /// When the address space or the host's overcommit limit does not allow it.
-    pub(super) fn new(len: usize) -> io::Result<Self> {
+    pub(super) fn new(len: usize, huge_pages: bool) -> io::Result<Self> {
         let len = len.max(1).next_multiple_of(PAGE_BYTES);
-        Ok(Self { start: map(len)?, len })
+        let this = Self { start: map(len)?, len };
+        if huge_pages && !cfg!(miri) {
+            // SAFETY: needs a range of a private map, whose contents stay; holds because it was just mapped, and the
+            // advice changes the size of its pages only.
+            let advised =
+                unsafe { rustix::mm::madvise(this.start.as_ptr().cast(), len, rustix::mm::Advice::LinuxHugepage) };
+            // A kernel without them has small ones, which are as good but slower.
+            let _ = advised;
+        }
+        Ok(this)
     }
 
     /// All bytes.
@@ -135,7 +145,7 @@ mod tests {
 
     #[test]
     fn what_is_written_stays_until_it_is_released() {
-        let mut memory = Reservation::new(3 * PAGE_BYTES - 1).unwrap();
+        let mut memory = Reservation::new(3 * PAGE_BYTES - 1, true).unwrap();
         assert_eq!(memory.bytes().len(), 3 * PAGE_BYTES);
         memory.bytes_mut().fill(7);
         memory.prefetch(PAGE_BYTES);

@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 
-use crate::config::Policy;
+use crate::config::{Policy, Settings};
 
 /// Milliseconds since the Unix epoch.
 pub type UnixMs = u64;
@@ -22,8 +22,22 @@ pub struct ShardOptions {
     pub budget_bytes: u64,
     /// What to evict when the budget is reached.
     pub policy: Policy,
+    /// Whether items and index lie in pages of 2 MiB where the kernel has them.
+    pub huge_pages: bool,
     /// Seed of the key hash and of random choices; the same seed and calls give the same results.
     pub seed: u64,
+}
+
+impl ShardOptions {
+    /// What the settings say for a shard of one of `workers`.
+    pub fn new(settings: &Settings, workers: u16, seed: u64) -> Self {
+        Self {
+            budget_bytes: settings.worker_budget_bytes(workers),
+            policy: settings.maxmemory_policy,
+            huge_pages: settings.huge_pages,
+            seed,
+        }
+    }
 }
 
 /// A key's hash, computed once and used for prefetch and look-up.

@@ -117,10 +117,10 @@ impl Shard {
         let budget = usize::try_from(options.budget_bytes).unwrap_or(usize::MAX);
         let mut reserve_bytes = RESERVE_BYTES.max(if budget == usize::MAX { 0 } else { budget.saturating_mul(2) });
         let (log, index, ghost) = loop {
-            let log = Log::new(options.budget_bytes, reserve_bytes);
+            let log = Log::new(options.budget_bytes, reserve_bytes, options.huge_pages);
             // An item takes 15 bytes at least, and hardly ever less than 32.
             let items_max = reserve_bytes / 32;
-            match (log, Index::new(items_max), Ghost::new(items_max)) {
+            match (log, Index::new(items_max, options.huge_pages), Ghost::new(items_max)) {
                 (Ok(log), Ok(index), Ok(ghost)) => break (log, index, ghost),
                 // A limit of the address space (`ulimit -v`): less will do.
                 (log, ..) => {

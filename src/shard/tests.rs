@@ -9,7 +9,7 @@ use super::*;
 const MIB: u64 = 1 << 20;
 
 fn shard(budget_bytes: u64, policy: Policy) -> Shard {
-    Shard::new(ShardOptions { budget_bytes, policy, seed: 7 })
+    Shard::new(ShardOptions { budget_bytes, policy, huge_pages: false, seed: 7 })
 }
 
 /// A sequence of numbers that looks random.
@@ -282,7 +282,7 @@ fn what_may_evict_refuses_nothing_that_fits() {
     let (budget, rounds) = if cfg!(miri) { (4 * MIB, 1) } else { (58 * MIB, 6) };
     for seed in [1, 4] {
         for policy in [Policy::Cache, Policy::AllKeysLru, Policy::AllKeysRandom] {
-            let mut cache = Shard::new(ShardOptions { budget_bytes: budget, policy, seed });
+            let mut cache = Shard::new(ShardOptions { budget_bytes: budget, policy, huge_pages: false, seed });
             let keys = budget / 1600;
             for number in 0..keys * rounds {
                 let value = vec![0; 16 + (number * 400 / keys) as usize % 4_000];

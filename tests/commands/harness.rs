@@ -30,12 +30,8 @@ impl Harness {
 
     /// An empty server.
     pub(crate) fn with(workers: u16, settings: Settings) -> Self {
-        let options = |seed| ShardOptions {
-            budget_bytes: settings.worker_budget_bytes(workers),
-            policy: settings.maxmemory_policy,
-            seed,
-        };
-        let shards = (0..workers).map(|worker| Shard::new(options(u64::from(worker) + 1))).collect();
+        let options = |worker| ShardOptions::new(&settings, workers, u64::from(worker) + 1);
+        let shards = (0..workers).map(|worker| Shard::new(options(worker))).collect();
         let mut harness = Self {
             shards,
             instance: Instance::new(settings, workers, "0".repeat(40), START_MS),

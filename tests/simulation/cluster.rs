@@ -114,11 +114,7 @@ impl Cluster {
                 instance: Arc::clone(&instance),
                 mailboxes,
                 clock: network.clock(),
-                shard: ShardOptions {
-                    budget_bytes: settings.worker_budget_bytes(workers),
-                    policy: settings.maxmemory_policy,
-                    seed: index as u64 + 1,
-                },
+                shard: ShardOptions::new(&settings, workers, index as u64 + 1),
             });
             Seat { worker, address, listener, control, bell, deadline_ns: None }
         };

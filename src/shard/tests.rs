@@ -448,3 +448,22 @@ fn a_scan_shows_whatever_stays_while_the_table_grows_and_shrinks() {
     let missed = (0..stays).filter(|key| !seen.contains(&key.to_be_bytes()[..])).count();
     assert_eq!(missed, 0);
 }
+
+#[test]
+fn look_ups_touch_the_right_item() {
+    let items: u64 = if cfg!(miri) { 500 } else { 300_000 };
+    let mut shard = shard(u64::MAX, Policy::Cache);
+    for number in 0..items {
+        shard.set(&number.to_le_bytes(), NewValue::Copied(b""), Expiry::Never, When::Always, 1);
+    }
+    let mut wrong = 0;
+    for number in 0..2 * items {
+        let (shard, key) = (&shard, number.to_le_bytes());
+        shard.index.find(shard.hash(&key), |location| {
+            let is_it = shard.log.record(location).key == key;
+            wrong += u64::from(!is_it);
+            is_it
+        });
+    }
+    assert!(wrong <= 2 * items / 50, "{wrong} wrong items touched by {} look-ups", 2 * items);
+}

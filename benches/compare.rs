@@ -3,8 +3,8 @@
 //! `cargo bench --bench compare -- [--rows C32,P16,memory] [--rounds N] [--window-ms MS] [--peer NAME=COMMAND]
 //! [--json FILE]`
 //!
-//! Servers: Corering with one worker, once more without spinning (a worker that spins buys latency with the CPU time of
-//! an otherwise idle CPU, which counts here), its echo floor (the same ring with a fixed reply, no parse, no look-up), and
+//! Servers: Corering with one worker, once more without spinning where it has little to do (a worker that
+//! spins buys latency with an otherwise idle CPU, which counts here), its echo floor (the same ring with a fixed reply, no parse, no look-up), and
 //! redis-server, valkey-server and memcached where they are installed; further ones by `--peer`, with `{port}` in the
 //! command, and `NAME:memcache=COMMAND` for one that speaks memcached's protocol. All are up at once, each with one
 //! thread on CPU 0; the load comes from CPU 1, spins, and checks every reply. The method is that of `side/rounds.rs`:
@@ -34,7 +34,7 @@ mod rounds;
 mod server;
 
 use rounds::{FIGURES, Figure, Method, Rounds, WORKLOADS, Workload};
-use server::{Peer, Running, is_installed};
+use server::{Peer, Running};
 
 const SERVER_CPU: usize = 0;
 
@@ -44,6 +44,9 @@ const KNOWN: [(&str, &str, Protocol, &str); 3] = [
     ("valkey", "valkey-server", Protocol::Resp2, "--port {port} --save '' --appendonly no --maxclients 20000"),
     ("memcached", "memcached", Protocol::Memcache, "-l 127.0.0.1 -p {port} -t 1 -c 20000 -m 4096 -u root"),
 ];
+
+/// Workloads that leave a server idle for much of the time.
+const HAS_ROOM: [&str; 2] = ["1conn", "OL20"];
 
 const ITEMS: u64 = 1_000_000;
 const KEY_BYTES: usize = 16;
@@ -84,7 +87,8 @@ fn compare(options: &Options) -> Result<(), String> {
         document.add(&rounds, &options.workloads, &names);
     }
     if options.has_memory {
-        let peers = options.peers.iter().filter(|peer| !peer.is_echo);
+        // Who takes part in everything.
+        let peers = options.peers.iter().filter(|peer| WORKLOADS.iter().all(peer.suits));
         document.memory = peers.map(Memory::measure).collect::<Result<_, _>>()?;
         println!("{}", memory_table(&document.memory));
     }
@@ -105,7 +109,7 @@ fn summary(rounds: &Rounds, workloads: &[Workload], servers: &[&str]) -> String 
         for row in 0..workloads.len() {
             text += &match rounds.figure(row, number, 0) {
                 Some(Figure { value, .. }) if number == 0 => format!(" {:.2} |", value.median),
-                Some(Figure { value, ratio }) => format!(" {:.2} ({:.2}) |", value.median, ratio.median),
+                Some(Figure { value, ratio, .. }) => format!(" {:.2} ({:.2}) |", value.median, ratio.median),
                 None => " – |".to_owned(),
             };
         }
@@ -231,13 +235,17 @@ impl Document {
 impl Options {
     fn read(mut words: impl Iterator<Item = String>) -> Result<Self, String> {
         let corering = format!("'{}' --port {{port}} --workers 1 --maxclients 20000", env!("CARGO_BIN_EXE_corering"));
+        let asleep = format!("{corering} --spin 0");
         let mut options = Self {
-            method: Method { rounds: 12, window: Duration::from_millis(300), cpu: 1 },
+            method: Method { rounds: 40, window: Duration::from_millis(100), cpu: 1 },
             workloads: WORKLOADS.to_vec(),
             has_memory: true,
             peers: vec![
                 Peer::new("corering", Protocol::Resp2, &corering),
-                Peer::new("with --spin 0", Protocol::Resp2, format!("{corering} --spin 0")),
+                Peer {
+                    suits: |workload| HAS_ROOM.contains(&workload.name),
+                    ..Peer::new("with --spin 0", Protocol::Resp2, asleep)
+                },
                 Peer::echo("echo floor", "ring"),
             ],
             json: None,
@@ -298,4 +306,10 @@ fn peer(text: &str) -> Result<Peer, String> {
         Some((name, "memcache")) => Ok(Peer::new(name, Protocol::Memcache, command)),
         Some((_, protocol)) => Err(format!("--peer: {protocol:?} is no protocol; write memcache, or nothing for RESP")),
     }
+}
+
+/// Whether a program is in the PATH.
+fn is_installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }

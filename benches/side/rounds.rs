@@ -122,7 +122,6 @@ pub(crate) struct Method {
 /// A server fails, or gives a wrong reply.
 pub(crate) fn rotate(method: Method, workloads: &[Workload], servers: &[Running]) -> Result<Rounds, String> {
     let mut samples = vec![vec![Vec::new(); servers.len()]; workloads.len()];
-    let has_part = |workload: &Workload, server: &Running| workload.suits_an_echo() || !server.is_echo;
     let is_watched = std::io::stderr().is_terminal();
     for round in 0..=method.rounds {
         if is_watched {
@@ -132,7 +131,7 @@ pub(crate) fn rotate(method: Method, workloads: &[Workload], servers: &[Running]
             for turn in 0..servers.len() {
                 let number = (turn + round) % servers.len();
                 let server = &servers[number];
-                if !has_part(workload, server) {
+                if !(server.suits)(workload) {
                     continue;
                 }
                 let mut plan = workload.plan(server, method.window, method.cpu);
@@ -174,11 +173,13 @@ impl Spread {
 }
 
 /// A figure of a server under a workload.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub(crate) struct Figure {
     pub(crate) value: Spread,
     /// To the first server's in the same round.
     pub(crate) ratio: Spread,
+    /// Round by round.
+    pub(crate) values: Vec<Option<f64>>,
 }
 
 impl Rounds {
@@ -191,7 +192,11 @@ impl Rounds {
         if ratios.len() * 2 <= own.len() {
             return None;
         }
-        Some(Figure { value: Spread::of(values)?, ratio: Spread::of(ratios)? })
+        Some(Figure {
+            value: Spread::of(values)?,
+            ratio: Spread::of(ratios)?,
+            values: own.iter().map(|sample| sample[figure]).collect(),
+        })
     }
 }
 
@@ -213,7 +218,7 @@ pub(crate) fn table(rounds: &Rounds, workloads: &[Workload], servers: &[&str]) -
     text
 }
 
-fn cell(Figure { value, ratio }: &Figure) -> String {
+fn cell(Figure { value, ratio, .. }: &Figure) -> String {
     let digits = if value.median < 100.0 { 2 } else { 0 };
     let Spread { quartile1, median, quartile3 } = ratio;
     format!("{:.digits$}  {median:.2} [{quartile1:.2} {quartile3:.2}]", value.median)

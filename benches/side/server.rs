@@ -15,7 +15,8 @@ use corering::protocol::Output;
 use corering::protocol::resp::{Reply, Version};
 use corering::topology;
 
-use crate::{echo, rounds};
+use crate::echo;
+use crate::rounds::{self, Workload};
 
 /// How long a server may take until it listens.
 const START_LIMIT: Duration = Duration::from_secs(10);
@@ -29,6 +30,8 @@ pub(crate) struct Peer {
     pub(crate) command: String,
     /// It gives the same reply to everything.
     pub(crate) is_echo: bool,
+    /// Which workloads it is there for.
+    pub(crate) suits: fn(&Workload) -> bool,
 }
 
 /// A server that listens.
@@ -38,19 +41,20 @@ pub(crate) struct Running {
     pub(crate) protocol: Protocol,
     pub(crate) port: u16,
     pub(crate) is_echo: bool,
+    pub(crate) suits: fn(&Workload) -> bool,
     child: Child,
 }
 
 impl Peer {
     pub(crate) fn new(name: &str, protocol: Protocol, command: impl Into<String>) -> Self {
-        Self { name: name.to_owned(), protocol, command: command.into(), is_echo: false }
+        Self { name: name.to_owned(), protocol, command: command.into(), is_echo: false, suits: |_| true }
     }
 
     /// This program itself, as an echo; see [`echo_if_asked`].
     pub(crate) fn echo(name: &str, kind: &str) -> Self {
         let program = std::env::current_exe().unwrap_or_default();
         let command = format!("'{}' {ECHO} {kind} {{port}}", program.display());
-        Self { is_echo: true, ..Self::new(name, Protocol::Resp2, command) }
+        Self { is_echo: true, suits: Workload::suits_an_echo, ..Self::new(name, Protocol::Resp2, command) }
     }
 
     /// Starts it on one CPU and waits until it listens.
@@ -67,8 +71,8 @@ impl Peer {
             shell.spawn()
         });
         let child = starter.join().expect("starting does not panic").map_err(|error| failed(&error))?;
-        let mut running =
-            Running { name: self.name.clone(), protocol: self.protocol, port, is_echo: self.is_echo, child };
+        let Self { protocol, is_echo, suits, .. } = *self;
+        let mut running = Running { name: self.name.clone(), protocol, port, is_echo, suits, child };
         let start = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             if let Ok(Some(status)) = running.child.try_wait() {
@@ -127,10 +131,4 @@ pub(crate) fn echo_if_asked() {
             std::process::exit(1)
         }
     }
-}
-
-/// Whether a program is in the PATH.
-pub(crate) fn is_installed(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }

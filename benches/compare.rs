@@ -3,12 +3,12 @@
 //! `cargo bench --bench compare -- [--rows C32,P16,memory] [--rounds N] [--window-ms MS] [--peer NAME=COMMAND]
 //! [--json FILE]`
 //!
-//! Servers: Corering with one worker, once more without spinning where it has little to do (a worker that
-//! spins buys latency with an otherwise idle CPU, which counts here), its echo floor (the same ring with a fixed reply, no parse, no look-up), and
-//! redis-server, valkey-server and memcached where they are installed; further ones by `--peer`, with `{port}` in the
-//! command, and `NAME:memcache=COMMAND` for one that speaks memcached's protocol. All are up at once, each with one
-//! thread on CPU 0; the load comes from CPU 1, spins, and checks every reply. The method is that of `side/rounds.rs`:
-//! figures move with the host, ratios hardly do. A difference below 8 % is not resolved.
+//! Servers: Corering with one worker; once more without spinning where it has little to do (a worker that spins buys
+//! latency with an otherwise idle CPU, which counts here); its echo floor (the same ring with a fixed reply, no parse, no
+//! look-up); and redis-server, valkey-server and memcached where they are installed. Further ones by `--peer`, with
+//! `{port}` in the command, and `NAME:memcache=COMMAND` for one that speaks memcached's protocol. All are up at once, each
+//! with one thread on CPU 0; the load comes from CPU 1, spins, and checks every reply. The method is that of
+//! `side/rounds.rs`: figures move with the host, ratios hardly do. A difference below 8 % is not resolved.
 //!
 //! Memory is what is resident beyond an empty server: with a million items, less their keys and values, and with 10,000
 //! idle connections, each of which has asked once.
@@ -32,11 +32,11 @@ mod echo;
 mod rounds;
 #[path = "side/server.rs"]
 mod server;
+#[path = "side/spread.rs"]
+mod spread;
 
-use rounds::{FIGURES, Figure, Method, Rounds, WORKLOADS, Workload};
+use rounds::{Entrant, FIGURES, Figure, Method, Rounds, SERVER_CPU, WORKLOADS, Workload};
 use server::{Peer, Running};
-
-const SERVER_CPU: usize = 0;
 
 /// Name, program, protocol, and its command: one thread, everything in memory, room for many clients.
 const KNOWN: [(&str, &str, Protocol, &str); 3] = [
@@ -60,12 +60,12 @@ struct Options {
     method: Method,
     workloads: Vec<Workload>,
     has_memory: bool,
-    peers: Vec<Peer>,
+    entrants: Vec<Entrant>,
     json: Option<PathBuf>,
 }
 
 fn main() {
-    server::echo_if_asked();
+    echo::serve_if_asked();
     let outcome = Options::read(std::env::args().skip(1)).and_then(|options| compare(&options));
     if let Err(what) = outcome {
         eprintln!("compare: {what}");
@@ -75,21 +75,18 @@ fn main() {
 
 fn compare(options: &Options) -> Result<(), String> {
     corering::listen::raise_descriptor_limit(IDLE_CONNECTIONS as u32);
-    let names: Vec<&str> = options.peers.iter().map(|peer| &peer.name[..]).collect();
+    let (workloads, entrants) = (&options.workloads[..], &options.entrants[..]);
     let mut document = Document::new();
-    if !options.workloads.is_empty() {
-        let servers: Vec<Running> =
-            options.peers.iter().map(|peer| peer.start(SERVER_CPU)).collect::<Result<_, _>>()?;
-        let rounds = rounds::rotate(options.method, &options.workloads, &servers)?;
-        println!("{}", rounds::table(&rounds, &options.workloads, &names));
-        println!("Each figure: median, ratio to {} within a round [its quartiles].\n", names[0]);
-        println!("{}", summary(&rounds, &options.workloads, &names));
-        document.add(&rounds, &options.workloads, &names);
+    if !workloads.is_empty() {
+        let rounds = rounds::rotate(options.method, workloads, entrants)?;
+        println!("{}", rounds::table(&rounds, workloads, entrants));
+        println!("{}", summary(&rounds, workloads, entrants));
+        document.add(&rounds, workloads, entrants);
     }
     if options.has_memory {
         // Who takes part in everything.
-        let peers = options.peers.iter().filter(|peer| WORKLOADS.iter().all(peer.suits));
-        document.memory = peers.map(Memory::measure).collect::<Result<_, _>>()?;
+        let entrants = entrants.iter().filter(|entrant| WORKLOADS.iter().all(entrant.suits));
+        document.memory = entrants.map(Memory::measure).collect::<Result<_, _>>()?;
         println!("{}", memory_table(&document.memory));
     }
     println!("{}, {}, {} rounds of {:?}", document.host, document.date, options.method.rounds, options.method.window);
@@ -101,11 +98,11 @@ fn compare(options: &Options) -> Result<(), String> {
 }
 
 /// Server CPU per request in Markdown.
-fn summary(rounds: &Rounds, workloads: &[Workload], servers: &[&str]) -> String {
+fn summary(rounds: &Rounds, workloads: &[Workload], entrants: &[Entrant]) -> String {
     let heads: String = workloads.iter().map(|workload| format!(" {} |", workload.name)).collect();
     let mut text = format!("| server CPU per request, µs |{heads}\n|---|{}\n", "--:|".repeat(workloads.len()));
-    for (number, name) in servers.iter().enumerate() {
-        text += &format!("| {name} |");
+    for (number, entrant) in entrants.iter().enumerate() {
+        text += &format!("| {} |", entrant.peer.name);
         for row in 0..workloads.len() {
             text += &match rounds.figure(row, number, 0) {
                 Some(Figure { value, .. }) if number == 0 => format!(" {:.2} |", value.median),
@@ -138,26 +135,26 @@ struct Memory {
 }
 
 impl Memory {
-    fn measure(peer: &Peer) -> Result<Self, String> {
-        let item_bytes = ITEM_ROWS.iter().map(|(_, value_bytes, expires)| item_bytes(peer, *value_bytes, *expires));
+    fn measure(entrant: &Entrant) -> Result<Self, String> {
+        let item_bytes = ITEM_ROWS.iter().map(|(_, value_bytes, expires)| item_bytes(entrant, *value_bytes, *expires));
         Ok(Self {
-            server: peer.name.clone(),
+            server: entrant.peer.name.clone(),
             item_bytes: item_bytes.collect::<Result<_, _>>()?,
-            idle_connection_bytes: idle_connection_bytes(peer)?,
+            idle_connection_bytes: idle_connection_bytes(&entrant.peer)?,
         })
     }
 }
 
 fn resident(server: &Running) -> Result<f64, String> {
-    let bytes = resident_bytes(server.pid()).ok_or_else(|| format!("{}: has ended", server.name))?;
+    let bytes = resident_bytes(server.pid()).ok_or("a server has ended")?;
     Ok(bytes as f64)
 }
 
-fn item_bytes(peer: &Peer, value_bytes: u32, expires: bool) -> Result<f64, String> {
-    let server = peer.start(SERVER_CPU)?;
+fn item_bytes(entrant: &Entrant, value_bytes: u32, expires: bool) -> Result<f64, String> {
+    let server = entrant.peer.start(SERVER_CPU)?;
     let empty = resident(&server)?;
     let plan = Plan {
-        protocol: peer.protocol,
+        protocol: entrant.protocol,
         keys: ITEMS,
         key_bytes: KEY_BYTES,
         value_sizes: Sizes::Fixed(value_bytes),
@@ -169,7 +166,7 @@ fn item_bytes(peer: &Peer, value_bytes: u32, expires: bool) -> Result<f64, Strin
         duration: Duration::from_millis(50),
         ..Plan::default()
     };
-    measure(&plan, &server.target(), None, |_| ()).map_err(|error| format!("{}: {error}", peer.name))?;
+    measure(&plan, &server.target(), None, |_| ()).map_err(|error| format!("{}: {error}", entrant.peer.name))?;
     let own = KEY_BYTES as f64 + f64::from(value_bytes);
     Ok((resident(&server)? - empty) / ITEMS as f64 - own)
 }
@@ -215,14 +212,14 @@ impl Document {
         Self { host: report::host(), date: report::date(), rows: Vec::new(), memory: Vec::new() }
     }
 
-    fn add(&mut self, rounds: &Rounds, workloads: &[Workload], servers: &[&str]) {
+    fn add(&mut self, rounds: &Rounds, workloads: &[Workload], entrants: &[Entrant]) {
         for (row, workload) in workloads.iter().enumerate() {
-            for (number, server) in servers.iter().enumerate() {
+            for (number, entrant) in entrants.iter().enumerate() {
                 for (index, figure) in FIGURES.into_iter().enumerate() {
                     let Some(found) = rounds.figure(row, number, index) else { continue };
                     self.rows.push(DocumentRow {
                         workload: workload.name,
-                        server: (*server).to_owned(),
+                        server: entrant.peer.name.clone(),
                         figure,
                         found,
                     });
@@ -237,22 +234,23 @@ impl Options {
         let corering = format!("'{}' --port {{port}} --workers 1 --maxclients 20000", env!("CARGO_BIN_EXE_corering"));
         let asleep = format!("{corering} --spin 0");
         let mut options = Self {
-            method: Method { rounds: 40, window: Duration::from_millis(100), cpu: 1 },
+            method: Method { rounds: 40, window: Duration::from_millis(100) },
             workloads: WORKLOADS.to_vec(),
             has_memory: true,
-            peers: vec![
-                Peer::new("corering", Protocol::Resp2, &corering),
-                Peer {
+            entrants: vec![
+                Entrant::new(Peer::new("corering", &corering), Protocol::Resp2),
+                Entrant {
                     suits: |workload| HAS_ROOM.contains(&workload.name),
-                    ..Peer::new("with --spin 0", Protocol::Resp2, asleep)
+                    ..Entrant::new(Peer::new("with --spin 0", asleep), Protocol::Resp2)
                 },
-                Peer::echo("echo floor", "ring"),
+                echo::entrant("echo floor", "ring"),
             ],
             json: None,
         };
         for (name, program, protocol, arguments) in KNOWN {
             if is_installed(program) {
-                options.peers.push(Peer::new(name, protocol, format!("{program} {arguments}")));
+                let peer = Peer::new(name, format!("{program} {arguments}"));
+                options.entrants.push(Entrant::new(peer, protocol));
             }
         }
         while let Some(word) = words.next() {
@@ -264,7 +262,7 @@ impl Options {
                 "--window-ms" => options.method.window = Duration::from_millis(number(&value()?, 50..=10_000)?),
                 "--json" => options.json = Some(value()?.into()),
                 "--rows" => options.choose(&value()?)?,
-                "--peer" => options.peers.push(peer(&value()?)?),
+                "--peer" => options.entrants.push(entrant(&value()?)?),
                 _ => return Err(format!("{word:?} is no option; the head of benches/compare.rs lists them")),
             }
         }
@@ -296,14 +294,14 @@ fn number<T: std::str::FromStr + PartialOrd + std::fmt::Display>(
     found.ok_or_else(|| format!("{text:?} is no number from {} to {}", range.start(), range.end()))
 }
 
-fn peer(text: &str) -> Result<Peer, String> {
+fn entrant(text: &str) -> Result<Entrant, String> {
     let (name, command) = text.split_once('=').ok_or_else(|| format!("--peer: {text:?} has no NAME="))?;
     if !command.contains("{port}") {
         return Err(format!("--peer: {command:?} has no {{port}}, where the server shall listen"));
     }
     match name.split_once(':') {
-        None => Ok(Peer::new(name, Protocol::Resp2, command)),
-        Some((name, "memcache")) => Ok(Peer::new(name, Protocol::Memcache, command)),
+        None => Ok(Entrant::new(Peer::new(name, command), Protocol::Resp2)),
+        Some((name, "memcache")) => Ok(Entrant::new(Peer::new(name, command), Protocol::Memcache)),
         Some((_, protocol)) => Err(format!("--peer: {protocol:?} is no protocol; write memcache, or nothing for RESP")),
     }
 }

@@ -16,20 +16,19 @@ mod echo;
 mod rounds;
 #[path = "side/server.rs"]
 mod server;
+#[path = "side/spread.rs"]
+mod spread;
 
 use rounds::{Method, WORKLOADS, Workload};
-use server::{Peer, Running};
-
-const SERVER_CPU: usize = 0;
 
 /// What each is called in the table, and its kind.
 const ECHOES: [(&str, &str); 4] =
     [("own ring", "ring-asleep"), ("tokio-uring", "tokio-uring"), ("epoll", "epoll"), ("ring, spins", "ring")];
 
 fn main() {
-    server::echo_if_asked();
+    echo::serve_if_asked();
     let rounds = std::env::args().skip(1).find(|word| !word.starts_with('-'));
-    let rounds = rounds.map_or(Ok(20), |text| text.parse().map_err(|_| format!("{text:?} is no number of rounds")));
+    let rounds = rounds.map_or(Ok(40), |text| text.parse().map_err(|_| format!("{text:?} is no number of rounds")));
     if let Err(what) = rounds.and_then(compare) {
         eprintln!("ring: {what}");
         std::process::exit(1);
@@ -37,13 +36,11 @@ fn main() {
 }
 
 fn compare(rounds: usize) -> Result<(), String> {
-    let method = Method { rounds, window: Duration::from_millis(200), cpu: 1 };
+    let method = Method { rounds, window: Duration::from_millis(100) };
     let workloads: Vec<Workload> = WORKLOADS.into_iter().filter(Workload::suits_an_echo).collect();
-    let servers = ECHOES.iter().map(|(name, kind)| Peer::echo(name, kind).start(SERVER_CPU));
-    let servers: Vec<Running> = servers.collect::<Result<_, _>>()?;
-    let found = rounds::rotate(method, &workloads, &servers)?;
-    println!("{}", rounds::table(&found, &workloads, &ECHOES.map(|(name, _)| name)));
-    println!("Each figure: median, ratio to our ring within a round [its quartiles].");
+    let entrants = ECHOES.map(|(name, kind)| echo::entrant(name, kind));
+    let found = rounds::rotate(method, &workloads, &entrants)?;
+    println!("{}", rounds::table(&found, &workloads, &entrants));
     println!("{}, {}, {rounds} rounds of {:?}", report::host(), report::date(), method.window);
     Ok(())
 }

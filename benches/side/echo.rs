@@ -1,7 +1,7 @@
 //! The least that a server can do: for each request, told by the `*` that begins it, the same reply, without looking at
 //! anything else. Three ways of asking the kernel for the same work.
 //!
-//! In: a listener and the reply. Out: nothing; it serves until its process is ended.
+//! In: a way. Out: an entrant of a rotation: this program itself, started once more as a server.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -9,18 +9,26 @@ use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use corering::clock::Clock;
+use corering::load::Plan;
+use corering::load::items::Items;
+use corering::load::plan::Protocol;
+use corering::load::sizes::Sizes;
 use corering::protocol::Output;
+use corering::protocol::resp::{Reply, Version};
 use corering::ring::uring::{Options, UringRing};
 use corering::ring::{Carried, Errno, Fd, Kind, Op, Ring, Token, Wait};
 use corering::worker::spin::Spin;
 use rustix::event::epoll;
 use slab::Slab;
 
+use crate::rounds::{ECHO_VALUE_BYTES, Entrant, Workload};
+use crate::server::Peer;
+
 /// Serves one way.
 type Serve = fn(TcpListener, &'static [u8]) -> io::Result<()>;
 
 /// The ways, by name.
-pub(crate) const KINDS: [(&str, Serve); 4] = [
+const KINDS: [(&str, Serve); 4] = [
     ("ring", |listener, reply| EchoRing::serve(&listener, reply, Duration::from_micros(50))),
     ("ring-asleep", |listener, reply| EchoRing::serve(&listener, reply, Duration::ZERO)),
     ("tokio-uring", serve_tokio_uring),
@@ -29,6 +37,36 @@ pub(crate) const KINDS: [(&str, Serve); 4] = [
 
 /// Bytes received at once.
 const BUFFER_BYTES: usize = 4096;
+
+/// Asks this program to be an echo: kind and port follow.
+const ECHO: &str = "--echo";
+
+/// This program as an echo.
+pub(crate) fn entrant(name: &str, kind: &str) -> Entrant {
+    let program = std::env::current_exe().unwrap_or_default();
+    let peer = Peer::new(name, format!("'{}' {ECHO} {kind} {{port}}", program.display()));
+    Entrant { is_echo: true, suits: Workload::suits_an_echo, ..Entrant::new(peer, Protocol::Resp2) }
+}
+
+/// Serves as an echo, until it is ended, when the command line says so.
+pub(crate) fn serve_if_asked() {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let [flag, kind, port] = &words[..] else { return };
+    let serve = KINDS.iter().find(|(name, _)| name == kind).filter(|_| flag == ECHO);
+    let (Some((_, serve)), Ok(port)) = (serve, port.parse::<u16>()) else { return };
+    // The value that the generator expects under its first key.
+    let plan = Plan { value_sizes: Sizes::Fixed(ECHO_VALUE_BYTES), ..Plan::default() };
+    let (items, mut reply) = (Items::new(&plan), Output::new());
+    Reply { output: &mut reply, version: Version::Resp2 }.bulk(items.value(0));
+    let listener = TcpListener::bind(("127.0.0.1", port));
+    match listener.and_then(|listener| serve(listener, reply.to_vec().leak())) {
+        Ok(()) => std::process::exit(0),
+        Err(error) => {
+            eprintln!("echo: {error}");
+            std::process::exit(1)
+        }
+    }
+}
 
 fn requests(bytes: &[u8]) -> usize {
     memchr::memchr_iter(b'*', bytes).count()

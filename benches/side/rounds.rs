@@ -8,12 +8,13 @@
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use corering::load::plan::{Operation, Rate};
+use corering::load::plan::{Operation, Protocol, Rate};
 use corering::load::sizes::Sizes;
 use corering::load::{Plan, Report, measure};
 use serde::Serialize;
 
-use crate::server::Running;
+use crate::server::{Peer, Running};
+use crate::spread::Spread;
 
 /// A workload.
 #[derive(Clone, Copy, Debug)]
@@ -45,18 +46,36 @@ pub(crate) const WORKLOADS: [Workload; 7] = [
     Workload { rate: Some(20_000.0), ..closed("OL20", 32, 1) },
 ];
 
+/// A server that takes part.
+#[derive(Clone, Debug)]
+pub(crate) struct Entrant {
+    pub(crate) peer: Peer,
+    pub(crate) protocol: Protocol,
+    /// It gives the same reply to everything.
+    pub(crate) is_echo: bool,
+    /// Which workloads it is there for.
+    pub(crate) suits: fn(&Workload) -> bool,
+}
+
+impl Entrant {
+    /// Takes part in everything.
+    pub(crate) fn new(peer: Peer, protocol: Protocol) -> Self {
+        Self { peer, protocol, is_echo: false, suits: |_| true }
+    }
+}
+
 impl Workload {
     /// Whether a server that always gives the same reply can serve it.
     pub(crate) fn suits_an_echo(&self) -> bool {
         self.set_percent == 0 && self.value_bytes == ECHO_VALUE_BYTES
     }
 
-    fn plan(&self, server: &Running, window: Duration, cpu: usize) -> Plan {
+    fn plan(&self, entrant: &Entrant, window: Duration) -> Plan {
         let is_large = self.value_bytes != ECHO_VALUE_BYTES;
         let gets = (Operation::Get, 100 - self.set_percent);
         let sets = (self.set_percent > 0).then_some((Operation::Set, self.set_percent));
         Plan {
-            protocol: server.protocol,
+            protocol: entrant.protocol,
             rate: self.rate.map_or(Rate::Max, Rate::PerSecond),
             connections: self.connections,
             pipeline: self.pipeline,
@@ -64,11 +83,10 @@ impl Workload {
             warmup: window / 4,
             // Large values have keys of their own.
             key_bytes: if is_large { 17 } else { 16 },
-            keys: if server.is_echo { 1 } else { 10_000 },
+            keys: if entrant.is_echo { 1 } else { 10_000 },
             value_sizes: Sizes::Fixed(self.value_bytes),
             mix: std::iter::once(gets).chain(sets).collect(),
-            cpus: vec![cpu],
-            populate: false,
+            cpus: vec![GENERATOR_CPU],
             ..Plan::default()
         }
     }
@@ -84,13 +102,12 @@ pub(crate) const FIGURES: [&str; 5] = ["server CPU, µs", "replies/s", "p50, µs
 ///
 /// # Errors
 /// The server fails, or gives a wrong reply.
-fn sample(workload: &Workload, server: &Running, plan: &Plan) -> Result<Sample, String> {
-    let place = || format!("{}, {}", server.name, workload.name);
+fn sample(server: &Running, plan: &Plan) -> Result<Sample, String> {
     let target = server.target();
     let outcome = measure(plan, &target, Some(server.meter()), |_| ());
-    let report = Report::new(plan, &target, outcome.map_err(|error| format!("{}: {error}", place()))?);
+    let report = Report::new(plan, &target, outcome.map_err(|error| error.to_string())?);
     if !report.is_clean() {
-        return Err(format!("{}: {} errors, {} wrong replies", place(), report.counts.errors, report.counts.wrong));
+        return Err(format!("{} errors, {} wrong replies", report.counts.errors, report.counts.wrong));
     }
     let micros = |quantile| {
         let at = report.quantile(quantile);
@@ -111,16 +128,20 @@ pub(crate) struct Rounds {
 pub(crate) struct Method {
     pub(crate) rounds: usize,
     pub(crate) window: Duration,
-    /// Of the generator.
-    pub(crate) cpu: usize,
 }
 
-/// Visits all servers with all workloads, again and again; the first server is what the others are compared with. A
-/// terminal shows how far it is.
+/// Servers and generator have a CPU each.
+pub(crate) const SERVER_CPU: usize = 0;
+const GENERATOR_CPU: usize = 1;
+
+/// Starts all entrants and visits them with all workloads, again and again; the first is what the others are compared
+/// with. A terminal shows how far it is.
 ///
 /// # Errors
 /// A server fails, or gives a wrong reply.
-pub(crate) fn rotate(method: Method, workloads: &[Workload], servers: &[Running]) -> Result<Rounds, String> {
+pub(crate) fn rotate(method: Method, workloads: &[Workload], entrants: &[Entrant]) -> Result<Rounds, String> {
+    let servers = entrants.iter().map(|entrant| entrant.peer.start(SERVER_CPU));
+    let servers: Vec<Running> = servers.collect::<Result<_, _>>()?;
     let mut samples = vec![vec![Vec::new(); servers.len()]; workloads.len()];
     let is_watched = std::io::stderr().is_terminal();
     for round in 0..=method.rounds {
@@ -130,14 +151,14 @@ pub(crate) fn rotate(method: Method, workloads: &[Workload], servers: &[Running]
         for (workload, samples) in workloads.iter().zip(&mut samples) {
             for turn in 0..servers.len() {
                 let number = (turn + round) % servers.len();
-                let server = &servers[number];
-                if !(server.suits)(workload) {
+                let entrant = &entrants[number];
+                if !(entrant.suits)(workload) {
                     continue;
                 }
-                let mut plan = workload.plan(server, method.window, method.cpu);
                 // Round zero only writes the keys and warms up.
-                plan.populate = round == 0 && !server.is_echo;
-                let sample = sample(workload, server, &plan)?;
+                let plan = Plan { populate: round == 0 && !entrant.is_echo, ..workload.plan(entrant, method.window) };
+                let sample = sample(&servers[number], &plan);
+                let sample = sample.map_err(|what| format!("{}, {}: {what}", entrant.peer.name, workload.name))?;
                 if round > 0 {
                     samples[number].push(sample);
                 }
@@ -148,28 +169,6 @@ pub(crate) fn rotate(method: Method, workloads: &[Workload], servers: &[Running]
         eprintln!();
     }
     Ok(Rounds { samples })
-}
-
-/// Median and quartiles.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub(crate) struct Spread {
-    pub(crate) quartile1: f64,
-    pub(crate) median: f64,
-    pub(crate) quartile3: f64,
-}
-
-impl Spread {
-    /// Of at least one value.
-    fn of(mut values: Vec<f64>) -> Option<Self> {
-        values.sort_by(f64::total_cmp);
-        // Between neighbours where it falls between them.
-        let at = |share: f64| {
-            let place = share * (values.len() - 1) as f64;
-            let (low, high) = (values[place.floor() as usize], values[place.ceil() as usize]);
-            low + (high - low) * place.fract()
-        };
-        (!values.is_empty()).then(|| Self { quartile1: at(0.25), median: at(0.5), quartile3: at(0.75) })
-    }
 }
 
 /// A figure of a server under a workload.
@@ -201,13 +200,14 @@ impl Rounds {
 }
 
 /// A table for each workload, a line for each server.
-pub(crate) fn table(rounds: &Rounds, workloads: &[Workload], servers: &[&str]) -> String {
+pub(crate) fn table(rounds: &Rounds, workloads: &[Workload], entrants: &[Entrant]) -> String {
     let mut text = String::new();
     for (row, workload) in workloads.iter().enumerate() {
         text += &format!("\n{:13}", workload.name);
         FIGURES.iter().for_each(|name| text += &format!(" {name:>28}"));
-        for (number, name) in servers.iter().enumerate() {
-            text += &format!("\n{name:13}");
+        let here = entrants.iter().enumerate().filter(|(_, entrant)| (entrant.suits)(workload));
+        for (number, entrant) in here {
+            text += &format!("\n{:13}", entrant.peer.name);
             for figure in 0..FIGURES.len() {
                 let cell = rounds.figure(row, number, figure).map_or("–".to_owned(), |found| cell(&found));
                 text += &format!(" {cell:>28}");
@@ -215,7 +215,7 @@ pub(crate) fn table(rounds: &Rounds, workloads: &[Workload], servers: &[&str]) -
         }
         text.push('\n');
     }
-    text
+    text + "\nEach figure: median, ratio to the first server within a round [its quartiles].\n"
 }
 
 fn cell(Figure { value, ratio, .. }: &Figure) -> String {

@@ -6,17 +6,9 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use corering::load::Target;
 use corering::load::cpu::Meter;
-use corering::load::items::Items;
-use corering::load::plan::Protocol;
-use corering::load::sizes::Sizes;
-use corering::load::{Plan, Target};
-use corering::protocol::Output;
-use corering::protocol::resp::{Reply, Version};
 use corering::topology;
-
-use crate::echo;
-use crate::rounds::{self, Workload};
 
 /// How long a server may take until it listens.
 const START_LIMIT: Duration = Duration::from_secs(10);
@@ -25,36 +17,20 @@ const START_LIMIT: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
     pub(crate) name: String,
-    pub(crate) protocol: Protocol,
     /// For the shell; `{port}` is where it shall listen.
     pub(crate) command: String,
-    /// It gives the same reply to everything.
-    pub(crate) is_echo: bool,
-    /// Which workloads it is there for.
-    pub(crate) suits: fn(&Workload) -> bool,
 }
 
 /// A server that listens.
 #[derive(Debug)]
 pub(crate) struct Running {
-    pub(crate) name: String,
-    pub(crate) protocol: Protocol,
     pub(crate) port: u16,
-    pub(crate) is_echo: bool,
-    pub(crate) suits: fn(&Workload) -> bool,
     child: Child,
 }
 
 impl Peer {
-    pub(crate) fn new(name: &str, protocol: Protocol, command: impl Into<String>) -> Self {
-        Self { name: name.to_owned(), protocol, command: command.into(), is_echo: false, suits: |_| true }
-    }
-
-    /// This program itself, as an echo; see [`echo_if_asked`].
-    pub(crate) fn echo(name: &str, kind: &str) -> Self {
-        let program = std::env::current_exe().unwrap_or_default();
-        let command = format!("'{}' {ECHO} {kind} {{port}}", program.display());
-        Self { is_echo: true, suits: Workload::suits_an_echo, ..Self::new(name, Protocol::Resp2, command) }
+    pub(crate) fn new(name: &str, command: impl Into<String>) -> Self {
+        Self { name: name.to_owned(), command: command.into() }
     }
 
     /// Starts it on one CPU and waits until it listens.
@@ -71,8 +47,7 @@ impl Peer {
             shell.spawn()
         });
         let child = starter.join().expect("starting does not panic").map_err(|error| failed(&error))?;
-        let Self { protocol, is_echo, suits, .. } = *self;
-        let mut running = Running { name: self.name.clone(), protocol, port, is_echo, suits, child };
+        let mut running = Running { port, child };
         let start = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             if let Ok(Some(status)) = running.child.try_wait() {
@@ -107,28 +82,5 @@ impl Drop for Running {
         // It may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-/// Asks this program to be an echo: kind and port follow.
-const ECHO: &str = "--echo";
-
-/// Serves as an echo, until it is ended, when the command line says so.
-pub(crate) fn echo_if_asked() {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    let [flag, kind, port] = &words[..] else { return };
-    let serve = echo::KINDS.iter().find(|(name, _)| name == kind).filter(|_| flag == ECHO);
-    let (Some((_, serve)), Ok(port)) = (serve, port.parse::<u16>()) else { return };
-    // The value that the generator expects under its first key.
-    let plan = Plan { value_sizes: Sizes::Fixed(rounds::ECHO_VALUE_BYTES), ..Plan::default() };
-    let (items, mut reply) = (Items::new(&plan), Output::new());
-    Reply { output: &mut reply, version: Version::Resp2 }.bulk(items.value(0));
-    let listener = TcpListener::bind(("127.0.0.1", port));
-    match listener.and_then(|listener| serve(listener, reply.to_vec().leak())) {
-        Ok(()) => std::process::exit(0),
-        Err(error) => {
-            eprintln!("echo: {error}");
-            std::process::exit(1)
-        }
     }
 }

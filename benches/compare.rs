@@ -1,13 +1,13 @@
 //! How does Corering stand beside other servers, and beside the least that a server can do?
 //!
-//! `cargo bench --bench compare -- [--rows C32,P16,memory] [--rounds N] [--window-ms MS] [--peer NAME=COMMAND]
-//! [--json FILE]`
+//! `cargo bench --bench compare -- [--rows C32,P16,memory] [--rounds N] [--window-ms MS] [--peer NAME=COMMAND] [--json
+//! FILE]`
 //!
 //! Servers: Corering with one worker; once more without spinning where it has little to do (a worker that spins buys
-//! latency with an otherwise idle CPU, which counts here); its echo floor (the same ring with a fixed reply, no parse, no
-//! look-up); and redis-server, valkey-server and memcached where they are installed. Further ones by `--peer`, with
-//! `{port}` in the command, and `NAME:memcache=COMMAND` for one that speaks memcached's protocol. All are up at once, each
-//! with one thread on CPU 0; the load comes from CPU 1, spins, and checks every reply. The method is that of
+//! latency with an otherwise idle CPU, which counts here); its echo floor (the same ring with a fixed reply, no parse,
+//! no look-up); and redis-server, valkey-server and memcached where they are installed. Further ones by `--peer`, with
+//! `{port}` in the command, and `NAME:memcache=COMMAND` for one that speaks memcached's protocol. All are up at once,
+//! each with one thread on CPU 0; the load comes from CPU 1, spins, and checks every reply. The method is that of
 //! `side/rounds.rs`: figures move with the host, ratios hardly do. A difference below 8 % is not resolved.
 //!
 //! Memory is what is resident beyond an empty server: with a million items, less their keys and values, and with 10,000

@@ -1,10 +1,10 @@
 //! Does the load generator agree with redis-benchmark, and what does it cost itself?
 //!
 //! `cargo bench --bench generator -- [ROUNDS]` (needs redis-server and redis-benchmark). Both send the same GETs as
-//! closed loops to one redis-server on CPU 0, in turn, from CPU 1: ours once sleeping between replies, as redis-benchmark
-//! does, and once spinning, as it does by default. Figures are ratios within a round, to redis-benchmark's. It must agree
-//! within 10 % in throughput and median latency, and take at most 60 % of the CPU time per request, both sleeping;
-//! otherwise the exit code is 1.
+//! closed loops to one redis-server on CPU 0, in turn, from CPU 1: ours once sleeping between replies, as
+//! redis-benchmark does, and once spinning, as it does by default. Figures are ratios within a round, to
+//! redis-benchmark's. It must agree within 10 % in throughput and median latency, and take at most 60 % of the CPU time
+//! per request, both sleeping; otherwise the exit code is 1.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the table is what it is for")]
 

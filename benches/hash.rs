@@ -1,8 +1,8 @@
 //! What does it cost to find out where a key belongs?
 //!
 //! `cargo bench --bench hash`. Its slot (CRC16, which says on which core it lives, as Redis Cluster has it) and its
-//! hash (which says where in the shard) are computed once per request. A `time` is for 64 different keys; `thrpt` counts
-//! single keys.
+//! hash (which says where in the shard) are computed once per request. A `time` is for 64 different keys; `thrpt`
+//! counts single keys.
 
 #![allow(missing_docs, reason = "criterion_main! makes the entry point")]
 

@@ -8,7 +8,8 @@
 //! no look-up); and redis-server, valkey-server and memcached where they are installed. Further ones by `--peer`, with
 //! `{port}` in the command, and `NAME:memcache=COMMAND` for one that speaks memcached's protocol. All are up at once,
 //! each with one thread on CPU 0; the load comes from CPU 1, spins, and checks every reply. The method is that of
-//! `side/rounds.rs`: figures move with the host, ratios hardly do. A difference below 8 % is not resolved.
+//! `side/rounds.rs`: figures move with the host, ratios of CPU time, throughput and the median hardly do. A difference
+//! below 8 % is not resolved; nor, on a shared host, is one below half of p99 or p99.9.
 //!
 //! Memory is what is resident beyond an empty server: with a million items, less their keys and values, and with 10,000
 //! idle connections, each of which has asked once.
@@ -234,7 +235,7 @@ impl Options {
         let corering = format!("'{}' --port {{port}} --workers 1 --maxclients 20000", env!("CARGO_BIN_EXE_corering"));
         let asleep = format!("{corering} --spin 0");
         let mut options = Self {
-            method: Method { rounds: 40, window: Duration::from_millis(100) },
+            method: Method { rounds: 44, window: Duration::from_millis(100) },
             workloads: WORKLOADS.to_vec(),
             has_memory: true,
             entrants: vec![

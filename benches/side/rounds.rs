@@ -80,7 +80,7 @@ impl Workload {
             connections: self.connections,
             pipeline: self.pipeline,
             duration: window,
-            warmup: window / 4,
+            warmup: window / 8,
             // Large values have keys of their own.
             key_bytes: if is_large { 17 } else { 16 },
             keys: if entrant.is_echo { 1 } else { 10_000 },

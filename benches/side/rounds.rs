@@ -156,7 +156,11 @@ pub(crate) fn rotate(method: Method, workloads: &[Workload], entrants: &[Entrant
                     continue;
                 }
                 // Round zero only writes the keys and warms up.
-                let plan = Plan { populate: round == 0 && !entrant.is_echo, ..workload.plan(entrant, method.window) };
+                let plan = Plan {
+                    populate: round == 0 && !entrant.is_echo,
+                    seed: round as u64,
+                    ..workload.plan(entrant, method.window)
+                };
                 let sample = sample(&servers[number], &plan);
                 let sample = sample.map_err(|what| format!("{}, {}: {what}", entrant.peer.name, workload.name))?;
                 if round > 0 {

@@ -229,7 +229,9 @@ impl Crew<'_> {
         if is_adding && self.plan.protocol == Protocol::Memcache {
             engine.populate(index, Operation::ResetCounter)?;
         }
-        engine.populate(index, Operation::Set)
+        // Where nothing is ever written for good, nothing is written for good first.
+        let is_expiring = self.plan.mix.iter().all(|(operation, _)| *operation == Operation::SetExpiring);
+        engine.populate(index, if is_expiring { Operation::SetExpiring } else { Operation::Set })
     }
 }
 

@@ -107,7 +107,8 @@ impl Distribution {
         let file: File = serde_json::from_str(&text).map_err(|error| {
             format!("is no distribution of sizes (an object with valSizeRange and valSizeRangeProbability): {error}")
         })?;
-        let is_ascending = file.ends.is_sorted_by(|a, b| a < b);
+        // Lengths are whole: 0.2 and 0.7 would be the same one twice.
+        let is_ascending = file.ends.is_sorted_by(|a, b| a.trunc() < b.trunc());
         let is_bounded = file.ends.iter().all(|end| (0.0..=f64::from(VALUE_BYTES_MAX)).contains(end));
         let are_shares = file.shares.iter().all(|share| *share >= 0.0) && file.shares.iter().sum::<f64>() > 0.0;
         if file.ends.len() != file.shares.len() || !is_ascending || !is_bounded || !are_shares {
@@ -172,7 +173,9 @@ mod tests {
     #[test]
     fn a_file_of_something_else_is_refused() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        for text in ["", "[]", r#"{"valSizeRange":[9],"valSizeRangeProbability":[]}"#, r#"{"popularity":[1]}"#] {
+        let fractions = r#"{"valSizeRange":[0.2,0.7],"valSizeRangeProbability":[1,1]}"#;
+        let shares = r#"{"valSizeRange":[9],"valSizeRangeProbability":[]}"#;
+        for text in ["", "[]", shares, fractions, r#"{"popularity":[1]}"#] {
             std::fs::write(file.path(), text).unwrap();
             assert!(Sizes::parse(file.path().to_str().unwrap()).unwrap_err().starts_with("is no distribution"));
         }

@@ -36,7 +36,7 @@ mod gather;
 mod hop;
 mod lifecycle;
 mod serve;
-mod spin;
+pub mod spin;
 mod timer;
 
 pub use hop::{MAILBOX_CAPACITY, Message};

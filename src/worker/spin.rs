@@ -17,13 +17,14 @@ const LOOKS: u32 = 32;
 
 /// The adaptive budget of one worker.
 #[derive(Debug)]
-pub(super) struct Spin {
+pub struct Spin {
     budget_ns: u64,
     max_ns: u64,
 }
 
 impl Spin {
-    pub(super) fn new(max: Duration) -> Self {
+    /// Spins up to `max`, and at first as long.
+    pub fn new(max: Duration) -> Self {
         let max_ns = max.as_nanos() as u64;
         Self { budget_ns: max_ns, max_ns }
     }
@@ -34,12 +35,12 @@ impl Spin {
     }
 
     /// How long the next spin may last.
-    pub(super) fn budget_ns(&self) -> u64 {
+    pub fn budget_ns(&self) -> u64 {
         self.budget_ns
     }
 
     /// Looks until `is_ready` or the budget is spent; whether it was ready.
-    pub(super) fn until(&mut self, clock: &Clock, mut is_ready: impl FnMut() -> bool) -> bool {
+    pub fn until(&mut self, clock: &Clock, mut is_ready: impl FnMut() -> bool) -> bool {
         let end_ns = clock.now().mono_ns + self.budget_ns;
         loop {
             for _ in 0..LOOKS {
@@ -57,7 +58,7 @@ impl Spin {
     }
 
     /// The worker slept this long: had it spun instead, would it have hit?
-    pub(super) fn slept(&mut self, slept_ns: u64) {
+    pub fn slept(&mut self, slept_ns: u64) {
         if slept_ns < self.max_ns {
             self.budget_ns = (self.budget_ns * 2).clamp(BUDGET_NS_MIN.min(self.max_ns), self.max_ns);
         }

@@ -13,6 +13,7 @@ use corering::load::sizes::Sizes;
 use corering::load::{LoadError, Plan, Report, Target, measure};
 
 mod fake;
+mod peers;
 mod program;
 mod stall;
 

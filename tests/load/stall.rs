@@ -1,10 +1,9 @@
 //! Coordinated omission: a stall must show in an open loop, and is what a closed loop hides.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
-use std::time::Instant;
+use std::net::TcpStream;
 
+use super::peers::Peer;
 use super::*;
 
 /// The open loop's p99 and p99.9 show a stall of 200 ms, the closed loop's do not.
@@ -39,11 +38,7 @@ fn a_stall_is_charged_to_every_request_that_it_delays() {
 #[test]
 fn a_stall_of_redis_shows_in_the_open_loop_only() {
     let _alone = alone();
-    let Some(redis) = Redis::start() else {
-        assert!(std::env::var_os("CORERING_REQUIRE_CLIENTS").is_none(), "redis-server is required");
-        return eprintln!("skipped: redis-server is not installed");
-    };
-    let target = Target::Tcp(format!("127.0.0.1:{}", redis.port));
+    let Some(redis) = Peer::redis() else { return };
     let reports = [Rate::PerSecond(20_000.0), Rate::Max].map(|rate| {
         let port = redis.port;
         let sleeper = std::thread::spawn(move || {
@@ -51,40 +46,11 @@ fn a_stall_of_redis_shows_in_the_open_loop_only() {
             command(port, "DEBUG SLEEP 0.2\r\n")
         });
         let plan = Plan { duration: millis(5000), connections: 32, ..plan(rate) };
-        let report = run(&plan, &target).unwrap();
+        let report = run(&plan, &redis.target()).unwrap();
         assert_eq!(sleeper.join().unwrap().unwrap(), "+OK\r\n");
         report
     });
     assert_stall_shows(&reports[0], &reports[1]);
-}
-
-struct Redis {
-    child: Child,
-    port: u16,
-}
-
-impl Redis {
-    fn start() -> Option<Self> {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let options = ["--save", "", "--appendonly", "no", "--enable-debug-command", "yes", "--port"];
-        let mut server = Command::new("redis-server");
-        server.args(options).arg(port.to_string()).stdout(Stdio::null());
-        let redis = Self { child: server.spawn().ok()?, port };
-        let start = Instant::now();
-        while command(port, "PING\r\n").ok().as_deref() != Some("+PONG\r\n") {
-            assert!(start.elapsed() < millis(10_000), "redis-server does not start");
-            std::thread::sleep(millis(20));
-        }
-        Some(redis)
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 fn command(port: u16, line: &str) -> std::io::Result<String> {

@@ -14,6 +14,8 @@ const BESIDE_BYTES: u64 = 256 * 1024;
 /// Room is made ahead of need: the share of the budget that may be free when an item is evicted.
 const AHEAD_SHARE: u64 = 8;
 
+const WHEN: [When; 3] = [When::Always, When::Absent, When::Present];
+
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Known {
     value: Vec<u8>,
@@ -80,9 +82,7 @@ impl Twins {
 
     fn operate(&mut self, kind: u8, key: [u8; 2], value: Vec<u8>, expires_at: u64, offset: usize) {
         match kind % 12 {
-            0..4 => {
-                self.set(key, value, expires_at, [When::Always, When::Absent, When::Present][usize::from(kind) % 3])
-            }
+            0..4 => self.set(key, value, expires_at, WHEN[usize::from(kind) % WHEN.len()]),
             4 => assert_eq!(self.shard.delete(&key, self.now), self.model.remove(&key).is_some()),
             5 => {
                 let at = (expires_at != 0).then_some(expires_at);

@@ -1,0 +1,229 @@
+//! Servers visited in turn: short windows, the order rotated each round, ratios within a round.
+//!
+//! In: servers that stay up, and workloads. Out: for each workload, server and figure, its spread over the rounds and
+//! the spread of its ratio to the first server's figure of the same round. A host that speeds up or slows down between
+//! rounds moves the figures and leaves the ratios. What must stay true: a figure that may be the generator's own doing
+//! is left out.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use corering::load::plan::{Operation, Protocol, Rate};
+use corering::load::sizes::Sizes;
+use corering::load::{Plan, Report, measure};
+use serde::Serialize;
+
+use crate::server::{Peer, Running};
+use crate::spread::Spread;
+
+/// A workload.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Workload {
+    pub(crate) name: &'static str,
+    connections: usize,
+    pipeline: usize,
+    /// Requests a second; none is a closed loop.
+    rate: Option<f64>,
+    set_percent: u32,
+    value_bytes: u32,
+}
+
+const fn closed(name: &'static str, connections: usize, pipeline: usize) -> Workload {
+    Workload { name, connections, pipeline, rate: None, set_percent: 0, value_bytes: ECHO_VALUE_BYTES }
+}
+
+/// Bytes of the values that echoes answer with.
+pub(crate) const ECHO_VALUE_BYTES: u32 = 64;
+
+/// Connections × pipeline; MIX has writes, B16K large values, OL20 is an open loop at 20,000/s.
+pub(crate) const WORKLOADS: [Workload; 7] = [
+    closed("1conn", 1, 1),
+    closed("C32", 32, 1),
+    closed("C256", 256, 1),
+    closed("P16", 32, 16),
+    Workload { set_percent: 10, ..closed("MIX", 32, 1) },
+    Workload { value_bytes: 16 << 10, ..closed("B16K", 32, 1) },
+    Workload { rate: Some(20_000.0), ..closed("OL20", 32, 1) },
+];
+
+/// A server that takes part.
+#[derive(Clone, Debug)]
+pub(crate) struct Entrant {
+    pub(crate) peer: Peer,
+    pub(crate) protocol: Protocol,
+    /// It gives the same reply to everything.
+    pub(crate) is_echo: bool,
+    /// Which workloads it is there for.
+    pub(crate) suits: fn(&Workload) -> bool,
+}
+
+impl Entrant {
+    /// Takes part in everything.
+    pub(crate) fn new(peer: Peer, protocol: Protocol) -> Self {
+        Self { peer, protocol, is_echo: false, suits: |_| true }
+    }
+}
+
+impl Workload {
+    /// Whether a server that always gives the same reply can serve it.
+    pub(crate) fn suits_an_echo(&self) -> bool {
+        self.set_percent == 0 && self.value_bytes == ECHO_VALUE_BYTES
+    }
+
+    fn plan(&self, entrant: &Entrant, window: Duration) -> Plan {
+        let is_large = self.value_bytes != ECHO_VALUE_BYTES;
+        let gets = (Operation::Get, 100 - self.set_percent);
+        let sets = (self.set_percent > 0).then_some((Operation::Set, self.set_percent));
+        Plan {
+            protocol: entrant.protocol,
+            rate: self.rate.map_or(Rate::Max, Rate::PerSecond),
+            connections: self.connections,
+            pipeline: self.pipeline,
+            duration: window,
+            warmup: window / 8,
+            // Large values have keys of their own.
+            key_bytes: if is_large { 17 } else { 16 },
+            keys: if entrant.is_echo { 1 } else { 10_000 },
+            value_sizes: Sizes::Fixed(self.value_bytes),
+            mix: std::iter::once(gets).chain(sets).collect(),
+            cpus: vec![GENERATOR_CPU],
+            ..Plan::default()
+        }
+    }
+}
+
+/// The figures of one window; what may be the generator's doing is `None`.
+pub(crate) type Sample = [Option<f64>; FIGURES.len()];
+
+/// Names and units.
+pub(crate) const FIGURES: [&str; 5] = ["server CPU, µs", "replies/s", "p50, µs", "p99, µs", "p99.9, µs"];
+
+/// Runs one window.
+///
+/// # Errors
+/// The server fails, or gives a wrong reply.
+fn sample(server: &Running, plan: &Plan) -> Result<Sample, String> {
+    let target = server.target();
+    let outcome = measure(plan, &target, Some(server.meter()), |_| ());
+    let report = Report::new(plan, &target, outcome.map_err(|error| error.to_string())?);
+    if !report.is_clean() {
+        return Err(format!("{} errors, {} wrong replies", report.counts.errors, report.counts.wrong));
+    }
+    let micros = |quantile| {
+        let at = report.quantile(quantile);
+        at.is_valid.then_some(at.latency_ns as f64 / 1e3)
+    };
+    let cpu = report.server_cpu_ns.map(|ns| ns / 1e3);
+    Ok([cpu, Some(report.throughput), micros(0.5), micros(0.99), micros(0.999)])
+}
+
+/// Everything that was seen: by workload, server and round.
+#[derive(Debug)]
+pub(crate) struct Rounds {
+    samples: Vec<Vec<Vec<Sample>>>,
+}
+
+/// How it is measured.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Method {
+    pub(crate) rounds: usize,
+    pub(crate) window: Duration,
+}
+
+/// Servers and generator have a CPU each.
+pub(crate) const SERVER_CPU: usize = 0;
+const GENERATOR_CPU: usize = 1;
+
+/// Starts all entrants and visits them with all workloads, again and again; the first is what the others are compared
+/// with. A terminal shows how far it is.
+///
+/// # Errors
+/// A server fails, or gives a wrong reply.
+pub(crate) fn rotate(method: Method, workloads: &[Workload], entrants: &[Entrant]) -> Result<Rounds, String> {
+    let servers = entrants.iter().map(|entrant| entrant.peer.start(SERVER_CPU));
+    let servers: Vec<Running> = servers.collect::<Result<_, _>>()?;
+    let mut samples = vec![vec![Vec::new(); servers.len()]; workloads.len()];
+    let is_watched = std::io::stderr().is_terminal();
+    for round in 0..=method.rounds {
+        if is_watched {
+            eprint!("\rround {round} of {} ", method.rounds);
+        }
+        for (workload, samples) in workloads.iter().zip(&mut samples) {
+            for turn in 0..servers.len() {
+                let number = (turn + round) % servers.len();
+                let entrant = &entrants[number];
+                if !(entrant.suits)(workload) {
+                    continue;
+                }
+                // Round zero only writes the keys and warms up.
+                let plan = Plan {
+                    populate: round == 0 && !entrant.is_echo,
+                    seed: round as u64,
+                    ..workload.plan(entrant, method.window)
+                };
+                let sample = sample(&servers[number], &plan);
+                let sample = sample.map_err(|what| format!("{}, {}: {what}", entrant.peer.name, workload.name))?;
+                if round > 0 {
+                    samples[number].push(sample);
+                }
+            }
+        }
+    }
+    if is_watched {
+        eprintln!();
+    }
+    Ok(Rounds { samples })
+}
+
+/// A figure of a server under a workload.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Figure {
+    pub(crate) value: Spread,
+    /// To the first server's in the same round.
+    pub(crate) ratio: Spread,
+    /// Round by round.
+    pub(crate) values: Vec<Option<f64>>,
+}
+
+impl Rounds {
+    /// `None` when most rounds have no figure that is the server's.
+    pub(crate) fn figure(&self, workload: usize, server: usize, figure: usize) -> Option<Figure> {
+        let (own, first) = (&self.samples[workload][server], &self.samples[workload][0]);
+        let values: Vec<f64> = own.iter().filter_map(|sample| sample[figure]).collect();
+        let both = own.iter().zip(first).filter_map(|(own, first)| own[figure].zip(first[figure]));
+        let ratios: Vec<f64> = both.map(|(own, first)| own / first).collect();
+        if ratios.len() * 2 <= own.len() {
+            return None;
+        }
+        Some(Figure {
+            value: Spread::of(values)?,
+            ratio: Spread::of(ratios)?,
+            values: own.iter().map(|sample| sample[figure]).collect(),
+        })
+    }
+}
+
+/// A table for each workload, a line for each server.
+pub(crate) fn table(rounds: &Rounds, workloads: &[Workload], entrants: &[Entrant]) -> String {
+    let mut text = String::new();
+    for (row, workload) in workloads.iter().enumerate() {
+        text += &format!("\n{:13}", workload.name);
+        FIGURES.iter().for_each(|name| text += &format!(" {name:>28}"));
+        let here = entrants.iter().enumerate().filter(|(_, entrant)| (entrant.suits)(workload));
+        for (number, entrant) in here {
+            text += &format!("\n{:13}", entrant.peer.name);
+            for figure in 0..FIGURES.len() {
+                let cell = rounds.figure(row, number, figure).map_or("–".to_owned(), |found| cell(&found));
+                text += &format!(" {cell:>28}");
+            }
+        }
+        text.push('\n');
+    }
+    text + "\nEach figure: median, ratio to the first server within a round [its quartiles].\n"
+}
+
+fn cell(Figure { value, ratio, .. }: &Figure) -> String {
+    let digits = if value.median < 100.0 { 2 } else { 0 };
+    let Spread { quartile1, median, quartile3 } = ratio;
+    format!("{:.digits$}  {median:.2} [{quartile1:.2} {quartile3:.2}]", value.median)
+}

@@ -43,6 +43,11 @@ const COOLED_PER_CALL: usize = 2;
 /// Large items of a cleared shard that are freed in one call.
 const FREED_PER_CALL: usize = 64;
 
+/// The share of the budget that may be held beyond it before more records are looked at for each change, and before
+/// items go although they were used.
+const OVERDRAFT_SHARE: u64 = 128;
+const OVERDRAFT_SHARE_MAX: u64 = 32;
+
 /// Dead bytes are cleaned up when they are more than this share of the log.
 const DEAD_SHARE: u64 = 10;
 
@@ -92,7 +97,11 @@ pub(super) struct Walk {
     /// The next record; 0: the segment's first.
     at: u64,
     generation: u32,
+    /// The next segment of which it is looked whether all of it has expired.
+    whole: usize,
     last_ms: UnixMs,
+    /// Much of what the last slice looked at had expired.
+    is_busy: bool,
 }
 
 impl Shard {
@@ -135,6 +144,17 @@ impl Shard {
         let ghost = if self.has_ghosts() { Ghost::bytes_for(self.index.len()) } else { 0 };
         let growth = self.index.growth_bytes() + ghost.saturating_sub(self.ghost.memory_bytes());
         self.used_bytes() + growth as u64
+    }
+
+    /// Whether more than this share of the budget is held beyond it: when almost all items were used, new ones come
+    /// faster than others go.
+    fn is_overdrawn_by(&self, share: u64) -> bool {
+        self.planned_bytes() > self.budget_bytes.saturating_add(self.budget_bytes / share)
+    }
+
+    /// Bytes that an item may take for which nothing can be evicted; `u64::MAX` when something can.
+    pub fn room_bytes(&self) -> u64 {
+        if self.may_evict() { u64::MAX } else { self.budget_bytes.saturating_sub(self.planned_bytes()) }
     }
 
     /// Whether anything may be evicted.
@@ -251,7 +271,8 @@ impl Shard {
         let is_short = self.is_short;
         if is_short || self.is_gathering() || self.needs_cleaning() {
             self.is_stale = true;
-            self.empty_segments(RECORDS_AHEAD, bytes, is_short, now);
+            let records = if self.is_overdrawn_by(OVERDRAFT_SHARE) { RECORDS_PER_CALL } else { RECORDS_AHEAD };
+            self.empty_segments(records, bytes, is_short, now);
         }
     }
 
@@ -293,9 +314,12 @@ impl Shard {
     pub fn maintain(&mut self, now: UnixMs) -> bool {
         self.work = Work::default();
         let mut has_more = self.free_garbage(FREED_PER_CALL) | self.index.cool() | self.ghost.cool();
-        if self.stats.expires > 0 && self.walk.last_ms != now {
+        // Where many have expired, more have; else once a millisecond will do.
+        if self.stats.expires > 0 && (self.walk.is_busy || self.walk.last_ms != now) {
             self.walk.last_ms = now;
-            has_more |= self.expire(now) * 4 >= RECORDS_PER_CALL / 2;
+            self.choose_expired(now);
+            self.walk.is_busy = self.expire(now) * 4 >= RECORDS_PER_CALL / 2;
+            has_more |= self.walk.is_busy;
         }
         if self.planned_bytes() > self.budget_bytes {
             let has_cooled = self.log.warm() > RESERVE && self.cool_log();
@@ -384,7 +408,9 @@ impl Shard {
         } else {
             self.keeping.see(hits, bytes);
             let hits_left = if queue == Queue::Main { hits.saturating_sub(1) } else { 0 };
-            self.keeps(hits, bytes) && self.keep(slot, Queue::Main, hits_left, false, now)
+            self.keeps(hits, bytes)
+                && !self.is_overdrawn_by(OVERDRAFT_SHARE_MAX)
+                && self.keep(slot, Queue::Main, hits_left, false, now)
         };
         if !is_kept {
             self.ghost.add(hash, queue);
@@ -461,9 +487,11 @@ impl Shard {
                     let volatile = numbers.iter().enumerate().filter(|(_, number)| is_volatile(number));
                     volatile.min_by_key(|(_, number)| segments[**number as usize].expires_last).map(|(at, _)| at)
                 }
-                Policy::VolatileLru | Policy::VolatileLfu | Policy::VolatileRandom => {
-                    numbers.iter().position(is_volatile)
+                Policy::VolatileRandom => {
+                    let from_there = (0..numbers.len()).map(|at| (random % numbers.len() + at) % numbers.len());
+                    from_there.into_iter().find(|at| is_volatile(&numbers[*at]))
                 }
+                Policy::VolatileLru | Policy::VolatileLfu => numbers.iter().position(is_volatile),
                 _ => (!numbers.is_empty()).then_some(0),
             };
             if let Some(segment) = position.and_then(|position| numbers.remove(position)) {
@@ -492,6 +520,28 @@ impl Shard {
         Some(self.victim_of(dirtiest as u32, Purpose::Clean))
     }
 
+    /// Has the next segment emptied in which everything has expired, if there is one among some.
+    fn choose_expired(&mut self, now: UnixMs) {
+        if self.victim.is_none()
+            && let Some((_, open)) = self.log.seal_one(|segment| segment.is_volatile() && segment.expires_last <= now)
+        {
+            self.victim = Some(self.victim_of(open, Purpose::Expire));
+        }
+        let count = self.log.segments.len();
+        for _ in 0..count.min(SEGMENTS_PER_CALL) {
+            if self.victim.is_some() {
+                return;
+            }
+            let number = self.walk.whole % count;
+            self.walk.whole = number + 1;
+            let segment = &self.log.segments[number];
+            if segment.is_volatile() && segment.state == State::Sealed && segment.expires_last <= now {
+                self.queues[segment.queue as usize].retain(|other| *other as usize != number);
+                self.victim = Some(self.victim_of(number as u32, Purpose::Expire));
+            }
+        }
+    }
+
     /// Looks at some records that may have expired; how many had.
     fn expire(&mut self, now: UnixMs) -> usize {
         let (mut expired, mut segments) = (0, 0);
@@ -503,12 +553,6 @@ impl Shard {
             let span = self.log.span(number as u32);
             if self.walk.at == 0 || self.walk.generation != segment.generation {
                 (self.walk.at, self.walk.generation) = (span.start, segment.generation);
-            }
-            let is_wholly_expired = segment.state == State::Sealed && segment.expires_last <= now;
-            if segment.is_volatile() && is_wholly_expired && self.victim.is_none() {
-                let numbers = &mut self.queues[segment.queue as usize];
-                numbers.retain(|other| *other as usize != number);
-                self.victim = Some(self.victim_of(number as u32, Purpose::Expire));
             }
             if segment_is_done(&self.log.segments[number], self.walk.at, span.end) {
                 (self.walk.segment, self.walk.at) = (number + 1, 0);

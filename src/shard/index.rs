@@ -476,8 +476,9 @@ impl Index {
         }
     }
 
-    /// Shows the entries that may have places from `place` on, all of one unit, and the first place beyond it.
-    pub(super) fn unit_from(&self, place: u64, mut show: impl FnMut(Entry)) -> u64 {
+    /// Shows the entries that may have places from `place` on, all of one unit, with their places where these can be
+    /// told without a look at the item. Returns the first place beyond the unit.
+    pub(super) fn unit_from(&self, place: u64, mut show: impl FnMut(Option<u64>, Entry)) -> u64 {
         let old = ((place * self.units_old as u64) >> 32) as usize;
         let unit = self.unit_of(place);
         // A unit of the size that the place goes by; the frontier is a boundary of the old size, and so of both.
@@ -491,8 +492,12 @@ impl Index {
             (true, false) => end(unit, self.units_new).min(frontier_place),
         };
         let words = &self.memory.words()[unit * UNIT_ENTRIES..(unit + 1) * UNIT_ENTRIES];
-        words.iter().filter(|word| **word != 0).for_each(|word| show(Entry(*word)));
-        self.stash.iter().for_each(|(_, entry)| show(*entry));
+        let units = if has_migrated { self.units_new } else { self.units_old };
+        for word in words.iter().filter(|word| **word != 0) {
+            let hash = (units >= UNITS_TOLD_APART).then(|| hash_of_entry(unit, units, 0, word >> TAG_SHIFT));
+            show(hash.map(place_of), Entry(*word));
+        }
+        self.stash.iter().for_each(|(hash, entry)| show(Some(place_of(*hash)), *entry));
         next
     }
 

@@ -40,19 +40,20 @@ unsafe impl Send for Reservation {}
 
 impl Reservation {
     /// Reserves `len` bytes, rounded up to whole pages; at least one. With `huge_pages` the kernel is asked for pages
-    /// of 2 MiB where it has them; whether it obeys is its own affair: madvise(2), `MADV_HUGEPAGE`.
+    /// of 2 MiB, else for none of these: madvise(2), `MADV_HUGEPAGE`, `MADV_NOHUGEPAGE`.
     ///
     /// # Errors
     /// When the address space or the host's overcommit limit does not allow it.
     pub(super) fn new(len: usize, huge_pages: bool) -> io::Result<Self> {
         let len = len.max(1).next_multiple_of(PAGE_BYTES);
         let this = Self { start: map(len)?, len };
-        if huge_pages && !cfg!(miri) {
+        if !cfg!(miri) {
+            use rustix::mm::Advice;
+            let advice = if huge_pages { Advice::LinuxHugepage } else { Advice::LinuxNoHugepage };
             // SAFETY: needs a range of a private map, whose contents stay; holds because it was just mapped, and the
             // advice changes the size of its pages only.
-            let advised =
-                unsafe { rustix::mm::madvise(this.start.as_ptr().cast(), len, rustix::mm::Advice::LinuxHugepage) };
-            // A kernel without them has small ones, which are as good but slower.
+            let advised = unsafe { rustix::mm::madvise(this.start.as_ptr().cast(), len, advice) };
+            // A kernel that was built without large pages refuses either, and has small ones.
             let _ = advised;
         }
         Ok(this)

@@ -85,7 +85,7 @@ pub enum Stored {
     },
     /// The condition did not hold; nothing changed.
     Refused,
-    /// It does not fit and nothing may be evicted for it; nothing changed.
+    /// It does not fit and nothing more may be evicted for it; the key is as it was.
     OutOfMemory,
 }
 

@@ -12,7 +12,7 @@ use slab::Slab;
 use super::balance::{Balance, Keeping};
 use super::evict::{Victim, Walk, Work};
 use super::ghost::Ghost;
-use super::index::{Index, PLACES, Slot, place_of};
+use super::index::{Index, LOCATION_MAX, PLACES, Slot, place_of};
 use super::large::{Alive, Large, Source};
 use super::log::{Draft, EXPIRY_MAX, Log, Record};
 use super::{
@@ -116,6 +116,7 @@ impl Shard {
         let seed = options.seed;
         let budget = usize::try_from(options.budget_bytes).unwrap_or(usize::MAX);
         let mut reserve_bytes = RESERVE_BYTES.max(if budget == usize::MAX { 0 } else { budget.saturating_mul(2) });
+        reserve_bytes = reserve_bytes.min(LOCATION_MAX as usize);
         let (log, index, ghost) = loop {
             let log = Log::new(options.budget_bytes, reserve_bytes, options.huge_pages);
             // An item takes 15 bytes at least, and hardly ever less than 32.
@@ -202,6 +203,10 @@ impl Shard {
     fn find_live(&self, key: &[u8], now: UnixMs) -> Option<Slot> {
         let slot = self.find(self.hash(key), key)?;
         (!self.found(self.index.entry(slot).location()).is_expired(now)).then_some(slot)
+    }
+
+    fn value_at(&self, slot: Slot) -> &[u8] {
+        self.found(self.index.entry(slot).location()).value
     }
 
     /// Finds a key, removing it when its time has come.
@@ -376,10 +381,25 @@ impl Shard {
         self.index.remove(slot);
     }
 
-    /// Rewrites a value as `change` of the old one; its expiry stays.
-    fn rewrite(&mut self, key: &[u8], now: UnixMs, change: impl FnOnce(&mut Vec<u8>)) -> Option<usize> {
-        let slot = self.find_or_expire(self.hash(key), key, now);
-        let mut bytes = slot.map_or(Vec::new(), |slot| self.found(self.index.entry(slot).location()).value.to_vec());
+    /// Rewrites a value as `change` of the old one, whose length becomes what `len_of` says; its expiry stays.
+    fn rewrite(
+        &mut self,
+        key: &[u8],
+        now: UnixMs,
+        len_of: impl Fn(usize) -> usize,
+        change: impl FnOnce(&mut Vec<u8>),
+    ) -> Option<usize> {
+        self.work = Work::default();
+        let hash = self.hash(key);
+        let old_len = self.find_or_expire(hash, key, now).map_or(0, |slot| self.value_at(slot).len());
+        let len = len_of(old_len);
+        // Before it is made: what does not fit is not to be held for a moment either.
+        if len >= self.log.large_bytes_min() && !self.make_room((key.len() + len) as u64, now) {
+            return None;
+        }
+        let old = self.find(hash, key).map_or(&[][..], |slot| self.value_at(slot));
+        let mut bytes = Vec::with_capacity(len_of(old.len()));
+        bytes.extend_from_slice(old);
         change(&mut bytes);
         let len = bytes.len();
         let value = Bytes::from(bytes);
@@ -391,21 +411,22 @@ impl Shard {
 
     /// Appends to a value, creating it if absent; its expiry stays. The new length, or `None` when out of memory.
     pub fn append(&mut self, key: &[u8], tail: &[u8], now: UnixMs) -> Option<usize> {
-        self.rewrite(key, now, |value| {
-            value.reserve_exact(tail.len());
-            value.extend_from_slice(tail);
-        })
+        self.rewrite(key, now, |len| len + tail.len(), |value| value.extend_from_slice(tail))
     }
 
     /// Overwrites a value from `offset` on, padding with zero bytes; its expiry stays. The new length, or `None` when
     /// out of memory.
     pub fn set_range(&mut self, key: &[u8], offset: usize, bytes: &[u8], now: UnixMs) -> Option<usize> {
-        self.rewrite(key, now, |value| {
-            let len = value.len().max(offset + bytes.len());
-            value.reserve_exact(len - value.len());
-            value.resize(len, 0);
-            value[offset..offset + bytes.len()].copy_from_slice(bytes);
-        })
+        let end = offset + bytes.len();
+        self.rewrite(
+            key,
+            now,
+            |len| len.max(end),
+            |value| {
+                value.resize(value.len().max(end), 0);
+                value[offset..end].copy_from_slice(bytes);
+            },
+        )
     }
 
     /// Removes a key; whether it was there.
@@ -473,8 +494,9 @@ impl Shard {
                 return 0;
             }
             let mut entries = Vec::new();
-            let next = self.index.unit_from(place, |entry| {
-                entries.push((place_of(self.hash_at(entry.location())), entry.location()));
+            let next = self.index.unit_from(place, |other, entry| {
+                let other = other.unwrap_or_else(|| place_of(self.hash_at(entry.location())));
+                entries.push((other, entry.location()));
             });
             entries.retain(|(other, _)| (place..next).contains(other));
             // In the order of places, so that a call can end within a unit.
@@ -510,7 +532,7 @@ impl Shard {
             let mut place = 0;
             let mut found = None;
             while found.is_none() && place < PLACES {
-                place = self.index.unit_from(place, |entry| {
+                place = self.index.unit_from(place, |_, entry| {
                     found = found.or((!self.found(entry.location()).is_expired(now)).then_some(entry.location()));
                 });
             }

@@ -467,3 +467,34 @@ fn look_ups_touch_the_right_item() {
     }
     assert!(wrong <= 2 * items / 50, "{wrong} wrong items touched by {} look-ups", 2 * items);
 }
+
+#[test]
+fn a_cache_whose_items_were_all_used_makes_room_for_new_ones() {
+    let (budget, items) = if cfg!(miri) { (MIB, 1_000) } else { (64 * MIB, 700_000) };
+    for policy in [Policy::Cache, Policy::AllKeysLru, Policy::AllKeysLfu] {
+        let mut cache = shard(budget, policy);
+        churn(&mut cache, 0, items, 32, |_| 0);
+        for key in (0..items).cycle().take(items as usize * 3) {
+            cache.get(&key.to_be_bytes(), 1_000);
+        }
+        let mut peak_bytes = 0;
+        for key in items..3 * items {
+            let stored = cache.set(&key.to_be_bytes(), NewValue::Copied(&[7; 32]), Expiry::Never, When::Always, 1_000);
+            assert_eq!(stored, Stored::Done { replaced: false });
+            peak_bytes = cache.stats().used_bytes.max(peak_bytes);
+        }
+        assert!(peak_bytes * 100 <= budget * 104, "{policy:?}: {peak_bytes} of {budget} bytes");
+    }
+}
+
+#[test]
+fn what_has_expired_at_once_goes_at_once() {
+    let mut cache = shard(u64::MAX, Policy::Cache);
+    // Segments of long-lived items lie before those of the others.
+    churn(&mut cache, 0, 100_000, 32, |_| 80_000_000);
+    churn(&mut cache, 100_000, 200_000, 32, |_| 2_000);
+    let slices = (0..100_000).take_while(|_| cache.maintain(2_000)).count();
+    // Some look at live segments first.
+    let more = (2_001..2_100).map(|now| (0..100_000).take_while(|_| cache.maintain(now)).count()).sum::<usize>();
+    assert_eq!(cache.len(), 100_000, "after {slices} + {more} slices");
+}

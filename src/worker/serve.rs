@@ -62,7 +62,7 @@ impl Core {
         let mut decoder = std::mem::take(&mut connection.decoder);
         let mut batch = std::mem::take(&mut self.batch);
         let mut limits = self.limits;
-        limits.body_room_bytes = self.budget.room();
+        limits.body_room_bytes = self.budget.room().min(self.shard.room_bytes());
         if decoder.buffered_bytes() >= LARGE_VALUE_BYTES {
             // It may become an item now, whose bytes count as such.
             self.weigh(slot);

@@ -67,10 +67,10 @@ struct Options {
 
 fn main() {
     echo::serve_if_asked();
-    let outcome = Options::read(std::env::args().skip(1)).and_then(|options| compare(&options));
-    if let Err(what) = outcome {
+    let options = Options::read(std::env::args().skip(1)).map_err(|what| (what, 2));
+    if let Err((what, code)) = options.and_then(|options| compare(&options).map_err(|what| (what, 1))) {
         eprintln!("compare: {what}");
-        std::process::exit(1);
+        std::process::exit(code);
     }
 }
 

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::command::arguments::Refusal;
-use crate::command::{self, Call, ClientView, Clients, CommandId, Fanout, Route, Run, Session, session::ReplyMode};
+use crate::command::session::ReplyMode;
+use crate::command::{self, Call, ClientView, Clients, CommandId, Entrance, Fanout, Route, Run, Session, cluster};
 use crate::observe::Metric;
 use crate::protocol::resp::{Reply, Version};
 use crate::protocol::{Args, Output, Requests};
@@ -16,7 +17,7 @@ use crate::shard::{KeyHash, LARGE_VALUE_BYTES};
 
 use super::connection::{Connection, Held, State};
 use super::gather::{Fan, FanStep};
-use super::hop::{Envelope, Letter, Message, WHOLE};
+use super::hop::{Caller, Envelope, Letter, Message, WHOLE};
 use super::{BATCH_REQUESTS, Core, HOP_REQUESTS_PER_TICK, LINGER_BYTES_MAX, PENDING_MAX, PENDING_MIN};
 
 /// What follows from one request for those behind it.
@@ -207,10 +208,21 @@ impl Core {
             return Flow::Hold;
         }
         connection.session.last_command = Some(command);
-        match command::route(command, args, self.index, self.workers) {
+        let entrance = Entrance { map: &self.map, front: connection.session.front, here: self.index };
+        match command::route(command, args, entrance) {
             Route::Here => self.run_here(slot, command, args),
             Route::Worker(to) => self.hop(slot, to, command, args),
             Route::Fanout(plan, round) => self.fan_out(slot, command, plan, &round),
+            Route::Moved(key_slot) => {
+                self.reject(command);
+                let local = self.connections[slot].addresses.map(|(_, local)| local.ip());
+                let text = cluster::moved(&self.map, key_slot, local);
+                self.answer(slot, |reply| reply.error(&text));
+            }
+            Route::CrossSlot => {
+                self.reject(command);
+                self.answer(slot, |reply| reply.error(cluster::CROSS_SLOT));
+            }
         }
         let connection = &mut self.connections[slot];
         if connection.session.is_closing {
@@ -234,12 +246,13 @@ impl Core {
         if let Run::Session(converse) = command.spec().run {
             let mut session = std::mem::take(&mut connection.session);
             let version = session.version;
-            self.with_call(session.id, |call| {
+            let caller = Caller::of(&session);
+            self.with_call(caller, |call| {
                 converse(call, &mut session, args, &mut Reply { output: &mut output, version });
             });
             self.connections[slot].session = session;
         } else {
-            let (version, caller) = (connection.session.version, connection.session.id);
+            let (version, caller) = (connection.session.version, Caller::of(&connection.session));
             self.run(command, args, version, caller, &mut output);
         }
         self.instance.metrics.worker(self.index).add(Metric::Commands, 1);
@@ -264,7 +277,7 @@ impl Core {
     }
 
     /// Runs a command of the shard on this worker, whoever asked.
-    fn run(&mut self, command: CommandId, args: Args<'_>, version: Version, caller: u64, output: &mut Output) {
+    fn run(&mut self, command: CommandId, args: Args<'_>, version: Version, caller: Caller, output: &mut Output) {
         let execute = match command.spec().run {
             Run::Keyed(execute) | Run::Spread(execute, _) | Run::Everywhere(execute, _) => execute,
             Run::Session(_) | Run::Container => return,
@@ -272,17 +285,20 @@ impl Core {
         self.with_call(caller, |call| execute(call, args, &mut Reply { output, version }));
     }
 
-    fn with_call(&mut self, caller: u64, run: impl FnOnce(&mut Call<'_>)) {
+    fn with_call(&mut self, caller: Caller, run: impl FnOnce(&mut Call<'_>)) {
         let connections = &mut self.connections;
         let clock = &self.clock;
-        let mut clients = WorkerClients { connections, clock, caller, now_ns: self.now.mono_ns, killed: Vec::new() };
+        let mut clients =
+            WorkerClients { connections, clock, caller: caller.id, now_ns: self.now.mono_ns, killed: Vec::new() };
         run(&mut Call {
             shard: &mut self.shard,
             clients: &mut clients,
             instance: &self.instance,
             settings: &self.settings,
+            map: &self.map,
+            front: caller.front,
             worker: self.index,
-            caller,
+            caller: caller.id,
             now: self.now,
         });
         clients.killed.into_iter().for_each(|slot| self.mark_dirty(slot));
@@ -318,7 +334,7 @@ impl Core {
             part: WHOLE,
             command,
             version: connection.session.version,
-            caller: connection.session.id,
+            caller: Caller::of(&connection.session),
         };
         self.hops.send(to, envelope, args);
         let metrics = self.instance.metrics.worker(self.index);
@@ -344,7 +360,7 @@ impl Core {
         let connection = &mut self.connections[slot];
         connection.gather.begin_round(sequence, round);
         let version = connection.gather.part_version(sequence);
-        let (generation, caller) = (connection.generation, connection.session.id);
+        let (generation, caller) = (connection.generation, Caller::of(&connection.session));
         let mut local = Vec::new();
         for (index, (worker, command)) in round.parts.iter().enumerate() {
             let part = index as u32;
@@ -540,6 +556,7 @@ impl WorkerClients<'_> {
         };
         ClientView {
             session,
+            local_ip: connection.addresses.map(|(_, local)| local.ip()),
             is_local: connection.addresses.is_none_or(|(peer, _)| peer.ip().is_loopback()),
             peer,
             local,

@@ -1,0 +1,1 @@
+//! Cluster clients as people use them, unchanged.

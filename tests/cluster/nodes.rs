@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use corering::protocol::Output;
 use corering::protocol::resp::{Value, encode_request, parse};
@@ -55,17 +56,20 @@ pub(crate) struct Servers {
     /// The port of every node.
     pub(crate) ports: Vec<u16>,
     /// Holds the map.
-    _folder: tempfile::TempDir,
+    _folder: Option<tempfile::TempDir>,
 }
 
-/// Ports that nobody listens on, one after the other.
+/// Ports that nobody listens on, one after the other: below those that the kernel gives to clients, and other ones for
+/// each test and each run.
 pub(crate) fn free_ports(count: u16) -> u16 {
-    for _ in 0..100 {
-        let first = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-        let base = first.local_addr().expect("bound").port();
-        let bind = |port: u16| TcpListener::bind(("127.0.0.1", port)).ok();
-        let rest: Option<Vec<_>> = (1..count).map(|next| base.checked_add(next).and_then(bind)).collect();
-        if rest.is_some() {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    const FIRST: u16 = 12_000;
+    const MANY: u16 = 20_000;
+    let start = (std::process::id() % 997) as u16 * 20;
+    for _ in 0..1000 {
+        let base = FIRST + (start + NEXT.fetch_add(count, Ordering::Relaxed)) % MANY;
+        let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
+        if (base..base + count).all(is_free) {
             return base;
         }
     }
@@ -83,7 +87,7 @@ pub(crate) fn one_process(flags: &[&str]) -> Servers {
     let base = free_ports(2);
     let text = base.to_string();
     let process = start(&[&["--workers", "2", "--core-port-base", &text], flags].concat());
-    Servers { processes: vec![process], ports: vec![base, base + 1], _folder: tempfile::tempdir().expect("a folder") }
+    Servers { processes: vec![process], ports: vec![base, base + 1], _folder: None }
 }
 
 /// Three processes with two nodes each and a fixed map, whose slots are not in the order of the nodes.
@@ -93,7 +97,7 @@ pub(crate) fn three_processes() -> Servers {
     let base = free_ports(6);
     std::fs::write(&path, map(1, base, SLOTS)).expect("our file");
     let processes = ["a", "b", "c"].map(|name| start_of_map(&path, name)).into();
-    Servers { processes, ports: (base..base + 6).collect(), _folder: folder }
+    Servers { processes, ports: (base..base + 6).collect(), _folder: Some(folder) }
 }
 
 /// One of the processes of a map.
@@ -120,9 +124,20 @@ pub(crate) fn map(epoch: u64, base: u16, slots: [&str; 6]) -> String {
 }
 
 impl Servers {
+    /// Processes whose ports are known elsewhere.
+    pub(crate) fn of(processes: Vec<Serving>) -> Self {
+        Self { processes, ports: Vec::new(), _folder: None }
+    }
+
     /// Messages that the cores have sent each other.
     pub(crate) fn messages(&self) -> u64 {
-        self.ports.iter().map(|port| counter(*port, "mailbox_messages_sent")).sum()
+        self.processes.iter().map(|process| counter(process.port(), "mailbox_messages_sent")).sum()
+    }
+
+    /// Ends them as a service manager does, so that their ports are free.
+    pub(crate) fn end(mut self) {
+        self.processes.iter().for_each(|process| process.process.terminate());
+        self.processes.iter_mut().for_each(|process| assert!(process.process.wait().success()));
     }
 }
 

@@ -13,6 +13,8 @@
 //!
 //! Where this server differs on purpose:
 //!
+//! - In a cluster the map comes from the settings: there are no replicas, no bus and no commands that change it;
+//!   `INFO` on a node's port tells the node's figures.
 //! - With several workers, commands over several keys are atomic key by key ([`fanout`] says how each behaves).
 //! - `CONFIG SET` says in its own words what a setting takes; the settings are those of [`config`](crate::config).
 //! - `CLIENT TRACKING ON` is refused; `CLIENT NO-EVICT` and `NO-TOUCH` are shown by `CLIENT LIST` and change nothing.

@@ -373,9 +373,7 @@ impl Core {
         if self.instance.settings_version() != self.settings_version {
             self.adopt_settings();
         }
-        if self.instance.map_epoch() != self.map.epoch {
-            self.adopt_map();
-        }
+        self.take_up_map();
         let (until_ms, is_for_all) = self.instance.paused();
         self.pause = Pause { until_ms, is_active: until_ms > self.now.unix_ms, is_for_all };
         if !self.pause.is_active && !self.paused.is_empty() {

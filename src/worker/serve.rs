@@ -402,7 +402,11 @@ impl Core {
     pub(super) fn read_mail(&mut self) {
         while let Some((from, message)) = self.hops.mailboxes.receive() {
             match message {
-                Message::Requests(letter) => self.hops.serving.push_back((from, letter)),
+                Message::Requests(letter) => {
+                    // Its sender may go by a newer map than this worker does.
+                    self.take_up_map();
+                    self.hops.serving.push_back((from, letter));
+                }
                 Message::Replies(letter) => {
                     self.hand_out(&letter);
                     self.hops.recycle(from, letter);

@@ -27,8 +27,14 @@ impl Leftovers {
 }
 
 impl Core {
-    /// Takes up the map that has replaced this worker's.
-    pub(super) fn adopt_map(&mut self) {
+    /// Takes up the map that has replaced this worker's, if one has.
+    pub(super) fn take_up_map(&mut self) {
+        if self.instance.map_epoch() != self.map.epoch {
+            self.adopt_map();
+        }
+    }
+
+    fn adopt_map(&mut self) {
         let next = self.instance.map();
         let owns = |map: &Map, slot| map.worker_of(slot) == Some(self.index);
         let has_gained = (0..SLOTS).any(|slot| owns(&next, slot) && !owns(&self.map, slot));

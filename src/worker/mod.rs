@@ -65,6 +65,9 @@ const PENDING_MAX: usize = 1024;
 /// Input that a connection may have waiting before its receive is cancelled.
 const HELD_INPUT_BYTES_MAX: usize = 64 * 1024;
 
+/// Replies that wait for those of other workers, to be sent together: a send costs as much as several requests.
+const HELD_OUTPUT_BYTES_MAX: usize = 16 * 1024;
+
 /// Emptied outputs kept for reuse, and the largest one kept.
 const SPARE_OUTPUTS_MAX: usize = 128;
 const SPARE_OUTPUT_BYTES_MAX: usize = 32 * 1024;

@@ -4,11 +4,13 @@
 //! What must stay true: a connection's replies are in the order of its requests; the work for one connection in one
 //! tick is bounded; nothing is lost when a connection has to stop in the middle of a pipeline.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::command::arguments::Refusal;
-use crate::command::session::ReplyMode;
+use crate::command::session::{Front, ReplyMode};
+use crate::command::slot::slot_of;
 use crate::command::{self, Call, ClientView, Clients, CommandId, Entrance, Fanout, Route, Run, Session, cluster};
 use crate::observe::Metric;
 use crate::protocol::resp::{Reply, Version};
@@ -155,7 +157,9 @@ impl Core {
 
     /// Executes a batch in order; returns how many requests are done with.
     fn execute_batch(&mut self, slot: usize, batch: &Requests, received: &[u8]) -> usize {
-        self.prefetch(batch, received);
+        let may_hop = self.workers > 1 && self.connections[slot].session.front != Front::RespCore;
+        let is_own = |key: &[u8]| !may_hop || self.map.worker_of(slot_of(key)) == Some(self.index);
+        self.prefetch(batch, 0..batch.len(), received, is_own);
         for index in 0..batch.len() {
             match self.execute_one(slot, batch.get(index, received)) {
                 Flow::Next => {}
@@ -166,17 +170,17 @@ impl Core {
         batch.len()
     }
 
-    /// Brings the index entries of a pipeline's keys, and then the items, towards the cache before the first of them is
-    /// needed: what would be waited for one after the other arrives together.
-    fn prefetch(&self, batch: &Requests, received: &[u8]) {
-        if batch.len() < 2 {
+    /// Brings the index entries of the keys of up to [`BATCH_REQUESTS`] requests, and then the items, towards the cache
+    /// before the first of them is needed: what would be waited for one after the other arrives together.
+    fn prefetch(&self, requests: &Requests, range: Range<usize>, received: &[u8], is_own: impl Fn(&[u8]) -> bool) {
+        if range.len() < 2 {
             return;
         }
         let mut hashes = [KeyHash(0); BATCH_REQUESTS];
         let mut count = 0;
-        for index in 0..batch.len().min(BATCH_REQUESTS) {
-            let args = batch.get(index, received);
-            if args.len() > 1 {
+        for index in range.take(BATCH_REQUESTS) {
+            let args = requests.get(index, received);
+            if args.len() > 1 && is_own(args.get(1)) {
                 hashes[count] = self.shard.hash(args.get(1));
                 self.shard.prefetch(hashes[count]);
                 count += 1;
@@ -429,6 +433,10 @@ impl Core {
         let first = letter.ends.len();
         let last = letter.envelopes.len().min(first + *allowance);
         for index in first..last {
+            if (index - first).is_multiple_of(BATCH_REQUESTS) {
+                let next = index..last.min(index + BATCH_REQUESTS);
+                self.prefetch(&letter.requests, next, &[], |_| true);
+            }
             let envelope = letter.envelopes[index];
             let args = letter.requests.get(index, &[]);
             let start = letter.replies.len();

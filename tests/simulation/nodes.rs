@@ -24,7 +24,7 @@ fn command(words: &[&str]) -> Vec<u8> {
 }
 
 fn options(seed: u64) -> Options {
-    let faults = if seed % 4 == 0 { Faults::none() } else { Faults { reset: 0.0, ..Faults::harsh() } };
+    let faults = if seed.is_multiple_of(4) { Faults::none() } else { Faults { reset: 0.0, ..Faults::harsh() } };
     Options { seed, buffers: 4, faults, ..Options::default() }
 }
 

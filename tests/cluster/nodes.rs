@@ -113,10 +113,10 @@ pub(crate) const SLOTS: [&str; 6] =
 /// A map of three processes with two nodes each.
 pub(crate) fn map(epoch: u64, base: u16, slots: [&str; 6]) -> String {
     let mut text = format!("epoch = {epoch}\n");
-    for (process, name) in ["a", "b", "c"].iter().enumerate() {
-        text += &format!("[[process]]\nname = \"{name}\"\nhost = \"127.0.0.1\"\nnodes = [\n");
-        for node in 2 * process..2 * process + 2 {
-            text += &format!("  {{ port = {}, slots = \"{}\" }},\n", base + node as u16, slots[node]);
+    for (process, own) in slots.chunks(2).enumerate() {
+        text += &format!("[[process]]\nname = \"{}\"\nhost = \"127.0.0.1\"\nnodes = [\n", ["a", "b", "c"][process]);
+        for (port, slots) in (base + 2 * process as u16..).zip(own) {
+            text += &format!("  {{ port = {port}, slots = \"{slots}\" }},\n");
         }
         text += "]\n";
     }

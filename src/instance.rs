@@ -5,6 +5,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use crate::cluster::Map;
 use crate::config::Settings;
 use crate::observe::Metrics;
 use crate::observe::rates::Rates;
@@ -26,8 +27,9 @@ pub enum Phase {
 pub struct Instance {
     /// Every counter and gauge, one set per worker.
     pub metrics: Metrics,
-    /// Commands, bytes in and bytes out per second, as `INFO` shows them.
-    pub rates: Rates<3>,
+    /// Commands, bytes in and bytes out per second, as `INFO` shows them: of all workers, then of each node, at the
+    /// place of its first worker.
+    pub rates: Box<[Rates<3>]>,
     /// 40 hexadecimal digits, new for each start.
     pub run_id: String,
     /// Wall time of the start, milliseconds since the Unix epoch.
@@ -42,6 +44,9 @@ pub struct Instance {
     pub settings_file: Option<std::path::PathBuf>,
     settings: Mutex<Arc<Settings>>,
     settings_version: AtomicU64,
+    map: Mutex<Arc<Map>>,
+    /// The map's epoch.
+    map_epoch: AtomicU64,
     client_id_last: AtomicU64,
     phase: AtomicU8,
     /// Writes are paused until then / everything is paused until then (`CLIENT PAUSE`), Unix milliseconds.
@@ -54,7 +59,7 @@ impl Instance {
     pub fn new(settings: Settings, workers: u16, run_id: String, started_unix_ms: u64) -> Self {
         Self {
             metrics: Metrics::new(workers as usize),
-            rates: Rates::default(),
+            rates: (0..=workers).map(|_| Rates::default()).collect(),
             run_id,
             started_unix_ms,
             workers,
@@ -63,6 +68,8 @@ impl Instance {
             settings_file: None,
             settings: Mutex::new(Arc::new(settings)),
             settings_version: AtomicU64::new(1),
+            map: Mutex::new(Arc::new(Map::alone(workers))),
+            map_epoch: AtomicU64::new(0),
             client_id_last: AtomicU64::new(0),
             phase: AtomicU8::new(0),
             paused_until_ms: AtomicU64::new(0),
@@ -91,6 +98,23 @@ impl Instance {
         *current = Arc::new(next);
         self.settings_version.fetch_add(1, Ordering::Release);
         Ok(())
+    }
+
+    /// The map of the slots now; a worker asks again when [`map_epoch`](Self::map_epoch) has changed.
+    pub fn map(&self) -> Arc<Map> {
+        Arc::clone(&self.map.lock().expect("no panic while held"))
+    }
+
+    /// The epoch of the map.
+    pub fn map_epoch(&self) -> u64 {
+        self.map_epoch.load(Ordering::Acquire)
+    }
+
+    /// Replaces the map as a whole. Its epoch is above the present one's.
+    pub fn replace_map(&self, map: Map) {
+        let mut current = self.map.lock().expect("no panic while held");
+        self.map_epoch.store(map.epoch, Ordering::Release);
+        *current = Arc::new(map);
     }
 
     /// The next client's id, from 1.

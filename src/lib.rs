@@ -26,7 +26,7 @@
 //! | edge     | [`ring`], [`mailbox`]                                                        | pure, ground       |
 //! | meaning  | [`command`]                                                                  | pure, ground       |
 //! | pure     | [`protocol`], [`shard`]                                                      | ground             |
-//! | ground   | [`config`], [`instance`], [`observe`], [`clock`], [`topology`]               | each other         |
+//! | ground   | [`config`], [`instance`], [`cluster`], [`observe`], [`clock`], [`topology`]  | each other         |
 //!
 //! # The words
 //!
@@ -38,6 +38,7 @@
 //! | request, command, reply       | bytes in, what they ask for, bytes out                                        |
 //! | shard                         | one worker's slice of the keyspace                                            |
 //! | slot                          | one of 16,384 hash slots; each worker owns a contiguous range                 |
+//! | node, map                     | cores with a port of their own, as cluster clients see them; who has which slot |
 //! | expire, evict, delete         | by time, by pressure, by a client                                             |
 //! | mailbox, message              | core to core                                                                  |
 //! | tick                          | one turn of a worker's loop                                                   |
@@ -67,6 +68,7 @@ pub mod protocol;
 pub mod shard;
 
 pub mod clock;
+pub mod cluster;
 pub mod config;
 pub mod instance;
 pub mod observe;

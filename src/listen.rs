@@ -5,14 +5,16 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 
+use crate::cluster::Node;
 use crate::command::Front;
-use crate::config::Settings;
+use crate::config::{ClusterMode, Settings, SharedPortMode};
 use crate::ring::Fd;
 
 /// Descriptors that the process needs beside its clients': rings, listeners, log, control.
@@ -44,52 +46,81 @@ impl std::error::Error for ListenError {}
 /// All listening sockets of a server.
 #[derive(Debug)]
 pub struct Listeners {
-    /// For each worker, a socket per address.
-    tcp: Vec<Vec<Socket>>,
+    /// For each worker, a socket per address, and what it is for.
+    tcp: Vec<Vec<(Socket, Front)>>,
     /// The first worker owns it: a unix socket cannot be bound twice.
-    unix: Option<(Socket, PathBuf)>,
+    unix: Option<(Socket, Front, PathBuf)>,
     /// The addresses, with the ports that the kernel chose where the setting was 0.
     pub addresses: Vec<SocketAddr>,
 }
 
 impl Listeners {
-    /// Binds every address once per worker.
+    /// Binds the shared port at every address once per worker, and the port of each of this process's nodes once for
+    /// each of its workers. Nodes whose ports are left to the kernel get them.
     ///
     /// # Errors
     /// The first address that cannot be bound.
-    pub fn bind(settings: &Settings, workers: u16) -> Result<Self, ListenError> {
-        let mut tcp: Vec<Vec<Socket>> = (0..workers).map(|_| Vec::new()).collect();
-        let mut addresses = Vec::new();
-        let mut port = settings.port;
-        for ip in &settings.bind {
-            let wanted = SocketAddr::new(*ip, port);
-            let failed = |error| ListenError { address: wanted.to_string(), flags: "--bind or --port", error };
-            let address = reserve(wanted).map_err(failed)?;
-            // Further addresses share a port that the kernel chose.
-            port = address.port();
-            for sockets in &mut tcp {
-                sockets.push(listen(address, settings).map_err(failed)?);
+    pub fn bind(settings: &Settings, workers: u16, nodes: &mut [Node]) -> Result<Self, ListenError> {
+        let tcp = (0..workers).map(|_| Vec::new()).collect();
+        let mut listeners = Self { tcp, unix: None, addresses: Vec::new() };
+        let front = match (settings.cluster_mode, settings.shared_port_mode) {
+            (ClusterMode::Cores, SharedPortMode::Cluster) => Front::RespCluster,
+            _ => Front::Resp,
+        };
+        listeners.addresses = listeners.bind_port(settings, settings.port, front, 0..workers, "--bind or --port")?;
+        if settings.cluster_mode == ClusterMode::Cores {
+            for node in nodes.iter_mut().filter(|node| node.is_own()) {
+                let flags = "--bind, --core-port-base or the cluster-map";
+                let bound =
+                    listeners.bind_port(settings, node.listen_port, Front::RespCore, node.workers.clone(), flags)?;
+                node.listen_port = bound.first().map_or(0, SocketAddr::port);
+                node.port = if node.port == 0 { node.listen_port } else { node.port };
             }
-            addresses.push(address);
         }
         let unix = settings.unixsocket.as_ref().map(|path| {
             let address = path.display().to_string();
             let failed = |error| ListenError { address: address.clone(), flags: "--unixsocket", error };
-            Ok((listen_unix(path, settings).map_err(failed)?, path.clone()))
+            Ok((listen_unix(path, settings).map_err(failed)?, front, path.clone()))
         });
-        Ok(Self { tcp, unix: unix.transpose()?, addresses })
+        listeners.unix = unix.transpose()?;
+        Ok(listeners)
+    }
+
+    /// Binds a port at every address for each of `workers`; the addresses with the port that was bound.
+    fn bind_port(
+        &mut self,
+        settings: &Settings,
+        mut port: u16,
+        front: Front,
+        workers: Range<u16>,
+        flags: &'static str,
+    ) -> Result<Vec<SocketAddr>, ListenError> {
+        let mut addresses = Vec::new();
+        for ip in &settings.bind {
+            let wanted = SocketAddr::new(*ip, port);
+            let failed = |error| ListenError { address: wanted.to_string(), flags, error };
+            let address = reserve(wanted).map_err(failed)?;
+            // Further addresses share a port that the kernel chose.
+            port = address.port();
+            for worker in workers.clone() {
+                self.tcp[worker as usize].push((listen(address, settings).map_err(failed)?, front));
+            }
+            addresses.push(address);
+        }
+        Ok(addresses)
     }
 
     /// The descriptors of one worker, and what each is for; valid as long as `self` lives.
     pub fn of_worker(&self, index: usize) -> Vec<(Fd, Front)> {
-        let unix = self.unix.iter().filter(|_| index == 0).map(|(socket, _)| socket);
-        self.tcp[index].iter().chain(unix).map(|socket| (Fd(socket.as_raw_fd()), Front::Resp)).collect()
+        let unix = self.unix.iter().filter(|_| index == 0).map(|(socket, front, _)| (socket, *front));
+        let tcp = self.tcp[index].iter().map(|(socket, front)| (socket, *front));
+        tcp.chain(unix).map(|(socket, front)| (Fd(socket.as_raw_fd()), front)).collect()
     }
 }
 
 impl Drop for Listeners {
     fn drop(&mut self) {
-        if let Some((_, path)) = &self.unix {
+        if let Some((_, _, path)) = &self.unix {
             // It may have been removed already.
             let _ = std::fs::remove_file(path);
         }
@@ -175,21 +206,21 @@ mod tests {
 
     #[test]
     fn workers_share_a_port_and_others_do_not() {
-        let listeners = Listeners::bind(&settings(), 3).unwrap();
+        let listeners = Listeners::bind(&settings(), 3, &mut []).unwrap();
         let port = listeners.addresses[0].port();
         assert_ne!(port, 0);
         assert_eq!(listeners.of_worker(2).len(), 1);
-        let error = Listeners::bind(&Settings { port, ..settings() }, 1).unwrap_err().to_string();
+        let error = Listeners::bind(&Settings { port, ..settings() }, 1, &mut []).unwrap_err().to_string();
         assert!(error.contains("--port"), "{error}");
         drop(listeners);
-        Listeners::bind(&Settings { port, ..settings() }, 1).unwrap();
+        Listeners::bind(&Settings { port, ..settings() }, 1, &mut []).unwrap();
     }
 
     #[test]
     fn accepted_sockets_do_not_delay() {
-        let listeners = Listeners::bind(&settings(), 1).unwrap();
+        let listeners = Listeners::bind(&settings(), 1, &mut []).unwrap();
         let _client = std::net::TcpStream::connect(listeners.addresses[0]).unwrap();
-        let (accepted, _) = listeners.tcp[0][0].accept().unwrap();
+        let (accepted, _) = listeners.tcp[0][0].0.accept().unwrap();
         assert!(accepted.tcp_nodelay().unwrap());
     }
 
@@ -199,10 +230,10 @@ mod tests {
         let path = folder.path().join("corering.sock");
         let settings = Settings { bind: Vec::new(), unixsocket: Some(path.clone()), ..settings() };
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        let listeners = Listeners::bind(&settings, 2).unwrap();
+        let listeners = Listeners::bind(&settings, 2, &mut []).unwrap();
         assert_eq!((listeners.of_worker(0).len(), listeners.of_worker(1).len()), (1, 0));
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
-        let error = Listeners::bind(&settings, 1).unwrap_err().to_string();
+        let error = Listeners::bind(&settings, 1, &mut []).unwrap_err().to_string();
         assert!(error.contains("--unixsocket") && !error.contains("--port"), "{error}");
         drop(listeners);
         assert!(!path.exists());

@@ -15,6 +15,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::clock::Clock;
+use crate::cluster::{self, Map};
 use crate::config::Settings;
 use crate::instance::{Instance, Phase};
 use crate::listen::{self, Listeners};
@@ -119,7 +120,37 @@ impl Waker {
         self.instance.phase()
     }
 
-    /// Lets every worker look at phase and settings.
+    /// Reads the file of the fixed map again. Returns the epoch of the new map, or `None` when nothing has changed.
+    ///
+    /// # Errors
+    /// One sentence with the remedy; the map stays as it was.
+    pub fn reload_map(&self) -> Result<Option<u64>, String> {
+        let (settings, current) = (self.instance.settings(), self.instance.map());
+        let (epoch, nodes) = cluster::nodes(&settings, self.instance.workers)?;
+        let next = Map::new(epoch, nodes);
+        if next == *current {
+            return Ok(None);
+        }
+        if epoch <= current.epoch {
+            return Err(format!("the map has changed and its epoch {epoch} is not above {}; raise it", current.epoch));
+        }
+        let ports = |map: &Map| -> Vec<u16> {
+            map.nodes.iter().filter(|node| node.is_own()).map(|node| node.listen_port).collect()
+        };
+        if ports(&next) != ports(&current) {
+            return Err("this process's nodes have other ports; that needs a restart".to_owned());
+        }
+        self.instance.replace_map(next);
+        self.wake();
+        Ok(Some(epoch))
+    }
+
+    /// Whether the map comes from a file.
+    pub fn has_map_file(&self) -> bool {
+        self.instance.settings().cluster_map.is_some()
+    }
+
+    /// Lets every worker look at phase, settings and map.
     pub fn wake(&self) {
         for control in self.controls.lock().expect("no panic while held").iter_mut() {
             // A full socket means that the worker has a wake-up waiting already; a closed one, that it has ended.
@@ -155,15 +186,17 @@ impl Server {
         settings.check().map_err(StartError::Settings)?;
         let cpus = topology::place_workers(&settings.cpus, settings.workers)?;
         let workers = cpus.len() as u16;
+        let (epoch, mut nodes) = cluster::nodes(&settings, workers).map_err(StartError::Settings)?;
         listen::raise_descriptor_limit(settings.maxclients);
         probe::check(&ring_options(&settings)).map_err(StartError::Refused)?;
-        let listeners = Listeners::bind(&settings, workers).map_err(StartError::Listen)?;
+        let listeners = Listeners::bind(&settings, workers, &mut nodes).map_err(StartError::Listen)?;
 
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut instance = Instance::new(settings, workers, run_id(), started.as_millis() as u64);
         instance.io_mode = probe::MODE.to_owned();
         instance.tcp_port = listeners.addresses.first().map_or(0, SocketAddr::port);
         instance.settings_file = file;
+        instance.replace_map(Map::new(epoch, nodes));
         let instance = Arc::new(instance);
         let (ended_sender, ended) = mpsc::channel();
         let mut server = Server {

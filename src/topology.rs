@@ -80,6 +80,11 @@ pub fn kernel() -> String {
     [name.sysname(), name.release(), name.machine()].map(|part| part.to_string_lossy()).join(" ")
 }
 
+/// The host's own name.
+pub fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
 /// Memory that the process may use: the host's, or the cgroup's limit when that is lower. Bytes.
 pub fn memory_bytes() -> u64 {
     let host = fs::read_to_string("/proc/meminfo").ok().and_then(|info| {

@@ -4,11 +4,15 @@
 //! instead. `CORERING_TEST_PYTHON` names a Python that has redis-py, `CORERING_TEST_NODE_PATH` a `node_modules` that
 //! has ioredis.
 
+#[path = "clients/installed.rs"]
+mod installed;
+
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
 
 use corering::Server;
 use corering::config::Settings;
+use installed::{has_module, node_path, python, run};
 use redis::{Commands, ConnectionLike};
 
 /// A server on a port of its own.
@@ -24,26 +28,6 @@ fn with_servers(test: impl Fn(&Server)) {
         test(&server);
         server.stop();
     }
-}
-
-/// Runs a client's program; `None`, with a word about it, when it is not installed.
-fn run(command: &mut Command) -> Option<String> {
-    let program = command.get_program().to_owned();
-    match command.output() {
-        Ok(output) => Some(checked(command, &output)),
-        Err(error) => {
-            let required = std::env::var_os("CORERING_REQUIRE_CLIENTS").is_some();
-            assert!(!required, "{} is required: {error}", program.display());
-            eprintln!("skipped: {} is not installed ({error})", program.display());
-            None
-        }
-    }
-}
-
-fn checked(command: &Command, output: &Output) -> String {
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{command:?}: {}\n{out}\n{err}", output.status);
-    out.into_owned()
 }
 
 fn redis_cli(server: &Server, args: &[&str]) -> Option<String> {
@@ -86,13 +70,12 @@ fn redis_benchmark_runs_its_tests() {
 #[test]
 fn redis_py_speaks_both_versions() {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/redis_py.py");
-    let python = std::env::var("CORERING_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    if !has_module(Command::new(&python).args(["-c", "import redis"]), "redis-py") {
+    if !has_module(Command::new(python()).args(["-c", "import redis"]), "redis-py") {
         return;
     }
     with_servers(|server| {
         for version in ["2", "3"] {
-            run(Command::new(&python).arg(&script).args([&server.port().to_string(), version]));
+            run(Command::new(python()).arg(&script).args([&server.port().to_string(), version]));
         }
     });
 }
@@ -106,20 +89,6 @@ fn ioredis_pipelines_and_reconnects() {
     with_servers(|server| {
         run(Command::new("node").arg(&script).arg(server.port().to_string()).env("NODE_PATH", node_path()));
     });
-}
-
-fn node_path() -> String {
-    std::env::var("CORERING_TEST_NODE_PATH").unwrap_or_default()
-}
-
-/// Whether an interpreter has a client library.
-fn has_module(probe: &mut Command, name: &str) -> bool {
-    let has = probe.output().is_ok_and(|output| output.status.success());
-    assert!(has || std::env::var_os("CORERING_REQUIRE_CLIENTS").is_none(), "{name} is required");
-    if !has {
-        eprintln!("skipped: {name} is not installed");
-    }
-    has
 }
 
 #[test]

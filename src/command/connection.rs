@@ -22,19 +22,14 @@ const OPENING: Flags = ALWAYS.or(Flags::FAST).or(Flags::NO_AUTH);
 /// The family's rows of the command table.
 #[rustfmt::skip]
 pub static COMMANDS: &[Spec] = &[
-    row("asking", 1, Flags::FAST, "3.0.0", "Asks to be served by a slot's next owner; only in a cluster.",
-        Run::Session(no_cluster)),
     row("auth", -2, OPENING, "1.0.0", "Gives the password.",
         Run::Session(|call, session, args, reply| conclude(auth(call, session, args, reply), reply))),
-    cluster("cluster", "3.0.0", "Commands about the cluster.", Run::Container).with(CLUSTER),
     row("echo", 2, FAST, "1.0.0", "Returns its argument.", Run::Session(|_, _, args, reply| reply.bulk(args.get(1)))),
     row("hello", -1, OPENING, "6.0.0", "Chooses the version of the protocol, and may give password and name.",
         Run::Session(hello)),
     row("ping", -1, FAST, "1.0.0", "Returns PONG, or its argument.", Run::Session(ping)),
     row("quit", -1, OPENING, "1.0.0", "Closes the connection once everything before has been answered.",
         Run::Session(|_, session, _, reply| { reply.simple("OK"); session.is_closing = true; })),
-    row("readonly", 1, FAST, "3.0.0", "Allows reads from a replica; only in a cluster.", Run::Session(no_cluster)),
-    row("readwrite", 1, FAST, "3.0.0", "Ends READONLY; only in a cluster.", Run::Session(no_cluster)),
     row("reset", 1, OPENING, "6.2.0", "Makes the session as it was when the client connected.", Run::Session(reset)),
     row("select", 2, FAST, "1.0.0", "Chooses the database; there is database 0.",
         Run::Session(|call, _, args, reply| conclude(select(call, args, reply), reply))),
@@ -51,34 +46,6 @@ const fn row(
     Spec::keyless("connection", (name, arity, flags), since, summary, run)
 }
 
-const fn cluster(name: &'static str, since: &'static str, summary: &'static str, run: Run) -> Spec {
-    Spec::keyless("cluster", (name, -2, Flags::STALE), since, summary, run)
-}
-
-const fn not_clustered(name: &'static str, since: &'static str, summary: &'static str) -> Spec {
-    cluster(name, since, summary, Run::Session(no_cluster))
-}
-
-/// Clients ask these to find out whether they talk to a cluster.
-#[rustfmt::skip]
-static CLUSTER: &[Spec] = &[
-    not_clustered("countkeysinslot", "3.0.0", "Counts the keys of a slot."),
-    not_clustered("getkeysinslot", "3.0.0", "Returns keys of a slot."),
-    not_clustered("help", "5.0.0", "Lists the subcommands."),
-    not_clustered("info", "3.0.0", "Tells the state of the cluster."),
-    not_clustered("keyslot", "3.0.0", "Returns a key's slot."),
-    not_clustered("links", "7.0.0", "Lists the links between nodes."),
-    not_clustered("myid", "3.0.0", "Returns this node's id."),
-    not_clustered("myshardid", "7.2.0", "Returns this node's shard id."),
-    not_clustered("nodes", "3.0.0", "Describes the nodes, one a line."),
-    not_clustered("shards", "7.0.0", "Describes the shards."),
-    not_clustered("slots", "3.0.0", "Tells which node has which slots."),
-];
-
-fn no_cluster(_: &mut Call<'_>, _: &mut Session, _: Args<'_>, reply: &mut Reply<'_>) {
-    reply.error("ERR This instance has cluster support disabled");
-}
-
 fn ping(_: &mut Call<'_>, _: &mut Session, args: Args<'_>, reply: &mut Reply<'_>) {
     match args.len() {
         1 => reply.simple("PONG"),
@@ -91,6 +58,8 @@ fn select(call: &Call<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     let index = integer(args.get(1))?;
     if (0..i64::from(call.settings.databases)).contains(&index) {
         reply.simple("OK");
+    } else if call.front.is_cluster() {
+        reply.error("ERR SELECT is not allowed in cluster mode");
     } else {
         reply.error("ERR DB index is out of range");
     }
@@ -214,7 +183,7 @@ fn introduce(session: &Session, reply: &mut Reply<'_>) {
     reply.integer(version);
     reply.bulk(b"id");
     reply.integer(session.id as i64);
-    text(reply, "mode", "standalone");
+    text(reply, "mode", if session.front.is_cluster() { "cluster" } else { "standalone" });
     text(reply, "role", "master");
     reply.bulk(b"modules");
     reply.array(0);

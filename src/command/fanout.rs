@@ -6,8 +6,11 @@
 //! atomically by its owner, the whole is not; a client sees the same reply as with one worker; an error of any part
 //! becomes the reply.
 
-use super::slot::owner_of;
+use std::ops::Range;
+
+use super::slot::slot_of;
 use super::table::{self, CommandId};
+use crate::cluster::Map;
 use crate::protocol::resp::{Reply, Version};
 use crate::protocol::{Args, Output, Requests};
 
@@ -27,6 +30,8 @@ pub enum Spread {
     Transfer,
     /// Runs on the worker that the cursor names (`SCAN`).
     Cursor,
+    /// Runs on the worker that has the slot (`CLUSTER COUNTKEYSINSLOT`).
+    Slot,
 }
 
 /// How the replies of all workers become one.
@@ -119,18 +124,18 @@ enum TransferStep {
 impl Fanout {
     /// Plans a command whose keys are on several workers; `None` when its arguments are wrong, so that running it
     /// anywhere gives the error.
-    pub fn spread(command: CommandId, spread: Spread, args: Args<'_>, workers: u16) -> Option<(Fanout, Round)> {
-        let owner = |index: usize| owner_of(args.get(index), workers);
+    pub fn spread(command: CommandId, spread: Spread, args: Args<'_>, map: &Map) -> Option<(Fanout, Round)> {
+        let owner = |index: usize| owner_of(args.get(index), map);
         let (plan, round) = match spread {
-            Spread::Sum => (Plan::Sum, grouped(command, args, 1, workers)),
-            Spread::Pairs if args.len() % 2 == 1 => (Plan::AllOk, grouped(command, args, 2, workers)),
+            Spread::Sum => (Plan::Sum, grouped(command, args, 1, map)),
+            Spread::Pairs if args.len() % 2 == 1 => (Plan::AllOk, grouped(command, args, 2, map)),
             Spread::Each => {
                 let mut round = Round::default();
                 (1..args.len()).for_each(|i| round.add(owner(i), command, &[args.get(0), args.get(i)]));
                 (Plan::Each, round)
             }
             Spread::AllOrNone if args.len() % 2 == 1 => {
-                let mut plan = AllOrNone { steps: grouped(command, args, 2, workers), done: 0, undone: None };
+                let mut plan = AllOrNone { steps: grouped(command, args, 2, map), done: 0, undone: None };
                 let first = plan.next_step();
                 (Plan::AllOrNone(plan), first)
             }
@@ -139,13 +144,13 @@ impl Fanout {
                 let round = transfer.round(&[]);
                 (Plan::Transfer(transfer), round)
             }
-            Spread::Pairs | Spread::AllOrNone | Spread::Cursor => return None,
+            Spread::Pairs | Spread::AllOrNone | Spread::Cursor | Spread::Slot => return None,
         };
         Some((Fanout { plan }, round))
     }
 
-    /// Plans a command that runs on every worker.
-    pub fn everywhere(command: CommandId, merge: Merge, args: Args<'_>, workers: u16) -> (Fanout, Round) {
+    /// Plans a command that runs on each of `workers`.
+    pub fn everywhere(command: CommandId, merge: Merge, args: Args<'_>, workers: Range<u16>) -> (Fanout, Round) {
         let plan = match merge {
             Merge::Sum => Plan::Sum,
             Merge::AllOk => Plan::AllOk,
@@ -155,7 +160,7 @@ impl Fanout {
             Merge::AnyOk => Plan::AnyOk,
         };
         let mut round = Round::default();
-        for worker in 0..workers {
+        for worker in workers {
             round.requests.push_request(args);
             round.parts.push((worker, command));
         }
@@ -226,11 +231,16 @@ impl Fanout {
     }
 }
 
+/// The worker that has a key, which is one of this process.
+fn owner_of(key: &[u8], map: &Map) -> u16 {
+    map.worker_of(slot_of(key)).expect("a request with another process's key is refused before it is spread")
+}
+
 /// One request per worker that owns any of the keys, ascending, each with its keys (and values) in their order.
-fn grouped(command: CommandId, args: Args<'_>, step: usize, workers: u16) -> Round {
-    let owners: Vec<u16> = (1..args.len()).step_by(step).map(|key| owner_of(args.get(key), workers)).collect();
+fn grouped(command: CommandId, args: Args<'_>, step: usize, map: &Map) -> Round {
+    let owners: Vec<u16> = (1..args.len()).step_by(step).map(|key| owner_of(args.get(key), map)).collect();
     let mut round = Round::default();
-    for worker in 0..workers {
+    for worker in 0..map.workers() {
         if !owners.contains(&worker) {
             continue;
         }

@@ -1,12 +1,14 @@
 //! `INFO`: the server's state, in Redis' sections and under Redis' names, so that dashboards read it unchanged.
 //!
 //! In: names of sections. Out: lines `name:value`. Sums over all workers are made here, when somebody asks; what has no
-//! meaning in a server without replication, scripts or files has the value of a server that does not use them.
+//! meaning in a server without replication, scripts or files has the value of a server that does not use them. On a
+//! node's port the figures are the node's, so that whoever adds up all nodes counts nothing twice; `Workers` and what
+//! the operating system tells are always the process's.
 
 use std::fmt::Write;
 
 use super::connection::REDIS_VERSION;
-use super::session::Session;
+use super::session::{Front, Session};
 use super::{Call, table};
 use crate::observe::Metric;
 use crate::observe::process::Process;
@@ -30,7 +32,7 @@ static SECTIONS: &[(&str, bool, Section)] = &[
     ("Commandstats", false, command_stats),
     ("Errorstats", true, error_stats),
     ("Latencystats", false, |_, _| {}),
-    ("Cluster", true, |_, text| line(text, "cluster_enabled", 0)),
+    ("Cluster", true, |call, text| line(text, "cluster_enabled", u8::from(call.front.is_cluster()))),
     ("Keyspace", true, keyspace),
     ("Workers", true, workers),
 ];
@@ -70,18 +72,20 @@ fn human(bytes: u64) -> String {
 fn server(call: &Call<'_>, text: &mut String) {
     let instance = call.instance;
     let uptime_seconds = call.now.unix_ms.saturating_sub(instance.started_unix_ms) / 1000;
+    let is_node = call.front == Front::RespCore;
+    let port = if is_node { call.map.node_of_worker(call.worker).listen_port } else { instance.tcp_port };
     let path = |path: Option<std::path::PathBuf>| path.map(|path| path.display().to_string()).unwrap_or_default();
     line(text, "redis_version", REDIS_VERSION);
     line(text, "server_name", "corering");
     line(text, "corering_version", env!("CARGO_PKG_VERSION"));
-    line(text, "redis_mode", "standalone");
+    line(text, "redis_mode", if call.front.is_cluster() { "cluster" } else { "standalone" });
     line(text, "os", topology::kernel());
     line(text, "arch_bits", usize::BITS);
     line(text, "multiplexing_api", "io_uring");
     line(text, "io_mode", &instance.io_mode);
     line(text, "process_id", std::process::id());
     line(text, "run_id", &instance.run_id);
-    line(text, "tcp_port", instance.tcp_port);
+    line(text, "tcp_port", port);
     line(text, "server_time_usec", call.now.unix_us);
     line(text, "uptime_in_seconds", uptime_seconds);
     line(text, "uptime_in_days", uptime_seconds / 86400);
@@ -92,7 +96,7 @@ fn server(call: &Call<'_>, text: &mut String) {
 }
 
 fn clients(call: &Call<'_>, text: &mut String) {
-    line(text, "connected_clients", call.instance.metrics.total(Metric::ConnectionsOpen));
+    line(text, "connected_clients", call.instance.metrics.sum(call.reach(), Metric::ConnectionsOpen));
     line(text, "cluster_connections", 0);
     line(text, "maxclients", call.settings.maxclients);
     line(text, "blocked_clients", 0);
@@ -100,7 +104,7 @@ fn clients(call: &Call<'_>, text: &mut String) {
 }
 
 fn memory(call: &Call<'_>, text: &mut String) {
-    let total = |metric| call.instance.metrics.total(metric);
+    let total = |metric| call.instance.metrics.sum(call.reach(), metric);
     let startup = call.settings.startup_bytes(call.instance.workers);
     let used = startup + total(Metric::ShardBytes) + total(Metric::BufferBytes);
     let peak = (startup + total(Metric::UsedBytesPeak)).max(used);
@@ -140,9 +144,13 @@ fn persistence(call: &Call<'_>, text: &mut String) {
 }
 
 fn stats(call: &Call<'_>, text: &mut String) {
-    let total = |metric| call.instance.metrics.total(metric);
+    let total = |metric| call.instance.metrics.sum(call.reach(), metric);
     let counters = [Metric::Commands, Metric::InputBytes, Metric::OutputBytes].map(total);
-    let [commands, input, output] = call.instance.rates.look(call.now.mono_ns, counters);
+    let rates = match call.front {
+        Front::RespCore => 1 + call.reach().start,
+        Front::Resp | Front::RespCluster => 0,
+    };
+    let [commands, input, output] = call.instance.rates[rates as usize].look(call.now.mono_ns, counters);
     line(text, "total_connections_received", total(Metric::ConnectionsAccepted));
     line(text, "total_commands_processed", total(Metric::Commands));
     line(text, "instantaneous_ops_per_sec", commands as u64);
@@ -183,7 +191,7 @@ fn cpu(_: &Call<'_>, text: &mut String) {
 
 fn command_stats(call: &Call<'_>, text: &mut String) {
     for command in table::rows() {
-        let totals = call.instance.metrics.command(command.0);
+        let totals = call.instance.metrics.command(call.reach(), command.0);
         if totals.calls + totals.rejected == 0 || command.full_name().starts_with(' ') {
             continue;
         }
@@ -201,19 +209,19 @@ fn command_stats(call: &Call<'_>, text: &mut String) {
 }
 
 fn error_stats(call: &Call<'_>, text: &mut String) {
-    for (code, count) in call.instance.metrics.errors().filter(|(_, count)| *count > 0) {
+    for (code, count) in call.instance.metrics.errors(call.reach()).filter(|(_, count)| *count > 0) {
         let _ = write!(text, "errorstat_{code}:count={count}\r\n");
     }
 }
 
 fn keyspace(call: &Call<'_>, text: &mut String) {
     let metrics = &call.instance.metrics;
-    let (keys, expires) = (metrics.total(Metric::Keys), metrics.total(Metric::Expires));
+    let [keys, expires] = [Metric::Keys, Metric::Expires].map(|metric| metrics.sum(call.reach(), metric));
     let ttl_ms = |worker| {
         let row = metrics.worker(worker);
         row.get(Metric::TtlMsMean) * row.get(Metric::Expires)
     };
-    let ttl_ms_mean = (0..call.instance.workers).map(ttl_ms).sum::<u64>() / expires.max(1);
+    let ttl_ms_mean = call.reach().map(ttl_ms).sum::<u64>() / expires.max(1);
     if keys > 0 {
         let _ = write!(text, "db0:keys={keys},expires={expires},avg_ttl={ttl_ms_mean}\r\n");
     }
@@ -236,7 +244,7 @@ fn workers(call: &Call<'_>, text: &mut String) {
             SHOWN.iter().map(|metric| format!("{}={}", metric.name(), row.get(*metric))).collect();
         let _ = write!(text, "worker{worker}:{}\r\n", values.join(","));
     }
-    for metric in [Metric::BuffersExhausted, Metric::StaleCompletions] {
+    for metric in [Metric::LettersSent, Metric::HopsSent, Metric::BuffersExhausted, Metric::StaleCompletions] {
         line(text, metric.name(), call.instance.metrics.total(metric));
     }
 }

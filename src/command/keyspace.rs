@@ -361,7 +361,9 @@ fn scan(call: &mut Call<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
         }
     }
     let mut found = Listing::default();
-    if cursor >> CURSOR_BITS != u64::from(call.worker) {
+    let reach = call.reach();
+    let is_begin = cursor == 0 && call.worker == reach.start;
+    if cursor >> CURSOR_BITS != u64::from(call.worker) && !is_begin {
         // No scan has led here: it is at its end.
         reply.array(2);
         reply.bulk(b"0");
@@ -376,7 +378,7 @@ fn scan(call: &mut Call<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     });
     let worker = u64::from(call.worker);
     let cursor = match next {
-        0 if worker + 1 < u64::from(call.instance.workers) => (worker + 1) << CURSOR_BITS,
+        0 if worker + 1 < u64::from(reach.end) => (worker + 1) << CURSOR_BITS,
         0 => 0,
         next => worker << CURSOR_BITS | next,
     };

@@ -13,6 +13,8 @@
 //!
 //! Where this server differs on purpose:
 //!
+//! - In a cluster the map comes from the settings: there are no replicas, no bus and no commands that change it;
+//!   `INFO` on a node's port tells the node's figures.
 //! - With several workers, commands over several keys are atomic key by key ([`fanout`] says how each behaves).
 //! - `CONFIG SET` says in its own words what a setting takes; the settings are those of [`config`](crate::config).
 //! - `CLIENT TRACKING ON` is refused; `CLIENT NO-EVICT` and `NO-TOUCH` are shown by `CLIENT LIST` and change nothing.
@@ -20,9 +22,12 @@
 //! - A request may hold as many arguments as `client-query-buffer-limit` has room for, at eight bytes each.
 //! - `OBJECT FREQ` counts to 3, and `OBJECT IDLETIME` is the age of the segment that an unused item lies in.
 
+use std::net::IpAddr;
+use std::ops::Range;
 use std::time::Duration;
 
 use crate::clock::Now;
+use crate::cluster::Map;
 use crate::config::Settings;
 use crate::instance::Instance;
 use crate::protocol::Args;
@@ -31,6 +36,7 @@ use crate::shard::Shard;
 
 pub mod arguments;
 pub mod client;
+pub mod cluster;
 pub mod connection;
 pub mod expiry;
 pub mod fanout;
@@ -40,6 +46,7 @@ pub mod info;
 pub mod introspect;
 pub mod keyspace;
 pub mod number;
+pub mod route;
 pub mod server;
 pub mod session;
 pub mod slot;
@@ -47,10 +54,9 @@ pub mod string;
 pub mod table;
 
 pub use fanout::{Fanout, Round};
+pub use route::{Entrance, Route, route};
 pub use session::{Front, Session};
 pub use table::CommandId;
-
-use fanout::Spread;
 
 /// What a command may use while it runs on the worker that owns its keys.
 pub struct Call<'a> {
@@ -62,12 +68,23 @@ pub struct Call<'a> {
     pub instance: &'a Instance,
     /// The settings of this tick.
     pub settings: &'a Settings,
+    /// Who has which slots.
+    pub map: &'a Map,
+    /// Through which kind of listener the client came.
+    pub front: Front,
     /// The worker's index.
     pub worker: u16,
     /// The id of the client that asked, wherever it is connected (`CLIENT KILL … SKIPME`).
     pub caller: u64,
     /// The time of this tick.
     pub now: Now,
+}
+
+impl Call<'_> {
+    /// The workers whose keys and figures the client sees: those of the node, or all.
+    pub fn reach(&self) -> Range<u16> {
+        Entrance { map: self.map, front: self.front, here: self.worker }.reach()
+    }
 }
 
 /// Runs on the worker that owns the keys; knows nothing of the client but the reply's version.
@@ -99,6 +116,8 @@ pub struct ClientView<'a> {
     pub peer: String,
     /// The address the client connected to.
     pub local: String,
+    /// The same without its port; unix sockets have none.
+    pub local_ip: Option<IpAddr>,
     /// It is connected from this host.
     pub is_local: bool,
     /// Descriptor number.
@@ -125,49 +144,16 @@ pub trait Clients {
     fn stall(&mut self, duration: Duration);
 }
 
-/// Where a request must run.
-#[derive(Debug)]
-pub enum Route {
-    /// On the worker that has the connection.
-    Here,
-    /// On another worker, as it is.
-    Worker(u16),
-    /// On several; the first round is ready to be sent.
-    Fanout(Box<Fanout>, Round),
-}
-
-/// Decides where a request runs. With one worker that is always here, and no slot is computed.
-pub fn route(command: CommandId, args: Args<'_>, here: u16, workers: u16) -> Route {
-    if workers == 1 {
-        return Route::Here;
-    }
-    let spec = command.spec();
-    let to = |worker: u16| if worker == here { Route::Here } else { Route::Worker(worker) };
-    let fanned = |(fanout, round)| Route::Fanout(Box::new(fanout), round);
-    match spec.run {
-        Run::Session(_) | Run::Container => Route::Here,
-        Run::Keyed(_) => to(slot::owner_of(args.get(spec.keys.first as usize), workers)),
-        Run::Everywhere(_, merge) => fanned(Fanout::everywhere(command, merge, args, workers)),
-        Run::Spread(_, Spread::Cursor) => to(slot::cursor_worker(args.get(1)).filter(|w| *w < workers).unwrap_or(here)),
-        Run::Spread(_, spread) => {
-            let mut owners = spec.keys.positions(args.len()).map(|key| slot::owner_of(args.get(key), workers));
-            let first = owners.next().unwrap_or(here);
-            if owners.all(|owner| owner == first) {
-                return to(first);
-            }
-            Fanout::spread(command, spread, args, workers).map_or(Route::Here, fanned)
-        }
-    }
-}
-
 /// Whether the client may run this command at all.
 ///
 /// # Errors
 /// The text of the error reply.
 pub fn check(session: &Session, spec: &table::Spec) -> Result<(), &'static str> {
-    if session.is_authenticated || spec.flags.has(table::Flags::NO_AUTH) {
-        Ok(())
-    } else {
-        Err("NOAUTH Authentication required.")
+    if !session.is_authenticated && !spec.flags.has(table::Flags::NO_AUTH) {
+        return Err("NOAUTH Authentication required.");
     }
+    if spec.flags.has(table::Flags::CLUSTER) && !session.front.is_cluster() {
+        return Err(cluster::DISABLED);
+    }
+    Ok(())
 }

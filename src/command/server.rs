@@ -103,11 +103,13 @@ const MODULE_HELP: &[&str] = &[
     "    Print this help.",
 ];
 
-fn config_get(call: &mut Call<'_>, _: &mut Session, args: Args<'_>, reply: &mut Reply<'_>) {
+fn config_get(call: &mut Call<'_>, session: &mut Session, args: Args<'_>, reply: &mut Reply<'_>) {
     let is_wanted = |key: &str| args.iter().skip(2).any(|pattern| glob::matches(pattern, key.as_bytes(), true));
     let own = config::TABLE.iter().map(|setting| (setting.key, (setting.get)(call.settings)));
     let foreign = config::FOREIGN.iter().map(|(key, value)| (*key, (*value).to_owned()));
-    let found: Vec<(&str, String)> = own.chain(foreign).filter(|(key, _)| is_wanted(key)).collect();
+    let is_cluster = if session.front.is_cluster() { "yes" } else { "no" };
+    let cluster = std::iter::once(("cluster-enabled", is_cluster.to_owned()));
+    let found: Vec<(&str, String)> = own.chain(foreign).chain(cluster).filter(|(key, _)| is_wanted(key)).collect();
     reply.map(found.len());
     for (key, value) in found {
         reply.bulk(key.as_bytes());

@@ -12,8 +12,17 @@ pub enum Front {
     /// RESP, every key: those of other workers by the hop.
     #[default]
     Resp,
-    /// RESP, the keys of the listener's worker: others are for their own core's port.
+    /// The same, and it says that it is a cluster.
+    RespCluster,
+    /// RESP, the keys of the worker's node: others are for their own node's port.
     RespCore,
+}
+
+impl Front {
+    /// Whether clients are told that this is a cluster.
+    pub fn is_cluster(self) -> bool {
+        self != Front::Resp
+    }
 }
 
 /// Which replies a client wants (`CLIENT REPLY`).

@@ -1,10 +1,9 @@
-//! Which slot a key belongs to, and which worker a slot belongs to.
+//! Which slot a key belongs to; whose a slot is says the [`Map`](crate::cluster::Map).
 //!
 //! Source: the Redis Cluster specification, "Key distribution model",
 //! <https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/>. CRC16 is the XMODEM variant.
 
-/// Number of slots in the keyspace.
-pub const SLOTS: u16 = 16384;
+pub use crate::cluster::SLOTS;
 
 /// Eight tables, so that eight bytes are folded in at once: about 4 ns for a 16-byte key against 17 ns by the byte.
 static TABLES: [[u16; 256]; 8] = tables();
@@ -70,16 +69,6 @@ fn hash_tag(key: &[u8]) -> &[u8] {
     }
 }
 
-/// The worker that owns a slot: contiguous ranges, as equal as they can be.
-pub fn worker_of(slot: u16, workers: u16) -> u16 {
-    (u32::from(slot) * u32::from(workers) / u32::from(SLOTS)) as u16
-}
-
-/// The worker that owns a key. With one worker no slot is computed.
-pub fn owner_of(key: &[u8], workers: u16) -> u16 {
-    if workers == 1 { 0 } else { worker_of(slot_of(key), workers) }
-}
-
 /// A `SCAN` cursor is the worker's index above this many bits of the shard's own cursor.
 pub const CURSOR_BITS: u32 = 48;
 
@@ -90,6 +79,11 @@ pub fn cursor(text: &[u8]) -> Option<u64> {
         Some(digits) => digits.parse().ok().map(u64::wrapping_neg),
         None => text.parse().ok(),
     }
+}
+
+/// A slot as a client writes it.
+pub fn number(text: &[u8]) -> Option<u16> {
+    std::str::from_utf8(text).ok()?.parse().ok()
 }
 
 /// The worker that a `SCAN` cursor names; `None` when it is no number.
@@ -131,21 +125,5 @@ mod tests {
             assert_eq!(hash_tag(key), *tag);
         }
         assert_eq!(slot_of(b"foo"), 12182);
-    }
-
-    #[test]
-    fn every_worker_owns_a_contiguous_share() {
-        for workers in 1..=64 {
-            let mut counts = vec![0u32; workers as usize];
-            let mut last = 0;
-            for slot in 0..SLOTS {
-                let worker = worker_of(slot, workers);
-                assert!(worker >= last);
-                last = worker;
-                counts[worker as usize] += 1;
-            }
-            let (min, max) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
-            assert!(max - min <= 1, "{workers} workers: {min}..{max}");
-        }
     }
 }

@@ -14,6 +14,7 @@ use crate::protocol::Args;
 static FAMILIES: &[&[Spec]] = &[
     super::connection::COMMANDS,
     super::client::COMMANDS,
+    super::cluster::COMMANDS,
     super::introspect::COMMANDS,
     super::server::COMMANDS,
     super::keyspace::COMMANDS,
@@ -45,6 +46,8 @@ impl Flags {
     pub const NOSCRIPT: Flags = Flags(1 << 8);
     /// Slow, or telling of others: what an access rule may want to forbid.
     pub const DANGEROUS: Flags = Flags(1 << 9);
+    /// Only where clients are told that this is a cluster.
+    pub const CLUSTER: Flags = Flags(1 << 10);
 
     /// The names that `COMMAND` reports, in its order.
     pub const NAMES: &[(Flags, &str)] = &[

@@ -12,7 +12,7 @@ use std::time::Duration;
 pub mod source;
 pub mod value;
 
-pub use value::{DebugCommands, LogFormat, LogLevel, Policy};
+pub use value::{ClusterMode, DebugCommands, LogFormat, LogLevel, Policy, SharedPortMode};
 
 use value::{Bytes, Choice, CpuList, Flag, Kind, List, Memory, Number, Octal, OptionalPath, Text, Time};
 
@@ -105,6 +105,28 @@ settings! {
             "Longest time that a worker looks for work before it sleeps. It shortens by itself while looking does not \
              pay; 0 never spins.";
     }
+    "Cluster" {
+        cluster_mode: ClusterMode = ClusterMode::Off, "cluster-mode" fixed Choice(ClusterMode::NAMES),
+            "With cores, every core is a node of a Redis Cluster with a port of its own, so that cluster clients send \
+             each key to the core that has it.";
+        core_port_base: u16 = 7000, "core-port-base" fixed Number(0, 65535),
+            "Port of the first node; the others follow. 0 lets the kernel choose. A cluster-map has its own ports.";
+        cores_per_node: u16 = 1, "cores-per-node" fixed Number(1, 1024),
+            "Cores that one node has: fewer connections for each client, and a hop inside the group.";
+        shared_port_mode: SharedPortMode = SharedPortMode::Standalone, "shared-port-mode"
+            fixed Choice(SharedPortMode::NAMES),
+            "What the shared port says it is in cluster mode; it serves every key of this process either way.";
+        announce_host: String = String::new(), "announce-host" fixed Text,
+            "Address or name that clients are told for the nodes. Empty: the address that they are connected to.";
+        announce_port_base: u16 = 0, "announce-port-base" fixed Number(0, 65535),
+            "Port that clients are told for the first node; the others follow. 0: the port that it listens on.";
+        announce_hostname: String = String::new(), "announce-hostname" fixed Text,
+            "Name that clients are told beside the nodes' address.";
+        cluster_map: Option<PathBuf> = None, "cluster-map" fixed OptionalPath,
+            "File with the nodes and slots of several processes or hosts; a HUP signal reads it again.";
+        cluster_process: String = String::new(), "cluster-process" fixed Text,
+            "Name of this process in the cluster-map.";
+    }
     "Memory" {
         maxmemory: u64 = crate::topology::memory_bytes() / 2, "maxmemory" live Memory,
             "Memory for the process, items, tables and connections: bytes, or a share of what the host or cgroup has, \
@@ -154,8 +176,7 @@ pub const SHARD_BYTES_MIN: u64 = 1 << 20;
 const PROCESS_BYTES: u64 = 5 << 20;
 
 /// Settings of Redis that clients ask for with `CONFIG GET` and that have one possible value here.
-pub static FOREIGN: &[(&str, &str)] =
-    &[("appendonly", "no"), ("cluster-enabled", "no"), ("replica-read-only", "yes"), ("save", "")];
+pub static FOREIGN: &[(&str, &str)] = &[("appendonly", "no"), ("replica-read-only", "yes"), ("save", "")];
 
 /// The row of a key; keys are compared without regard to case.
 pub fn find(key: &str) -> Option<&'static Setting> {
@@ -195,8 +216,26 @@ impl Settings {
         if self.bind.is_empty() && self.unixsocket.is_none() {
             return Err("bind is empty and no unixsocket is set; give at least one address".to_owned());
         }
+        self.check_cluster()?;
         if let Some((_, twice)) = self.bind.iter().enumerate().find(|(at, ip)| self.bind[..*at].contains(ip)) {
             return Err(format!("bind names {twice} twice; give each address once"));
+        }
+        Ok(())
+    }
+
+    fn check_cluster(&self) -> Result<(), String> {
+        let announces =
+            !self.announce_host.is_empty() || !self.announce_hostname.is_empty() || self.announce_port_base != 0;
+        if self.cluster_map.is_some() && self.cluster_mode == ClusterMode::Off {
+            return Err("cluster-map is set and cluster-mode is off; set cluster-mode to cores".to_owned());
+        }
+        if self.cluster_map.is_some() && announces {
+            return Err("cluster-map says what clients are told; leave out announce-host, announce-port-base and \
+                        announce-hostname"
+                .to_owned());
+        }
+        if self.cluster_mode == ClusterMode::Cores && self.bind.is_empty() {
+            return Err("bind is empty and cluster-mode is cores; the nodes need an address to listen on".to_owned());
         }
         Ok(())
     }

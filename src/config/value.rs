@@ -370,6 +370,26 @@ impl Policy {
 }
 
 choice! {
+    /// Whether the process presents itself as a Redis Cluster.
+    ClusterMode {
+        /// It does not.
+        Off = "off",
+        /// Every core, or group of cores, is a node with a port of its own.
+        Cores = "cores",
+    }
+}
+
+choice! {
+    /// What the shared port presents itself as beside the nodes' ports.
+    SharedPortMode {
+        /// A server without a cluster.
+        Standalone = "standalone",
+        /// An entrance to the cluster.
+        Cluster = "cluster",
+    }
+}
+
+choice! {
     /// How much is logged; Redis' names.
     LogLevel {
         /// Everything, for developers.

@@ -3,6 +3,7 @@
 //! Each worker has its own row of counters on cache lines of its own; it alone writes them, with plain loads and
 //! stores, and others read them relaxed. Sums are made when somebody asks.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
@@ -78,6 +79,8 @@ metrics! {
     HopsSent => "hops_sent",
     /// Requests executed for other workers.
     HopsServed => "hops_served",
+    /// Letters with requests that were posted to other workers.
+    LettersSent => "mailbox_messages_sent",
     /// Wake-ups posted to sleeping workers.
     Wakes => "wakes",
     /// Receives that ended because no buffer was free.
@@ -234,13 +237,22 @@ impl Metrics {
 
     /// The sum over all workers.
     pub fn total(&self, metric: Metric) -> u64 {
-        self.workers.iter().map(|worker| worker.get(metric)).fold(0, u64::wrapping_add)
+        self.sum(0..self.workers.len() as u16, metric)
     }
 
-    /// A command's statistics over all workers, by its row in the command table.
-    pub fn command(&self, row: u16) -> CommandTotals {
+    /// The sum over some workers.
+    pub fn sum(&self, workers: Range<u16>, metric: Metric) -> u64 {
+        self.rows(workers).map(|worker| worker.get(metric)).fold(0, u64::wrapping_add)
+    }
+
+    fn rows(&self, workers: Range<u16>) -> impl Iterator<Item = &WorkerMetrics> {
+        workers.map(|worker| self.worker(worker))
+    }
+
+    /// A command's statistics over some workers, by its row in the command table.
+    pub fn command(&self, workers: Range<u16>, row: u16) -> CommandTotals {
         let mut sums = [0_u64; 4];
-        for worker in &self.workers {
+        for worker in self.rows(workers) {
             let values = worker.command(row).all();
             sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value.load(Ordering::Relaxed));
         }
@@ -248,10 +260,11 @@ impl Metrics {
         CommandTotals { calls, failed, rejected, execution_ns }
     }
 
-    /// How many error replies had each of [`ERROR_CODES`].
-    pub fn errors(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let total = |index: usize| self.workers.iter().map(|worker| worker.errors[index].load(Ordering::Relaxed)).sum();
-        ERROR_CODES.iter().enumerate().map(move |(index, code)| (*code, total(index)))
+    /// How many error replies of some workers had each of [`ERROR_CODES`].
+    pub fn errors(&self, workers: Range<u16>) -> impl Iterator<Item = (&'static str, u64)> {
+        let count =
+            move |index: usize| self.rows(workers.clone()).map(|row| row.errors[index].load(Ordering::Relaxed)).sum();
+        ERROR_CODES.iter().enumerate().map(move |(index, code)| (*code, count(index)))
     }
 }
 
@@ -265,7 +278,7 @@ mod tests {
         for (worker, text) in [(0, "ERR syntax error"), (1, "ERR no"), (1, "OOM command"), (0, "STRANGE")] {
             metrics.worker(worker).add_error(text.as_bytes());
         }
-        let errors: Vec<_> = metrics.errors().filter(|(_, count)| *count > 0).collect();
+        let errors: Vec<_> = metrics.errors(0..2).filter(|(_, count)| *count > 0).collect();
         assert_eq!(errors, [("ERR", 2), ("OOM", 1), ("OTHER", 1)]);
         assert_eq!(metrics.total(Metric::ErrorReplies), 4);
 
@@ -277,9 +290,9 @@ mod tests {
         metrics.worker(1).command(3).fail();
         metrics.worker(1).command(3).add_time(7, 64);
         let totals = CommandTotals { calls: 130, failed: 1, rejected: 0, execution_ns: 448 };
-        assert_eq!(metrics.command(3), totals);
+        assert_eq!(metrics.command(0..2, 3), totals);
         metrics.worker(0).reset();
-        assert_eq!(metrics.command(3).calls, 1);
+        assert_eq!(metrics.command(0..2, 3).calls, 1);
         assert_eq!(metrics.total(Metric::ErrorReplies), 2);
     }
 }

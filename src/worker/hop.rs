@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 
-use crate::command::CommandId;
+use crate::command::{CommandId, Front, Session};
 use crate::mailbox::Mailboxes;
 use crate::protocol::resp::Version;
 use crate::protocol::{Args, Output, Requests};
@@ -35,8 +35,20 @@ pub(super) struct Envelope {
     pub(super) part: u32,
     pub(super) command: CommandId,
     pub(super) version: Version,
-    /// The asking client's id.
-    pub(super) caller: u64,
+    pub(super) caller: Caller,
+}
+
+/// The asking client.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Caller {
+    pub(super) id: u64,
+    pub(super) front: Front,
+}
+
+impl Caller {
+    pub(super) fn of(session: &Session) -> Self {
+        Self { id: session.id, front: session.front }
+    }
 }
 
 /// [`Envelope::part`] of a request that is no part of a fan.
@@ -126,16 +138,19 @@ impl Hops {
         }
     }
 
-    /// Posts the letters of this tick, as far as letters may be under way.
-    pub(super) fn post_all(&mut self) {
+    /// Posts the letters of this tick, as far as letters may be under way; how many.
+    pub(super) fn post_all(&mut self) -> u64 {
+        let mut posted = 0;
         for to in 0..self.outgoing.len() {
             while self.outgoing[to].in_flight < LETTERS_IN_FLIGHT_MAX
                 && let Some(letter) = self.outgoing[to].letters.pop_front()
             {
                 self.outgoing[to].in_flight += 1;
                 self.post(to as u16, Message::Requests(letter));
+                posted += 1;
             }
         }
+        posted
     }
 
     fn post(&mut self, to: u16, message: Message) {

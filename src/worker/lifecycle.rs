@@ -159,7 +159,7 @@ impl<R: Ring> Worker<R> {
         let fd = connection.fd;
         match connection.state {
             State::Open | State::Flushing | State::Lingering => {
-                if connection.sending_bytes == 0 && !connection.output.is_empty() {
+                if connection.sending_bytes == 0 && connection.has_output_to_send() {
                     let output = std::mem::take(&mut connection.output);
                     connection.sending_bytes = output.len();
                     connection.sending_capacity = output.capacity();
@@ -221,6 +221,12 @@ impl<R: Ring> Worker<R> {
 }
 
 impl Connection {
+    /// Whether there are replies to be sent now. A pipeline's replies are written once, as long as they are short: they
+    /// wait for those that other workers still owe.
+    fn has_output_to_send(&self) -> bool {
+        !self.output.is_empty() && (self.gather.is_empty() || self.output.len() >= super::HELD_OUTPUT_BYTES_MAX)
+    }
+
     /// Moves on to the next state when the present one is done.
     fn advance(&mut self, now_ns: u64) {
         if self.state == State::Open && self.session.is_closing {

@@ -19,6 +19,7 @@ use std::time::Duration;
 use slab::Slab;
 
 use crate::clock::{Clock, Now};
+use crate::cluster::Map;
 use crate::command::Front;
 use crate::command::table::Flags;
 use crate::config::Settings;
@@ -36,6 +37,7 @@ mod gather;
 mod hop;
 mod lifecycle;
 mod serve;
+mod slots;
 pub mod spin;
 mod timer;
 
@@ -45,6 +47,7 @@ use budget::Budget;
 use connection::Connection;
 use hop::Hops;
 use lifecycle::{Listener, Unfinished};
+use slots::Leftovers;
 use spin::Spin;
 use timer::{Timed, TimerWheel};
 
@@ -61,6 +64,9 @@ const PENDING_MAX: usize = 1024;
 
 /// Input that a connection may have waiting before its receive is cancelled.
 const HELD_INPUT_BYTES_MAX: usize = 64 * 1024;
+
+/// Replies that wait for those of other workers, to be sent together: a send costs as much as several requests.
+const HELD_OUTPUT_BYTES_MAX: usize = 16 * 1024;
 
 /// Emptied outputs kept for reuse, and the largest one kept.
 const SPARE_OUTPUTS_MAX: usize = 128;
@@ -117,6 +123,7 @@ struct Core {
     index: u16,
     workers: u16,
     instance: Arc<Instance>,
+    map: Arc<Map>,
     settings: Arc<Settings>,
     settings_version: u64,
     limits: Limits,
@@ -128,6 +135,7 @@ struct Core {
     drained_by_ns: u64,
     pause: Pause,
     shard: Shard,
+    leftovers: Leftovers,
     /// The shard has more to do at once.
     is_upkeep_due: bool,
     connections: Slab<Connection>,
@@ -187,6 +195,7 @@ impl<R: Ring> Worker<R> {
             limits: limits(&settings),
             spin: Spin::new(spin_max(&settings, &options.clock)),
             settings,
+            map: options.instance.map(),
             instance: options.instance,
             clock: options.clock,
             now,
@@ -195,6 +204,7 @@ impl<R: Ring> Worker<R> {
             drained_by_ns: u64::MAX,
             pause: Pause::default(),
             shard: Shard::new(options.shard),
+            leftovers: Leftovers::default(),
             is_upkeep_due: false,
             connections: Slab::new(),
             generation: 0,
@@ -262,6 +272,7 @@ impl<R: Ring> Worker<R> {
         self.core.run_runnable();
         self.core.read_mail();
         self.core.fire_timers();
+        self.core.drop_leftovers();
         self.core.shard.set_budget(self.core.budget.items());
         self.core.is_upkeep_due = self.core.shard.maintain(self.core.now.unix_ms);
         self.core.publish();
@@ -284,8 +295,9 @@ impl<R: Ring> Worker<R> {
     }
 
     fn post_mail(&mut self) {
-        self.core.hops.post_all();
+        let posted = self.core.hops.post_all();
         let metrics = self.core.instance.metrics.worker(self.core.index);
+        metrics.add(Metric::LettersSent, posted);
         for peer in self.core.hops.bells() {
             metrics.add(Metric::Wakes, 1);
             let token = crate::ring::Token::new(crate::ring::Kind::Wake, 0, 0);
@@ -352,6 +364,7 @@ impl Core {
 
     fn has_changes(&self) -> bool {
         self.instance.settings_version() != self.settings_version
+            || self.instance.map_epoch() != self.map.epoch
             || self.instance.paused() != (self.pause.until_ms, self.pause.is_for_all)
     }
 
@@ -363,6 +376,7 @@ impl Core {
         if self.instance.settings_version() != self.settings_version {
             self.adopt_settings();
         }
+        self.take_up_map();
         let (until_ms, is_for_all) = self.instance.paused();
         self.pause = Pause { until_ms, is_active: until_ms > self.now.unix_ms, is_for_all };
         if !self.pause.is_active && !self.paused.is_empty() {
@@ -457,6 +471,7 @@ impl Core {
             || !self.unfinished.is_empty()
             || !self.hops.serving.is_empty()
             || self.is_upkeep_due
+            || self.leftovers.is_searched()
     }
 
     /// Until when to sleep.

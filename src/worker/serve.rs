@@ -4,11 +4,14 @@
 //! What must stay true: a connection's replies are in the order of its requests; the work for one connection in one
 //! tick is bounded; nothing is lost when a connection has to stop in the middle of a pipeline.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::command::arguments::Refusal;
-use crate::command::{self, Call, ClientView, Clients, CommandId, Fanout, Route, Run, Session, session::ReplyMode};
+use crate::command::session::{Front, ReplyMode};
+use crate::command::slot::slot_of;
+use crate::command::{self, Call, ClientView, Clients, CommandId, Entrance, Fanout, Route, Run, Session, cluster};
 use crate::observe::Metric;
 use crate::protocol::resp::{Reply, Version};
 use crate::protocol::{Args, Output, Requests};
@@ -16,7 +19,7 @@ use crate::shard::{KeyHash, LARGE_VALUE_BYTES};
 
 use super::connection::{Connection, Held, State};
 use super::gather::{Fan, FanStep};
-use super::hop::{Envelope, Letter, Message, WHOLE};
+use super::hop::{Caller, Envelope, Letter, Message, WHOLE};
 use super::{BATCH_REQUESTS, Core, HOP_REQUESTS_PER_TICK, LINGER_BYTES_MAX, PENDING_MAX, PENDING_MIN};
 
 /// What follows from one request for those behind it.
@@ -154,7 +157,9 @@ impl Core {
 
     /// Executes a batch in order; returns how many requests are done with.
     fn execute_batch(&mut self, slot: usize, batch: &Requests, received: &[u8]) -> usize {
-        self.prefetch(batch, received);
+        let may_hop = self.workers > 1 && self.connections[slot].session.front != Front::RespCore;
+        let is_own = |key: &[u8]| !may_hop || self.map.worker_of(slot_of(key)) == Some(self.index);
+        self.prefetch(batch, 0..batch.len(), received, is_own);
         for index in 0..batch.len() {
             match self.execute_one(slot, batch.get(index, received)) {
                 Flow::Next => {}
@@ -165,17 +170,17 @@ impl Core {
         batch.len()
     }
 
-    /// Brings the index entries of a pipeline's keys, and then the items, towards the cache before the first of them is
-    /// needed: what would be waited for one after the other arrives together.
-    fn prefetch(&self, batch: &Requests, received: &[u8]) {
-        if batch.len() < 2 {
+    /// Brings the index entries of the keys of up to [`BATCH_REQUESTS`] requests, and then the items, towards the cache
+    /// before the first of them is needed: what would be waited for one after the other arrives together.
+    fn prefetch(&self, requests: &Requests, range: Range<usize>, received: &[u8], is_own: impl Fn(&[u8]) -> bool) {
+        if range.len() < 2 {
             return;
         }
         let mut hashes = [KeyHash(0); BATCH_REQUESTS];
         let mut count = 0;
-        for index in 0..batch.len().min(BATCH_REQUESTS) {
-            let args = batch.get(index, received);
-            if args.len() > 1 {
+        for index in range.take(BATCH_REQUESTS) {
+            let args = requests.get(index, received);
+            if args.len() > 1 && is_own(args.get(1)) {
                 hashes[count] = self.shard.hash(args.get(1));
                 self.shard.prefetch(hashes[count]);
                 count += 1;
@@ -207,10 +212,21 @@ impl Core {
             return Flow::Hold;
         }
         connection.session.last_command = Some(command);
-        match command::route(command, args, self.index, self.workers) {
+        let entrance = Entrance { map: &self.map, front: connection.session.front, here: self.index };
+        match command::route(command, args, entrance) {
             Route::Here => self.run_here(slot, command, args),
             Route::Worker(to) => self.hop(slot, to, command, args),
             Route::Fanout(plan, round) => self.fan_out(slot, command, plan, &round),
+            Route::Moved(key_slot) => {
+                self.reject(command);
+                let local = self.connections[slot].addresses.map(|(_, local)| local.ip());
+                let text = cluster::moved(&self.map, key_slot, local);
+                self.answer(slot, |reply| reply.error(&text));
+            }
+            Route::CrossSlot => {
+                self.reject(command);
+                self.answer(slot, |reply| reply.error(cluster::CROSS_SLOT));
+            }
         }
         let connection = &mut self.connections[slot];
         if connection.session.is_closing {
@@ -234,12 +250,13 @@ impl Core {
         if let Run::Session(converse) = command.spec().run {
             let mut session = std::mem::take(&mut connection.session);
             let version = session.version;
-            self.with_call(session.id, |call| {
+            let caller = Caller::of(&session);
+            self.with_call(caller, |call| {
                 converse(call, &mut session, args, &mut Reply { output: &mut output, version });
             });
             self.connections[slot].session = session;
         } else {
-            let (version, caller) = (connection.session.version, connection.session.id);
+            let (version, caller) = (connection.session.version, Caller::of(&connection.session));
             self.run(command, args, version, caller, &mut output);
         }
         self.instance.metrics.worker(self.index).add(Metric::Commands, 1);
@@ -264,7 +281,7 @@ impl Core {
     }
 
     /// Runs a command of the shard on this worker, whoever asked.
-    fn run(&mut self, command: CommandId, args: Args<'_>, version: Version, caller: u64, output: &mut Output) {
+    fn run(&mut self, command: CommandId, args: Args<'_>, version: Version, caller: Caller, output: &mut Output) {
         let execute = match command.spec().run {
             Run::Keyed(execute) | Run::Spread(execute, _) | Run::Everywhere(execute, _) => execute,
             Run::Session(_) | Run::Container => return,
@@ -272,17 +289,20 @@ impl Core {
         self.with_call(caller, |call| execute(call, args, &mut Reply { output, version }));
     }
 
-    fn with_call(&mut self, caller: u64, run: impl FnOnce(&mut Call<'_>)) {
+    fn with_call(&mut self, caller: Caller, run: impl FnOnce(&mut Call<'_>)) {
         let connections = &mut self.connections;
         let clock = &self.clock;
-        let mut clients = WorkerClients { connections, clock, caller, now_ns: self.now.mono_ns, killed: Vec::new() };
+        let mut clients =
+            WorkerClients { connections, clock, caller: caller.id, now_ns: self.now.mono_ns, killed: Vec::new() };
         run(&mut Call {
             shard: &mut self.shard,
             clients: &mut clients,
             instance: &self.instance,
             settings: &self.settings,
+            map: &self.map,
+            front: caller.front,
             worker: self.index,
-            caller,
+            caller: caller.id,
             now: self.now,
         });
         clients.killed.into_iter().for_each(|slot| self.mark_dirty(slot));
@@ -318,7 +338,7 @@ impl Core {
             part: WHOLE,
             command,
             version: connection.session.version,
-            caller: connection.session.id,
+            caller: Caller::of(&connection.session),
         };
         self.hops.send(to, envelope, args);
         let metrics = self.instance.metrics.worker(self.index);
@@ -344,7 +364,7 @@ impl Core {
         let connection = &mut self.connections[slot];
         connection.gather.begin_round(sequence, round);
         let version = connection.gather.part_version(sequence);
-        let (generation, caller) = (connection.generation, connection.session.id);
+        let (generation, caller) = (connection.generation, Caller::of(&connection.session));
         let mut local = Vec::new();
         for (index, (worker, command)) in round.parts.iter().enumerate() {
             let part = index as u32;
@@ -386,7 +406,11 @@ impl Core {
     pub(super) fn read_mail(&mut self) {
         while let Some((from, message)) = self.hops.mailboxes.receive() {
             match message {
-                Message::Requests(letter) => self.hops.serving.push_back((from, letter)),
+                Message::Requests(letter) => {
+                    // Its sender may go by a newer map than this worker does.
+                    self.take_up_map();
+                    self.hops.serving.push_back((from, letter));
+                }
                 Message::Replies(letter) => {
                     self.hand_out(&letter);
                     self.hops.recycle(from, letter);
@@ -409,6 +433,10 @@ impl Core {
         let first = letter.ends.len();
         let last = letter.envelopes.len().min(first + *allowance);
         for index in first..last {
+            if (index - first).is_multiple_of(BATCH_REQUESTS) {
+                let next = index..last.min(index + BATCH_REQUESTS);
+                self.prefetch(&letter.requests, next, &[], |_| true);
+            }
             let envelope = letter.envelopes[index];
             let args = letter.requests.get(index, &[]);
             let start = letter.replies.len();
@@ -540,6 +568,7 @@ impl WorkerClients<'_> {
         };
         ClientView {
             session,
+            local_ip: connection.addresses.map(|(_, local)| local.ip()),
             is_local: connection.addresses.is_none_or(|(peer, _)| peer.ip().is_loopback()),
             peer,
             local,

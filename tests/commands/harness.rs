@@ -2,9 +2,10 @@
 //! moves.
 
 use corering::clock::Now;
+use corering::cluster::Map;
 use corering::command::fanout::Fanout;
 use corering::command::table::{self, CommandId};
-use corering::command::{Call, ClientView, Clients, Route, Run, Session, route};
+use corering::command::{Call, ClientView, Clients, Entrance, Front, Route, Run, Session, route};
 use corering::config::Settings;
 use corering::instance::Instance;
 use corering::protocol::resp::{Reply, Version};
@@ -18,6 +19,7 @@ const START_MS: u64 = 2_000_000_000_000;
 pub(crate) struct Harness {
     shards: Vec<Shard>,
     instance: Instance,
+    map: Map,
     session: Session,
     now: Now,
 }
@@ -34,6 +36,7 @@ impl Harness {
         let shards = (0..workers).map(|worker| Shard::new(options(worker))).collect();
         let mut harness = Self {
             shards,
+            map: Map::alone(workers),
             instance: Instance::new(settings, workers, "0".repeat(40), START_MS),
             session: Session { id: 1, is_authenticated: true, ..Session::default() },
             now: Now::default(),
@@ -71,10 +74,11 @@ impl Harness {
         let version = self.session.version;
         match table::find(args) {
             Err(error) => Reply { output: &mut output, version }.error_bytes(&error.text),
-            Ok(command) => match route(command, args, 0, self.shards.len() as u16) {
+            Ok(command) => match route(command, args, Entrance { map: &self.map, front: Front::Resp, here: 0 }) {
                 Route::Here => self.execute(0, command, args, version, &mut output),
                 Route::Worker(worker) => self.execute(worker, command, args, version, &mut output),
                 Route::Fanout(fanout, round) => self.fan_out(*fanout, round, &mut output),
+                Route::Moved(_) | Route::CrossSlot => unreachable!("every slot is served"),
             },
         }
         output.to_vec()
@@ -104,6 +108,8 @@ impl Harness {
             clients: &mut Nobody,
             instance: &self.instance,
             settings: &settings,
+            map: &self.map,
+            front: Front::Resp,
             worker,
             caller: self.session.id,
             now: self.now,

@@ -1,5 +1,5 @@
-//! The same seeded random commands, to Redis and to Corering with one worker and with two: the replies are the same
-//! byte for byte, except as [`compare`] says.
+//! The same seeded random commands, to Redis and to Corering with one worker, with two, and through the ports of two
+//! cores: the replies are the same byte for byte, except as [`compare`] says.
 //!
 //! `CORERING_DIFFERENTIAL_COMMANDS` is the number of commands (100,000 if unset), `CORERING_DIFFERENTIAL_SEED` another
 //! seed. Without `redis-server` the test is skipped and says so; with `CORERING_REQUIRE_CLIENTS` or `CI` set it fails.
@@ -7,6 +7,7 @@
 mod arguments;
 mod compare;
 mod generate;
+mod nodes;
 mod peer;
 mod random;
 mod shrink;
@@ -14,6 +15,7 @@ mod shrink;
 use std::collections::BTreeSet;
 use std::thread;
 
+use corering::command::slot::slot_of;
 use corering::protocol::resp::{Value, parse};
 use generate::{Generator, Request};
 use peer::Peer;
@@ -25,12 +27,42 @@ const ROUND_BATCHES: usize = 10;
 
 #[test]
 fn replies_equal_those_of_redis_in_resp2() {
-    run("2", 1);
+    run("2", 1, Keys::Anywhere);
 }
 
 #[test]
 fn replies_equal_those_of_redis_in_resp3() {
-    run("3", 2);
+    run("3", 2, Keys::Anywhere);
+}
+
+#[test]
+fn replies_through_cores_equal_those_of_redis_in_resp2() {
+    run("2", 3, Keys::OneSlot);
+}
+
+#[test]
+fn replies_through_cores_equal_those_of_redis_in_resp3() {
+    run("3", 4, Keys::OneSlot);
+}
+
+/// Where the keys of one request are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keys {
+    /// Anywhere, so that they meet the path between workers.
+    Anywhere,
+    /// In one slot, as a cluster asks for.
+    OneSlot,
+}
+
+/// Puts a request's keys into one of a few slots; the first key says which, so that one key alone keeps its place.
+fn tag(mut request: Request) -> Request {
+    let positions = nodes::key_positions(&request);
+    let Some(first) = positions.first() else { return request };
+    let tag = format!("{{{}}}", slot_of(&request[*first]) % 5);
+    for key in positions {
+        request[key] = [tag.as_bytes(), &request[key]].concat();
+    }
+    request
 }
 
 fn from_environment(name: &str) -> Option<u64> {
@@ -38,14 +70,18 @@ fn from_environment(name: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
 }
 
-/// Half of the commands; the other version of the protocol has the other half.
-fn run(version: &str, seed: u64) {
+/// Half of the commands; the other version of the protocol has the other half. Through cores a tenth of that.
+fn run(version: &str, seed: u64, keys: Keys) {
     let Some(redis) = Peer::redis() else { return };
     let mut peers = vec![redis, Peer::corering(1), Peer::corering(2)];
+    if keys == Keys::OneSlot {
+        peers.push(Peer::cores(2));
+    }
+    let share = if keys == Keys::OneSlot { 20 } else { 2 };
     for peer in &mut peers {
         peer.exchange(&[vec![b"HELLO".to_vec(), version.into()]]);
     }
-    let commands = from_environment("CORERING_DIFFERENTIAL_COMMANDS").unwrap_or(100_000).div_ceil(2) as usize;
+    let commands = from_environment("CORERING_DIFFERENTIAL_COMMANDS").unwrap_or(100_000).div_ceil(share) as usize;
     let seed = from_environment("CORERING_DIFFERENTIAL_SEED").unwrap_or(seed);
     eprintln!("{commands} commands from seed {seed} in RESP{version}");
     let mut generator = Generator::new(seed);
@@ -55,7 +91,11 @@ fn run(version: &str, seed: u64) {
             exchange(&mut peers, &[vec![b"FLUSHALL".to_vec()]]);
             round.clear();
         }
-        let requests: Vec<Request> = (0..BATCH).map(|_| generator.request()).collect();
+        let requests = (0..BATCH).map(|_| generator.request()).map(|request| match keys {
+            Keys::Anywhere => request,
+            Keys::OneSlot => tag(request),
+        });
+        let requests: Vec<Request> = requests.collect();
         let start = round.len();
         round.extend(requests);
         let replies = exchange(&mut peers, &round[start..]);

@@ -8,25 +8,36 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use corering::Server;
-use corering::config::Settings;
+use corering::config::{ClusterMode, Settings};
 use corering::protocol::Output;
 use corering::protocol::resp::{Skipper, encode_request};
 use tempfile::TempDir;
 
 use crate::generate::Request;
+use crate::nodes::Nodes;
 
 /// A server that does not answer for this long has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A server and a connection to it.
+/// A server and how it is reached.
 pub(crate) struct Peer {
     /// How reports call it.
     pub(crate) name: String,
+    link: Link,
+    _server: Process,
+}
+
+enum Link {
+    One(Connection),
+    Nodes(Nodes),
+}
+
+/// One connection.
+pub(crate) struct Connection {
     reader: Box<dyn Read + Send>,
     writer: Box<dyn Write + Send>,
     /// Received bytes that no reply has taken yet.
     received: Vec<u8>,
-    _server: Process,
 }
 
 enum Process {
@@ -68,41 +79,70 @@ impl Peer {
         };
         stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
         let reader = Box::new(stream.try_clone().expect("a socket"));
-        Some(Self {
-            name: "redis-server".into(),
-            reader,
-            writer: Box::new(stream),
-            received: Vec::new(),
-            _server: server,
-        })
+        let connection = Connection { reader, writer: Box::new(stream), received: Vec::new() };
+        Some(Self { name: "redis-server".into(), link: Link::One(connection), _server: server })
     }
 
-    /// Corering in this process.
+    /// Corering in this process, through the port that all workers share.
     pub(crate) fn corering(workers: u16) -> Self {
         let settings = Settings { port: 0, workers, ..Settings::default() };
         let server = Server::start(settings).expect("the server starts");
-        let stream = TcpStream::connect(("127.0.0.1", server.port())).expect("connects");
+        let link = Link::One(Connection::new(server.port()));
+        let name = format!("corering with {workers} worker(s)");
+        Self { name, link, _server: Process::Corering(Some(server)) }
+    }
+
+    /// Corering in this process, through the ports of its cores.
+    pub(crate) fn cores(workers: u16) -> Self {
+        let cluster_mode = ClusterMode::Cores;
+        let settings = Settings { port: 0, core_port_base: 0, workers, cluster_mode, ..Settings::default() };
+        let server = Server::start(settings).expect("the server starts");
+        let ports: Vec<u16> = server.instance().map().nodes.iter().map(|node| node.port).collect();
+        let link = Link::Nodes(Nodes::new(&ports));
+        Self { name: format!("corering's {workers} cores"), link, _server: Process::Corering(Some(server)) }
+    }
+
+    /// Sends requests, as one pipeline where there is one connection, and returns the bytes of each reply.
+    pub(crate) fn exchange(&mut self, requests: &[Request]) -> Vec<Vec<u8>> {
+        match &mut self.link {
+            Link::One(connection) => connection.exchange(&self.name, requests),
+            Link::Nodes(nodes) => requests.iter().map(|request| nodes.ask(request)).collect(),
+        }
+    }
+}
+
+impl Connection {
+    /// A connection to a port of this host.
+    pub(crate) fn new(port: u16) -> Self {
+        let stream = TcpStream::connect(("127.0.0.1", port)).expect("connects");
         stream.set_nodelay(true).expect("a socket");
         stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
         let reader = Box::new(stream.try_clone().expect("a socket"));
-        let name = format!("corering with {workers} worker(s)");
-        let server = Process::Corering(Some(server));
-        Self { name, reader, writer: Box::new(stream), received: Vec::new(), _server: server }
+        Self { reader, writer: Box::new(stream), received: Vec::new() }
     }
 
     /// Sends requests as one pipeline and returns the bytes of each reply.
-    pub(crate) fn exchange(&mut self, requests: &[Request]) -> Vec<Vec<u8>> {
+    pub(crate) fn exchange(&mut self, name: &str, requests: &[Request]) -> Vec<Vec<u8>> {
         let mut pipeline = Output::new();
         for request in requests {
             let args: Vec<&[u8]> = request.iter().map(Vec::as_slice).collect();
             encode_request(&mut pipeline, &args);
         }
-        let Self { name, reader, writer, received, .. } = self;
+        let Self { reader, writer, received } = self;
         // Replies are read while requests are still being written: a server may stop reading until they are.
         thread::scope(|scope| {
             scope.spawn(|| writer.write_all(&pipeline.to_vec()).expect("the server reads"));
             requests.iter().map(|request| next_reply(reader, received, name, request)).collect()
         })
+    }
+
+    /// Sends one request and returns its reply's bytes.
+    pub(crate) fn ask(&mut self, request: &Request) -> Vec<u8> {
+        let mut bytes = Output::new();
+        let args: Vec<&[u8]> = request.iter().map(Vec::as_slice).collect();
+        encode_request(&mut bytes, &args);
+        self.writer.write_all(&bytes.to_vec()).expect("the server reads");
+        next_reply(&mut self.reader, &mut self.received, "a node", request)
     }
 }
 

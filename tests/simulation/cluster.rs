@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use corering::cluster::Map;
 use corering::command::Front;
 use corering::config::Settings;
 use corering::instance::{Instance, Phase};
@@ -63,6 +64,8 @@ struct Seat {
     worker: Worker<SimRing>,
     address: WakeAddress,
     listener: Fd,
+    /// Its node's.
+    node_listener: Fd,
     control: Fd,
     /// The other end of the control socket.
     bell: Client,
@@ -98,25 +101,32 @@ impl Cluster {
 
     /// A server before its first turn.
     pub(crate) fn with(workers: u16, settings: Settings, options: Options) -> Self {
+        Self::with_map(workers, settings, options, None)
+    }
+
+    /// The same, with a map of the slots.
+    pub(crate) fn with_map(workers: u16, settings: Settings, options: Options, map: Option<Map>) -> Self {
         let (random, epoch_unix_ms) = (Random::new(!options.seed), options.epoch_unix_ms);
         let network = Network::new(options);
         let instance = Arc::new(Instance::new(settings, workers, "0".repeat(40), epoch_unix_ms));
+        instance.replace_map(map.unwrap_or(Map::alone(workers)));
         let mailboxes = mailbox::mesh(workers, MAILBOX_CAPACITY);
         let seat = |(index, mailboxes)| {
             let ring = SimRing::new(&network);
             let (address, listener, (control, bell)) = (ring.wake_address(), network.listen(), network.pair());
+            let node_listener = network.listen();
             let settings = instance.settings();
             let worker = Worker::new(worker::Options {
                 index: index as u16,
                 ring,
-                listeners: vec![(listener, Front::Resp)],
+                listeners: vec![(listener, Front::Resp), (node_listener, Front::RespCore)],
                 control: Some(control),
                 instance: Arc::clone(&instance),
                 mailboxes,
                 clock: network.clock(),
                 shard: ShardOptions::new(&settings, workers, index as u64 + 1),
             });
-            Seat { worker, address, listener, control, bell, deadline_ns: None }
+            Seat { worker, address, listener, node_listener, control, bell, deadline_ns: None }
         };
         let seats = mailboxes.into_iter().enumerate().map(seat).collect();
         Self { network, instance, seats, peers: Vec::new(), open: Vec::new(), random }
@@ -124,7 +134,16 @@ impl Cluster {
 
     /// Connects a client to a worker, chosen by a number that is taken modulo their count.
     pub(crate) fn connect(&mut self, worker: usize) -> PeerId {
-        let client = self.network.connect(self.seats[worker % self.seats.len()].listener);
+        self.connect_to(self.seats[worker % self.seats.len()].listener)
+    }
+
+    /// Connects a client to a worker through its node's port.
+    pub(crate) fn connect_to_node(&mut self, worker: usize) -> PeerId {
+        self.connect_to(self.seats[worker % self.seats.len()].node_listener)
+    }
+
+    fn connect_to(&mut self, listener: Fd) -> PeerId {
+        let client = self.network.connect(listener);
         let (outbox, heard) = (Vec::new(), Vec::new());
         self.peers.push(Peer { client, outbox, written: 0, heard, is_reading: true, is_last: false });
         self.open.push(self.peers.len() - 1);
@@ -276,9 +295,19 @@ impl Cluster {
     /// Lets every worker know of a phase, as the server does.
     pub(crate) fn advance(&mut self, phase: Phase) {
         self.instance.advance(phase);
+        self.ring_bells();
+    }
+
+    fn ring_bells(&self) {
         self.seats.iter().for_each(|seat| {
             seat.bell.write(&[1]);
         });
+    }
+
+    /// Replaces the map of the slots and lets every worker know.
+    pub(crate) fn replace_map(&mut self, map: Map) {
+        self.instance.replace_map(map);
+        self.ring_bells();
     }
 
     /// Whether every worker has ended.
@@ -294,6 +323,7 @@ impl Cluster {
         for seat in std::mem::take(&mut self.seats) {
             drop(seat.worker);
             self.network.close(seat.listener);
+            self.network.close(seat.node_listener);
             self.network.close(seat.control);
         }
         self.network.check_nothing_left();

@@ -6,6 +6,7 @@ mod cluster;
 mod endings;
 mod limits;
 mod model;
+mod nodes;
 mod pipelines;
 mod replay;
 mod requests;

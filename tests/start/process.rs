@@ -67,8 +67,12 @@ impl Running {
 
     /// Asks it to end, as a service manager does.
     pub(crate) fn terminate(&self) {
+        self.signal(rustix::process::Signal::TERM);
+    }
+
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("our child");
+        rustix::process::kill_process(pid, signal).expect("our child");
     }
 }
 
@@ -110,8 +114,12 @@ impl Serving {
         }
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     pub(crate) fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(("127.0.0.1", self.port)).expect("it listens");
+        let stream = TcpStream::connect(("127.0.0.1", self.port())).expect("it listens");
         stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
         stream
     }

@@ -57,7 +57,7 @@ pub(crate) const LAYERS: &[Layer] = &[
     Layer { name: "process", modules: &["main", "cli"], is_apart: false, must_not_name: &[],
         may_import: &["assembly", "loop", "edge", "meaning", "pure", "ground"] },
     Layer { name: "assembly", is_apart: false, must_not_name: &[],
-        modules: &["server", "control", "listen", "snapshot", "cluster", "load", "doctor"],
+        modules: &["server", "control", "listen", "snapshot", "load", "doctor"],
         may_import: &["loop", "edge", "meaning", "pure", "ground"] },
     Layer { name: "loop", modules: &["worker"], is_apart: false, must_not_name: FILES_AND_THREADS_OF_THE_LOOP,
         may_import: &["edge", "meaning", "pure", "ground"] },
@@ -67,8 +67,8 @@ pub(crate) const LAYERS: &[Layer] = &[
         may_import: &["pure", "ground"] },
     Layer { name: "pure", modules: &["protocol", "shard"], is_apart: true, must_not_name: FILES_AND_THREADS,
         may_import: &["ground"] },
-    Layer { name: "ground", modules: &["config", "topology", "clock", "observe", "instance"], is_apart: false,
-        may_import: &[], must_not_name: &[] },
+    Layer { name: "ground", is_apart: false, may_import: &[], must_not_name: &[],
+        modules: &["config", "topology", "clock", "observe", "instance", "cluster"] },
 ];
 
 /// The loop sleeps when a client asks for it.

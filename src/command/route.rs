@@ -1,0 +1,118 @@
+//! Where a request runs: on this worker, on another one, on several, or at another node.
+//!
+//! In: a command with its arguments, and where it came in. Out: a [`Route`]. What must stay true: a connection of a
+//! node's port is served that node's slots only, one slot a request; a connection of the shared port is served every
+//! slot of this process; with one worker that has every slot and no cluster, no slot is computed.
+
+use std::ops::Range;
+
+use super::fanout::{Fanout, Round, Spread};
+use super::session::Front;
+use super::slot::{self, slot_of};
+use super::{CommandId, Run};
+use crate::cluster::{Map, SLOTS};
+use crate::protocol::Args;
+
+/// Where a request must run.
+#[derive(Debug)]
+pub enum Route {
+    /// On the worker that has the connection.
+    Here,
+    /// On another worker, as it is.
+    Worker(u16),
+    /// On several; the first round is ready to be sent.
+    Fanout(Box<Fanout>, Round),
+    /// At the node that has this slot: the client is told so.
+    Moved(u16),
+    /// Nowhere: its keys are in several slots.
+    CrossSlot,
+}
+
+/// Where a request came in.
+#[derive(Clone, Copy, Debug)]
+pub struct Entrance<'a> {
+    /// Who has which slots.
+    pub map: &'a Map,
+    /// The kind of listener.
+    pub front: Front,
+    /// The worker that has the connection.
+    pub here: u16,
+}
+
+impl Entrance<'_> {
+    /// The workers whose keys are served here.
+    pub fn reach(self) -> Range<u16> {
+        if self.front == Front::RespCore {
+            self.map.node_of_worker(self.here).workers.clone()
+        } else {
+            0..self.map.workers()
+        }
+    }
+
+    fn to(self, worker: u16) -> Route {
+        if worker == self.here { Route::Here } else { Route::Worker(worker) }
+    }
+
+    fn to_slot(self, slot: u16) -> Route {
+        match self.map.worker_of(slot) {
+            Some(worker) if worker == self.here => Route::Here,
+            Some(worker) if self.reach().contains(&worker) => Route::Worker(worker),
+            _ => Route::Moved(slot),
+        }
+    }
+}
+
+/// Decides where a request runs.
+pub fn route(command: CommandId, args: Args<'_>, from: Entrance<'_>) -> Route {
+    if from.front == Front::Resp && from.map.is_one_workers() {
+        return Route::Here;
+    }
+    let spec = command.spec();
+    match spec.run {
+        Run::Session(_) | Run::Container => Route::Here,
+        Run::Keyed(_) => from.to_slot(slot_of(args.get(spec.keys.first as usize))),
+        Run::Everywhere(_, merge) => {
+            let reach = from.reach();
+            if reach.len() == 1 {
+                return from.to(reach.start);
+            }
+            let (fanout, round) = Fanout::everywhere(command, merge, args, reach);
+            Route::Fanout(Box::new(fanout), round)
+        }
+        Run::Spread(_, Spread::Cursor) => {
+            let reach = from.reach();
+            from.to(slot::cursor_worker(args.get(1)).filter(|worker| reach.contains(worker)).unwrap_or(reach.start))
+        }
+        Run::Spread(_, Spread::Slot) => {
+            let slot = slot::number(args.get(2)).filter(|slot| *slot < SLOTS);
+            let owner = slot.and_then(|slot| from.map.worker_of(slot));
+            from.to(owner.filter(|worker| from.reach().contains(worker)).unwrap_or(from.here))
+        }
+        Run::Spread(_, spread) => spread_out(command, spread, args, from),
+    }
+}
+
+/// A command with several keys.
+fn spread_out(command: CommandId, spread: Spread, args: Args<'_>, from: Entrance<'_>) -> Route {
+    let mut slots = command.spec().keys.positions(args.len()).map(|key| slot_of(args.get(key)));
+    let Some(first) = slots.next() else { return Route::Here };
+    let owner = from.map.worker_of(first);
+    let (mut is_one_slot, mut is_one_worker, mut is_all_here) = (true, true, owner.is_some());
+    for slot in slots {
+        let other = from.map.worker_of(slot);
+        is_one_slot &= slot == first;
+        is_one_worker &= other == owner;
+        is_all_here &= other.is_some();
+    }
+    if is_one_slot {
+        return from.to_slot(first);
+    }
+    if from.front == Front::RespCore || !is_all_here {
+        return Route::CrossSlot;
+    }
+    match owner.filter(|_| is_one_worker) {
+        Some(worker) => from.to(worker),
+        None => Fanout::spread(command, spread, args, from.map)
+            .map_or(Route::Here, |(fanout, round)| Route::Fanout(Box::new(fanout), round)),
+    }
+}

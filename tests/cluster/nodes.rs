@@ -1,7 +1,7 @@
 //! The servers of a test, and plain connections to their ports.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
 use std::sync::atomic::{AtomicU16, Ordering};
 
@@ -68,7 +68,8 @@ pub(crate) fn free_ports(count: u16) -> u16 {
     let start = (std::process::id() % 997) as u16 * 20;
     for _ in 0..1000 {
         let base = FIRST + (start + NEXT.fetch_add(count, Ordering::Relaxed)) % MANY;
-        let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
+        // A listener to try it with could live on for a moment in a child that another test is starting.
+        let is_free = |port: u16| TcpStream::connect(("127.0.0.1", port)).is_err();
         if (base..base + count).all(is_free) {
             return base;
         }

@@ -28,6 +28,9 @@ const RECORDS_AHEAD: usize = 8;
 /// Records looked at in one call otherwise.
 pub(super) const RECORDS_PER_CALL: usize = 64;
 
+/// Records that active expiry looks at in one call: nothing has brought these towards the processor.
+const RECORDS_WALKED: usize = 16;
+
 /// Records looked at in one call that stores an item larger than those, if need be.
 const RECORDS_FOR_LARGER: usize = 1024;
 
@@ -313,12 +316,17 @@ impl Shard {
     /// One bounded slice of the work that is due: expiring, evicting ahead of need, freeing. Whether more is waiting.
     pub fn maintain(&mut self, now: UnixMs) -> bool {
         self.work = Work::default();
-        let mut has_more = self.free_garbage(FREED_PER_CALL) | self.index.cool() | self.ghost.cool();
+        // One kind of work that takes long is enough for a call.
+        if self.free_garbage(FREED_PER_CALL) || self.index.cool() || self.ghost.cool() {
+            return true;
+        }
+        let mut has_more = false;
         // Where many have expired, more have; else once a millisecond will do.
         if self.stats.expires > 0 && (self.walk.is_busy || self.walk.last_ms != now) {
             self.walk.last_ms = now;
             self.choose_expired(now);
-            self.walk.is_busy = self.expire(now) * 4 >= RECORDS_PER_CALL / 2;
+            let is_emptying = self.victim.as_ref().is_some_and(|victim| victim.purpose == Purpose::Expire);
+            self.walk.is_busy = is_emptying || self.expire(now) * 4 >= RECORDS_WALKED;
             has_more |= self.walk.is_busy;
         }
         if self.planned_bytes() > self.budget_bytes {
@@ -326,12 +334,14 @@ impl Shard {
             has_more |= has_cooled || self.empty_segments(RECORDS_PER_CALL, 0, true, now);
         } else if self.log.warm() > RESERVE + 2 {
             self.cool_log();
-            has_more |= self.log.warm() > RESERVE + 2;
+            return true;
         }
         if self.is_gathering() || self.needs_cleaning() {
-            has_more |= self.empty_segments(RECORDS_PER_CALL, 0, false, now);
+            has_more |= self.empty_segments(RECORDS_PER_CALL / 2, 0, false, now);
         }
-        self.step_index();
+        if self.work.records <= RECORDS_AHEAD {
+            self.step_index();
+        }
         has_more
     }
 
@@ -545,8 +555,7 @@ impl Shard {
     /// Looks at some records that may have expired; how many had.
     fn expire(&mut self, now: UnixMs) -> usize {
         let (mut expired, mut segments) = (0, 0);
-        while self.work.records < RECORDS_PER_CALL / 2 && segments < SEGMENTS_PER_CALL && !self.log.segments.is_empty()
-        {
+        while self.work.records < RECORDS_WALKED && segments < SEGMENTS_PER_CALL && !self.log.segments.is_empty() {
             let number = self.walk.segment % self.log.segments.len();
             self.walk.segment = number;
             let segment = &self.log.segments[number];

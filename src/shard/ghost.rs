@@ -37,7 +37,7 @@ pub(super) struct Known {
 }
 
 /// Pages that are given back in one call.
-const COOLED_PAGES: usize = 64;
+const COOLED_PAGES: usize = 32;
 
 /// Pages that are taken in one call. Keys are evicted many at a time and lie anywhere, so that a first touch for each
 /// would make the first evictions slow.

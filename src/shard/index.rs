@@ -35,7 +35,7 @@ const LOAD_MIN: usize = UNIT_ENTRIES * 11 / 20;
 const CHANGES_PER_UNIT: usize = 24;
 
 /// Units whose pages are given back in one call.
-const COOLED_UNITS: usize = 64;
+const COOLED_UNITS: usize = 32;
 
 /// Entries displaced to make room for one, at most.
 const DISPLACED_MAX: usize = 64;

@@ -21,7 +21,7 @@ const SEGMENT_BYTES_MAX: u64 = 1024 * 1024;
 const SEGMENTS: u64 = 512;
 
 /// Bytes whose pages are given back in one call.
-const COOLED_BYTES: usize = 64 * PAGE_BYTES;
+const COOLED_BYTES: usize = 32 * PAGE_BYTES;
 
 /// What the processor fetches at a time; only a matter of speed.
 const CACHE_LINE_BYTES: usize = 64;

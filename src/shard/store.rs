@@ -205,10 +205,6 @@ impl Shard {
         (!self.found(self.index.entry(slot).location()).is_expired(now)).then_some(slot)
     }
 
-    fn value_at(&self, slot: Slot) -> &[u8] {
-        self.found(self.index.entry(slot).location()).value
-    }
-
     /// Finds a key, removing it when its time has come.
     #[inline]
     fn find_or_expire(&mut self, hash: KeyHash, key: &[u8], now: UnixMs) -> Option<Slot> {
@@ -391,17 +387,23 @@ impl Shard {
     ) -> Option<usize> {
         self.work = Work::default();
         let hash = self.hash(key);
-        let old_len = self.find_or_expire(hash, key, now).map_or(0, |slot| self.value_at(slot).len());
-        let len = len_of(old_len);
-        // Before it is made: what does not fit is not to be held for a moment either.
-        if len >= self.log.large_bytes_min() && !self.make_room((key.len() + len) as u64, now) {
-            return None;
+        let location = self.find_or_expire(hash, key, now).map(|slot| self.index.entry(slot).location());
+        let old = location.map(|location| self.found(location));
+        let len = len_of(old.map_or(0, |old| old.value.len()));
+        let mut bytes = Vec::new();
+        if len < self.log.large_bytes_min() {
+            bytes.reserve_exact(len);
+            bytes.extend_from_slice(old.map_or(&[], |old| old.value));
+        } else {
+            // What does not fit is not to be held for a moment either. Room may be made of the old value.
+            let old = old.map(|old| old.shared.cloned().unwrap_or_else(|| Bytes::copy_from_slice(old.value)));
+            if !self.make_room((key.len() + len) as u64, now) {
+                return None;
+            }
+            bytes.reserve_exact(len);
+            bytes.extend_from_slice(&old.unwrap_or_default());
         }
-        let old = self.find(hash, key).map_or(&[][..], |slot| self.value_at(slot));
-        let mut bytes = Vec::with_capacity(len_of(old.len()));
-        bytes.extend_from_slice(old);
         change(&mut bytes);
-        let len = bytes.len();
         let value = Bytes::from(bytes);
         match self.set(key, NewValue::Shared(&value), Expiry::Keep, When::Always, now) {
             Stored::Done { .. } => Some(len),

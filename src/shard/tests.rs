@@ -494,7 +494,5 @@ fn what_has_expired_at_once_goes_at_once() {
     churn(&mut cache, 0, 100_000, 32, |_| 80_000_000);
     churn(&mut cache, 100_000, 200_000, 32, |_| 2_000);
     let slices = (0..100_000).take_while(|_| cache.maintain(2_000)).count();
-    // Some look at live segments first.
-    let more = (2_001..2_100).map(|now| (0..100_000).take_while(|_| cache.maintain(now)).count()).sum::<usize>();
-    assert_eq!(cache.len(), 100_000, "after {slices} + {more} slices");
+    assert_eq!(cache.len(), 100_000, "after {slices} slices, within a millisecond");
 }

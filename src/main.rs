@@ -111,6 +111,8 @@ fn log_to_stderr(settings: &Settings) {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_max_level(level)
+        // Who reads the log may have gone; telling so on the same stream would be a panic.
+        .log_internal_errors(false)
         .with_target(false);
     match settings.log_format {
         LogFormat::Text => log.init(),

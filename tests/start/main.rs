@@ -221,6 +221,15 @@ fn asked_to_end_it_answers_what_it_has_received() {
 }
 
 #[test]
+fn it_ends_when_asked_to_though_nobody_reads_its_log() {
+    let mut serving = Serving::start(&mut corering(&["--port", "0", "--workers", "1"])).expect("it serves");
+    serving.close_log();
+    ask(&mut serving.connect(), b"PING\r\n", b"+PONG\r\n");
+    serving.process.terminate();
+    assert_eq!(serving.process.wait().code(), Some(0));
+}
+
+#[test]
 fn asked_twice_it_ends_at_once() {
     let mut serving = Serving::start(&mut corering(&["--port", "0", "--workers", "1"])).expect("it starts");
     let (_busy, _) = ask_for_much(&serving);

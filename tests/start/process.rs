@@ -89,8 +89,7 @@ impl Drop for Running {
 pub(crate) struct Serving {
     pub(crate) process: Running,
     pub(crate) ready_line: String,
-    /// Kept open: a log line must not fail.
-    _log: BufReader<ChildStderr>,
+    log: Option<BufReader<ChildStderr>>,
     port: u16,
 }
 
@@ -109,9 +108,14 @@ impl Serving {
             if let Some((_, address)) = line.split_once("ready on 127.0.0.1:") {
                 let digits: String = address.chars().take_while(char::is_ascii_digit).collect();
                 let port = digits.parse().expect("a port");
-                return Ok(Self { process, ready_line: line.to_owned(), _log: log, port });
+                return Ok(Self { process, ready_line: line.to_owned(), log: Some(log), port });
             }
         }
+    }
+
+    /// Reads its log no longer.
+    pub(crate) fn close_log(&mut self) {
+        self.log = None;
     }
 
     pub(crate) fn port(&self) -> u16 {

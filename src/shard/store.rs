@@ -390,12 +390,16 @@ impl Shard {
         let location = self.find_or_expire(hash, key, now).map(|slot| self.index.entry(slot).location());
         let old = location.map(|location| self.found(location));
         let len = len_of(old.map_or(0, |old| old.value.len()));
+        let expiry = match old.map_or(0, |old| old.expires_at) {
+            0 => Expiry::Never,
+            at => Expiry::At(at),
+        };
         let mut bytes = Vec::new();
         if len < self.log.large_bytes_min() {
             bytes.reserve_exact(len);
             bytes.extend_from_slice(old.map_or(&[], |old| old.value));
         } else {
-            // What does not fit is not to be held for a moment either. Room may be made of the old value.
+            // What does not fit is not to be held for a moment either. Room may be made of the old item.
             let old = old.map(|old| old.shared.cloned().unwrap_or_else(|| Bytes::copy_from_slice(old.value)));
             if !self.make_room((key.len() + len) as u64, now) {
                 return None;
@@ -405,7 +409,7 @@ impl Shard {
         }
         change(&mut bytes);
         let value = Bytes::from(bytes);
-        match self.set(key, NewValue::Shared(&value), Expiry::Keep, When::Always, now) {
+        match self.set(key, NewValue::Shared(&value), expiry, When::Always, now) {
             Stored::Done { .. } => Some(len),
             Stored::Refused | Stored::OutOfMemory => None,
         }

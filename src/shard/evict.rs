@@ -155,9 +155,9 @@ impl Shard {
         self.planned_bytes() > self.budget_bytes.saturating_add(self.budget_bytes / share)
     }
 
-    /// Bytes that an item may take for which nothing can be evicted; `u64::MAX` when something can.
+    /// Bytes that an item may have at most for which nothing can be evicted; `u64::MAX` when something can.
     pub fn room_bytes(&self) -> u64 {
-        if self.may_evict() { u64::MAX } else { self.budget_bytes.saturating_sub(self.planned_bytes()) }
+        if self.may_evict() { u64::MAX } else { self.budget_bytes.saturating_sub(self.stats.dataset_bytes) }
     }
 
     /// Whether anything may be evicted.
@@ -413,7 +413,8 @@ impl Shard {
             return;
         }
         let queue = self.log.segments[victim.segment as usize].queue;
-        let is_kept = if victim.purpose == Purpose::Clean {
+        // The clock may have stepped back since everything in it had expired.
+        let is_kept = if victim.purpose != Purpose::Evict {
             self.keep(slot, queue, hits, true, now)
         } else {
             self.keeping.see(hits, bytes);

@@ -496,3 +496,30 @@ fn what_has_expired_at_once_goes_at_once() {
     let slices = (0..100_000).take_while(|_| cache.maintain(2_000)).count();
     assert_eq!(cache.len(), 100_000, "after {slices} slices, within a millisecond");
 }
+
+#[test]
+fn a_clock_that_steps_back_loses_nothing() {
+    let mut cache = shard(u64::MAX, Policy::Cache);
+    churn(&mut cache, 0, 10_000, 32, |_| 2_000);
+    // Its segment is being emptied when the time is earlier again.
+    cache.maintain(2_000);
+    let left = cache.len();
+    assert!(left < 10_000, "some have expired");
+    (0..10_000).for_each(|_| _ = cache.maintain(1_500));
+    assert_eq!((cache.len(), cache.stats().evicted), (left, 0));
+}
+
+#[test]
+fn where_nothing_may_be_evicted_room_is_what_does_not_live() {
+    let mut cache = shard(4 * MIB, Policy::NoEviction);
+    let room = cache.room_bytes();
+    assert_eq!(room, 4 * MIB);
+    churn(&mut cache, 0, 30_000, 64, |_| 0);
+    assert!(cache.room_bytes() < 2 * MIB, "{} bytes", cache.room_bytes());
+    // What is freed in slices later has no part in it.
+    cache.clear();
+    assert_eq!(cache.room_bytes(), room);
+    cache.set_policy(Policy::Cache);
+    churn(&mut cache, 0, 100, 64, |_| 0);
+    assert_eq!(cache.room_bytes(), u64::MAX, "the others can go");
+}

@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::protocol::Output;
+use crate::shard::PageAdvice;
 
 pub mod buffer;
 pub mod probe;
@@ -45,6 +46,8 @@ pub enum Kind {
     Wake = 7,
     /// Receive on the control socket, by which other threads wake this worker.
     Control = 8,
+    /// Advice about memory.
+    Advise = 9,
 }
 
 /// Names an operation in flight; it travels through the kernel as `user_data`.
@@ -69,7 +72,7 @@ impl Token {
     /// Reads a token back from `user_data`; `None` when no [`Kind`] has that number.
     pub const fn from_user_data(user_data: u64) -> Option<Self> {
         match user_data >> 56 {
-            1..=8 => Some(Token(user_data)),
+            1..=9 => Some(Token(user_data)),
             _ => None,
         }
     }
@@ -89,7 +92,8 @@ impl Token {
             5 => Kind::Shutdown,
             6 => Kind::Close,
             7 => Kind::Wake,
-            _ => Kind::Control,
+            8 => Kind::Control,
+            _ => Kind::Advise,
         }
     }
 
@@ -164,6 +168,8 @@ pub enum Op {
         /// [`Ring::wake_address`] of the other ring.
         peer: WakeAddress,
     },
+    /// madvise(2), on a thread of the kernel's: it may take as long as zeroing 2 MiB does.
+    Advise(PageAdvice),
 }
 
 /// Where [`Op::Wake`] finds another ring: its descriptor, or its number in a simulation.

@@ -236,6 +236,10 @@ impl Ring for UringRing {
                 let message = opcode::MsgRingData::new(types::Fd(peer.0), 0, token, None).build();
                 return self.push_entry(message.flags(Flags::SKIP_SUCCESS).user_data(UNATTENDED));
             }
+            Op::Advise(advice) => {
+                let (start, len, advice) = advice.arguments();
+                opcode::Madvise::new(start, len as libc::off_t, advice).build()
+            }
         };
         self.in_flight += 1;
         self.push_entry(entry.user_data(token.user_data()));

@@ -20,7 +20,7 @@ use super::{KeyHash, Shard, UnixMs};
 use crate::config::Policy;
 
 /// Free segments with pages, kept for survivors.
-const RESERVE: usize = 2;
+pub(super) const RESERVE: usize = 2;
 
 /// Records looked at for each change of an item, when room runs short: several times what the change takes.
 const RECORDS_AHEAD: usize = 8;
@@ -143,7 +143,7 @@ impl Shard {
 
     /// What is held, and what the tables will want next: with the budget used up they must not take the survivors'
     /// segments.
-    fn planned_bytes(&self) -> u64 {
+    pub(super) fn planned_bytes(&self) -> u64 {
         let ghost = if self.has_ghosts() { Ghost::bytes_for(self.index.len()) } else { 0 };
         let growth = self.index.growth_bytes() + ghost.saturating_sub(self.ghost.memory_bytes());
         self.used_bytes() + growth as u64
@@ -175,7 +175,7 @@ impl Shard {
     }
 
     /// Whether one more segment may have pages, and `reserved` further ones after it.
-    fn may_grow(&self, reserved: usize) -> bool {
+    pub(super) fn may_grow(&self, reserved: usize) -> bool {
         let bytes = (1 + reserved) as u64 * self.log.segment_bytes() as u64;
         self.planned_bytes().saturating_add(bytes) <= self.budget_bytes
     }
@@ -213,7 +213,7 @@ impl Shard {
                 return self.log.take_warm();
             }
             if self.may_grow(RESERVE.saturating_sub(self.log.warm()))
-                && let Some(segment) = self.log.take_cold()
+                && let Some(segment) = self.log.take_warm().or_else(|| self.log.take_cold())
             {
                 return Some(segment);
             }
@@ -332,7 +332,7 @@ impl Shard {
         if self.planned_bytes() > self.budget_bytes {
             let has_cooled = self.log.warm() > RESERVE && self.cool_log();
             has_more |= has_cooled || self.empty_segments(RECORDS_PER_CALL, 0, true, now);
-        } else if self.log.warm() > RESERVE + 2 {
+        } else if self.log.warm() > RESERVE + 2 + self.populated_max() {
             self.cool_log();
             return true;
         }

@@ -62,7 +62,7 @@ impl Ghost {
     /// # Errors
     /// When the address space cannot be reserved.
     pub(super) fn new(keys_max: usize) -> io::Result<Self> {
-        let memory = Reservation::new(Self::bytes_for(keys_max), false)?;
+        let memory = Reservation::new(Self::bytes_for(keys_max))?;
         Ok(Self { memory, sets: 0, sets_next: 0, stale_end: 0 })
     }
 

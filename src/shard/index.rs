@@ -14,8 +14,10 @@
 //! tag, and entries move without a look at the items.
 #![allow(unsafe_code, reason = "tags are compared four at a time")]
 
+use std::ops::Range;
+
 use super::KeyHash;
-use super::memory::{PAGE_BYTES, Reservation};
+use super::memory::{Advice, HUGE_PAGE_BYTES, PAGE_BYTES, PageAdvice, Reservation};
 
 /// Entries of a bucket: one cache line.
 const BUCKET_ENTRIES: usize = 8;
@@ -36,6 +38,9 @@ const CHANGES_PER_UNIT: usize = 24;
 
 /// Units whose pages are given back in one call.
 const COOLED_UNITS: usize = 32;
+
+/// A table smaller than that has small pages: the processor finds them, and large ones would be a waste.
+const SMALL_PAGES_BYTES: usize = 16 * 1024 * 1024;
 
 /// Entries displaced to make room for one, at most.
 const DISPLACED_MAX: usize = 64;
@@ -171,6 +176,8 @@ pub(super) struct Index {
     moving: Vec<(KeyHash, Entry)>,
     /// Units from here back to those in use hold what a larger table has left; they are given back before it grows.
     stale_end: usize,
+    /// Units from those in use to here are populated already, for the next growth.
+    ready_end: usize,
     /// Entries moved by the last slice of a change of size.
     pub(super) moved: usize,
 }
@@ -180,11 +187,11 @@ impl Index {
     ///
     /// # Errors
     /// When the address space cannot be reserved.
-    pub(super) fn new(entries_max: usize, huge_pages: bool) -> std::io::Result<Self> {
+    pub(super) fn new(entries_max: usize) -> std::io::Result<Self> {
         // The next size must fit as well.
         let units_max = entries_max / LOAD_MIN + 2;
         Ok(Self {
-            memory: Reservation::new(units_max * PAGE_BYTES, huge_pages)?,
+            memory: Reservation::new(units_max * PAGE_BYTES)?,
             units_old: 1,
             units_new: 1,
             frontier: 1,
@@ -193,6 +200,7 @@ impl Index {
             stash: Vec::new(),
             moving: Vec::with_capacity(UNIT_ENTRIES),
             stale_end: 0,
+            ready_end: 0,
             moved: 0,
         })
     }
@@ -204,13 +212,37 @@ impl Index {
 
     /// Memory that the table takes.
     pub(super) fn memory_bytes(&self) -> usize {
-        self.units().max(self.stale_end) * PAGE_BYTES
+        self.units().max(self.stale_end).max(self.ready_end) * PAGE_BYTES
     }
 
     /// Memory that the table will take beyond that before long, because it is almost as full as it gets.
     pub(super) fn growth_bytes(&self) -> usize {
         let units = self.units();
-        if self.len * 10 > units * LOAD_MAX * 9 { units.div_ceil(GROWTH) * PAGE_BYTES } else { 0 }
+        let is_soon = self.len * 10 > units * LOAD_MAX * 9;
+        let wanted = if is_soon { units + units.div_ceil(GROWTH) } else { 0 };
+        wanted.saturating_sub(self.ready_end.max(units)) * PAGE_BYTES
+    }
+
+    /// What is to be populated next, because the table will grow into it before long; it counts as taken.
+    pub(super) fn populate(&mut self) -> Option<Range<usize>> {
+        let start = self.memory_bytes();
+        let is_wanted = start >= SMALL_PAGES_BYTES && self.stale_end <= self.units() && self.growth_bytes() > 0;
+        let end = (start + 1).next_multiple_of(HUGE_PAGE_BYTES);
+        if !is_wanted || end > self.memory.bytes().len() {
+            return None;
+        }
+        self.ready_end = end / PAGE_BYTES;
+        Some(start..end)
+    }
+
+    /// The part with small pages, once large ones are worth while for it too.
+    pub(super) fn outgrown(&self) -> Option<Range<usize>> {
+        (self.units() * PAGE_BYTES >= 2 * SMALL_PAGES_BYTES).then_some(0..SMALL_PAGES_BYTES)
+    }
+
+    /// Advice about some of the table's memory.
+    pub(super) fn advice(&self, range: &Range<usize>, advice: Advice) -> PageAdvice {
+        self.memory.advice(range, advice)
     }
 
     /// Units that are in use.
@@ -220,7 +252,7 @@ impl Index {
 
     /// Removes all entries. The pages are given back by [`cool`](Self::cool).
     pub(super) fn clear(&mut self) {
-        self.stale_end = self.units().max(self.stale_end);
+        self.stale_end = self.units().max(self.stale_end).max(std::mem::take(&mut self.ready_end));
         self.memory.words_mut()[..UNIT_ENTRIES].fill(0);
         self.stash.clear();
         (self.units_old, self.units_new, self.frontier, self.changes, self.len) = (1, 1, 1, 0, 0);
@@ -467,7 +499,8 @@ impl Index {
         self.moving = moving;
         let is_done = if is_growing { self.frontier == 0 } else { self.frontier == self.units_old };
         if is_done {
-            self.stale_end = self.units().max(self.stale_end);
+            let ready_end = if is_growing { 0 } else { std::mem::take(&mut self.ready_end) };
+            self.stale_end = self.units().max(self.stale_end).max(ready_end);
             self.units_old = self.units_new;
             self.frontier = self.units_new;
         }

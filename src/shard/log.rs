@@ -7,7 +7,7 @@
 use std::io;
 use std::ops::Range;
 
-use super::memory::{PAGE_BYTES, Reservation};
+use super::memory::{Advice, HUGE_PAGE_BYTES, PAGE_BYTES, PageAdvice, Reservation};
 use super::{LARGE_VALUE_BYTES, UnixMs};
 
 /// Where a segment's first record lies: no record is at location 0.
@@ -22,6 +22,9 @@ const SEGMENTS: u64 = 512;
 
 /// Bytes whose pages are given back in one call.
 const COOLED_BYTES: usize = 32 * PAGE_BYTES;
+
+/// Segments below have small pages: the processor finds them, and large ones would be a waste.
+const SMALL_PAGES_BYTES: usize = 64 * 1024 * 1024;
 
 /// What the processor fetches at a time; only a matter of speed.
 const CACHE_LINE_BYTES: usize = 64;
@@ -176,6 +179,8 @@ pub(super) struct Log {
     warm: Vec<u32>,
     /// Free segments whose pages were given back.
     cold: Vec<u32>,
+    /// Free segments that are being populated.
+    populating: Range<u32>,
     /// The segment whose pages are being given back, and how many bytes of it have been.
     cooling: Option<(u32, usize)>,
     /// The segments that are appended to, by queue and class.
@@ -190,14 +195,15 @@ impl Log {
     ///
     /// # Errors
     /// When the address space cannot be reserved.
-    pub(super) fn new(budget_bytes: u64, reserve_bytes: usize, huge_pages: bool) -> io::Result<Self> {
+    pub(super) fn new(budget_bytes: u64, reserve_bytes: usize) -> io::Result<Self> {
         let segment_bytes = (budget_bytes / SEGMENTS).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
         Ok(Self {
-            memory: Reservation::new(reserve_bytes, huge_pages)?,
+            memory: Reservation::new(reserve_bytes)?,
             segment_bytes: 1 << segment_bytes.ilog2(),
             segments: Vec::new(),
             warm: Vec::new(),
             cold: Vec::new(),
+            populating: 0..0,
             cooling: None,
             open: [[None; CLASSES]; 2],
             dead_bytes: 0,
@@ -371,6 +377,44 @@ impl Log {
             generation: 0,
         });
         Some(self.segments.len() as u32 - 1)
+    }
+
+    /// Segments that share a large page.
+    pub(super) fn segments_per_huge_page(&self) -> usize {
+        HUGE_PAGE_BYTES / self.segment_bytes
+    }
+
+    /// Whether the next segments may have large pages: they have never been used.
+    pub(super) fn has_huge_pages(&self) -> bool {
+        self.cold.is_empty() && self.segments.len() * self.segment_bytes >= SMALL_PAGES_BYTES
+    }
+
+    /// Takes the free segments that share the next large page, to be populated; these are the bytes.
+    /// [`populated`](Self::populated) makes them free again.
+    pub(super) fn populate(&mut self) -> Option<Range<usize>> {
+        let first = self.take_cold()?;
+        self.populating = first..first + 1;
+        while !(self.segments.len()).is_multiple_of(self.segments_per_huge_page()) && self.take_cold().is_some() {
+            self.populating.end += 1;
+        }
+        let byte = |segment: u32| segment as usize * self.segment_bytes;
+        Some(byte(first)..byte(self.populating.end))
+    }
+
+    /// The part with small pages, once large ones are worth while for it too.
+    pub(super) fn outgrown(&self) -> Option<Range<usize>> {
+        let has_all = self.cold.is_empty() && self.cooling.is_none();
+        (has_all && self.segments.len() * self.segment_bytes >= 2 * SMALL_PAGES_BYTES).then_some(0..SMALL_PAGES_BYTES)
+    }
+
+    /// The segments that were being populated have pages, or get them when they are written.
+    pub(super) fn populated(&mut self) {
+        self.warm.extend(std::mem::take(&mut self.populating).rev());
+    }
+
+    /// Advice about some of the log's memory.
+    pub(super) fn advice(&self, range: &Range<usize>, advice: Advice) -> PageAdvice {
+        self.memory.advice(range, advice)
     }
 
     /// Opens a free segment for a queue and an expiry's class; returns the one that it follows, now full.

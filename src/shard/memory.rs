@@ -12,6 +12,50 @@ use std::ptr::NonNull;
 /// What the kernel hands out at a time on the hosts that we run on; only a matter of speed.
 pub(super) const PAGE_BYTES: usize = 4096;
 
+/// Pages of the larger size.
+pub(super) const HUGE_PAGE_BYTES: usize = 2 * 1024 * 1024;
+
+/// What the kernel is asked to do with some pages. None of it changes what lies in them, or who may use them. See
+/// madvise(2) and transhuge.rst.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub(super) enum Advice {
+    /// Pages that come from now on may be large.
+    Enlarge = libc::MADV_HUGEPAGE,
+    /// Pages that come from now on are small; those that are there stay as they are.
+    Settle = libc::MADV_NOHUGEPAGE,
+    /// Pages that are not there come now.
+    Populate = libc::MADV_POPULATE_WRITE,
+    /// Small pages become large ones.
+    Collapse = libc::MADV_COLLAPSE,
+}
+
+/// Advice about a range of memory. It may be given at any time, on any thread, whatever has become of the range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageAdvice {
+    start: usize,
+    len: usize,
+    advice: Advice,
+}
+
+impl PageAdvice {
+    /// The arguments of madvise(2): the first address, the number of bytes, and the advice.
+    pub fn arguments(&self) -> (*const libc::c_void, usize, i32) {
+        (std::ptr::with_exposed_provenance(self.start), self.len, self.advice as i32)
+    }
+
+    /// Gives the advice, and waits until the kernel has followed it.
+    ///
+    /// # Errors
+    /// Those of madvise(2): a kernel without large pages, or without memory.
+    pub fn give(&self) -> io::Result<()> {
+        let (start, len, advice) = self.arguments();
+        // SAFETY: needs advice that takes nothing from memory that others use; holds because none of the four does.
+        let result = unsafe { libc::madvise(start.cast_mut(), len, advice) };
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+}
+
 /// Makes the process's allocator give the pages of large values back as soon as they are freed. By itself glibc keeps
 /// more and more of them, and what lies between those still in use stays resident. For a process that is a server.
 /// Source: mallopt(3), `M_MMAP_THRESHOLD`.
@@ -39,24 +83,26 @@ pub(super) struct Reservation {
 unsafe impl Send for Reservation {}
 
 impl Reservation {
-    /// Reserves `len` bytes, rounded up to whole pages; at least one. With `huge_pages` the kernel is asked for pages
-    /// of 2 MiB, else for none of these: madvise(2), `MADV_HUGEPAGE`, `MADV_NOHUGEPAGE`.
+    /// Reserves `len` bytes, rounded up to whole pages; at least one. The first one begins where a large page may.
+    /// Pages are small unless [`advice`](Self::advice) asks for others: what is written first would else wait until
+    /// 2 MiB of zeros have been.
     ///
     /// # Errors
     /// When the address space or the host's overcommit limit does not allow it.
-    pub(super) fn new(len: usize, huge_pages: bool) -> io::Result<Self> {
+    pub(super) fn new(len: usize) -> io::Result<Self> {
         let len = len.max(1).next_multiple_of(PAGE_BYTES);
         let this = Self { start: map(len)?, len };
         if !cfg!(miri) {
-            use rustix::mm::Advice;
-            let advice = if huge_pages { Advice::LinuxHugepage } else { Advice::LinuxNoHugepage };
-            // SAFETY: needs a range of a private map, whose contents stay; holds because it was just mapped, and the
-            // advice changes the size of its pages only.
-            let advised = unsafe { rustix::mm::madvise(this.start.as_ptr().cast(), len, advice) };
-            // A kernel that was built without large pages refuses either, and has small ones.
-            let _ = advised;
+            // A kernel that was built without large pages refuses, and has small ones.
+            let _ = this.advice(&(0..len), Advice::Settle).give();
         }
         Ok(this)
+    }
+
+    /// Advice about some of the bytes.
+    pub(super) fn advice(&self, range: &Range<usize>, advice: Advice) -> PageAdvice {
+        let start = self.bytes()[range.clone()].as_ptr().expose_provenance();
+        PageAdvice { start, len: range.len(), advice }
     }
 
     /// All bytes.
@@ -123,13 +169,26 @@ impl Reservation {
     }
 }
 
+/// Maps `len` bytes that begin where a large page may.
 fn map(len: usize) -> io::Result<NonNull<u8>> {
     use rustix::mm::{MapFlags, ProtFlags};
-    let flags = if cfg!(miri) { MapFlags::PRIVATE } else { MapFlags::PRIVATE | MapFlags::NORESERVE };
+    let (flags, slack) = match cfg!(miri) {
+        true => (MapFlags::PRIVATE, 0),
+        false => (MapFlags::PRIVATE | MapFlags::NORESERVE, HUGE_PAGE_BYTES - PAGE_BYTES),
+    };
+    let access = ProtFlags::READ | ProtFlags::WRITE;
+    let mapped = len.checked_add(slack).ok_or(io::ErrorKind::OutOfMemory)?;
     // SAFETY: needs a place where nothing is; holds because the kernel chooses it.
-    let start =
-        unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, flags) };
-    Ok(NonNull::new(start?.cast()).expect("the kernel maps nothing at zero"))
+    let first = unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), mapped, access, flags) }?;
+    let before = first.cast::<u8>().align_offset(if slack == 0 { 1 } else { HUGE_PAGE_BYTES });
+    let start = first.cast::<u8>().wrapping_add(before);
+    for (surplus, len) in [(first, before), (start.wrapping_add(len).cast(), slack.saturating_sub(before))] {
+        if len > 0 {
+            // SAFETY: needs a part of a map that nobody refers to; holds because it was just mapped and is not kept.
+            let _ = unsafe { rustix::mm::munmap(surplus, len) };
+        }
+    }
+    Ok(NonNull::new(start).expect("the kernel maps nothing at zero"))
 }
 
 impl Drop for Reservation {
@@ -146,10 +205,11 @@ mod tests {
 
     #[test]
     fn what_is_written_stays_until_it_is_released() {
-        let mut memory = Reservation::new(3 * PAGE_BYTES - 1, true).unwrap();
+        let mut memory = Reservation::new(3 * PAGE_BYTES - 1).unwrap();
         assert_eq!(memory.bytes().len(), 3 * PAGE_BYTES);
         memory.bytes_mut().fill(7);
         memory.prefetch(PAGE_BYTES);
+        assert!(memory.bytes().as_ptr().addr().is_multiple_of(if cfg!(miri) { 1 } else { HUGE_PAGE_BYTES }));
         memory.release(PAGE_BYTES..2 * PAGE_BYTES);
         let sum = |range: Range<usize>| memory.bytes()[range].iter().map(|byte| u64::from(*byte)).sum::<u64>();
         assert_eq!(sum(0..PAGE_BYTES), 7 * PAGE_BYTES as u64);

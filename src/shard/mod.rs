@@ -22,7 +22,7 @@ pub struct ShardOptions {
     pub budget_bytes: u64,
     /// What to evict when the budget is reached.
     pub policy: Policy,
-    /// Whether items and index lie in pages of 2 MiB where the kernel has them.
+    /// Whether memory is populated ahead, in pages of 2 MiB where the kernel has them: see [`Shard::advise`].
     pub huge_pages: bool,
     /// Seed of the key hash and of random choices; the same seed and calls give the same results.
     pub seed: u64,
@@ -156,6 +156,7 @@ impl NewValue<'_> {
     }
 }
 
+mod ahead;
 mod balance;
 mod evict;
 mod ghost;
@@ -168,5 +169,5 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-pub use memory::return_freed_memory;
+pub use memory::{PageAdvice, return_freed_memory};
 pub use store::Shard;

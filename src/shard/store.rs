@@ -9,6 +9,7 @@ use ahash::RandomState;
 use bytes::Bytes;
 use slab::Slab;
 
+use super::ahead::Ahead;
 use super::balance::{Balance, Keeping};
 use super::evict::{Victim, Walk, Work};
 use super::ghost::Ghost;
@@ -55,6 +56,7 @@ pub struct Shard {
     pub(super) queues: [VecDeque<u32>; 2],
     pub(super) victim: Option<Victim>,
     pub(super) walk: Walk,
+    pub(super) ahead: Ahead,
     pub(super) keeping: Keeping,
     pub(super) balance: Balance,
     pub(super) work: Work,
@@ -118,10 +120,10 @@ impl Shard {
         let mut reserve_bytes = RESERVE_BYTES.max(if budget == usize::MAX { 0 } else { budget.saturating_mul(2) });
         reserve_bytes = reserve_bytes.min(LOCATION_MAX as usize);
         let (log, index, ghost) = loop {
-            let log = Log::new(options.budget_bytes, reserve_bytes, options.huge_pages);
+            let log = Log::new(options.budget_bytes, reserve_bytes);
             // An item takes 15 bytes at least, and hardly ever less than 32.
             let items_max = reserve_bytes / 32;
-            match (log, Index::new(items_max, options.huge_pages), Ghost::new(items_max)) {
+            match (log, Index::new(items_max), Ghost::new(items_max)) {
                 (Ok(log), Ok(index), Ok(ghost)) => break (log, index, ghost),
                 // A limit of the address space (`ulimit -v`): less will do.
                 (log, ..) => {
@@ -145,6 +147,7 @@ impl Shard {
             queues: [VecDeque::new(), VecDeque::new()],
             victim: None,
             walk: Walk::default(),
+            ahead: Ahead::new(options.huge_pages),
             keeping: Keeping::default(),
             balance: Balance::default(),
             work: Work::default(),

@@ -34,6 +34,7 @@ impl<R: Ring> Worker<R> {
             Kind::Accept => self.on_accept(&completion),
             Kind::Control => self.on_control(completion),
             Kind::Wake => {}
+            Kind::Advise => self.core.shard.advised(),
             Kind::Cancel if token == CANCEL_ACCEPT => {}
             Kind::Recv | Kind::Send | Kind::Cancel | Kind::Shutdown | Kind::Close => {
                 let is_current = |connection: &Connection| connection.generation == token.generation();

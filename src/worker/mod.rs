@@ -275,6 +275,7 @@ impl<R: Ring> Worker<R> {
         self.core.drop_leftovers();
         self.core.shard.set_budget(self.core.budget.items());
         self.core.is_upkeep_due = self.core.shard.maintain(self.core.now.unix_ms);
+        self.populate_ahead();
         self.core.publish();
         self.continue_sends();
         self.settle();
@@ -292,6 +293,14 @@ impl<R: Ring> Worker<R> {
             self.core.spin.slept(slept_ns);
         }
         Ok(())
+    }
+
+    /// Has the kernel make the pages ready that the shard will write next.
+    fn populate_ahead(&mut self) {
+        if let Some(advice) = self.core.shard.advise() {
+            let token = crate::ring::Token::new(crate::ring::Kind::Advise, 0, 0);
+            self.ring.push(token, crate::ring::Op::Advise(advice));
+        }
     }
 
     fn post_mail(&mut self) {

@@ -112,7 +112,7 @@ impl State {
             },
             Op::Recv { fd, .. } => (self.connection(fd).receivable() != Receivable::Nothing).then_some(0),
             Op::Send { fd, .. } => self.connection(fd).sendable_ns(),
-            Op::Cancel { .. } | Op::Shutdown { .. } | Op::Close { .. } | Op::Wake { .. } => Some(0),
+            Op::Cancel { .. } | Op::Shutdown { .. } | Op::Close { .. } | Op::Wake { .. } | Op::Advise(_) => Some(0),
         };
         ready_ns.map(|ready_ns| ready_ns.max(resume_ns))
     }
@@ -178,7 +178,7 @@ impl State {
                 self.close(pending.token, fd);
                 self.finish(ring, pending, Ok(0))
             }
-            Op::Wake { .. } => self.finish(ring, pending, Ok(0)),
+            Op::Wake { .. } | Op::Advise(_) => self.finish(ring, pending, Ok(0)),
         }
     }
 
@@ -417,7 +417,7 @@ impl State {
 fn descriptor(op: &Op) -> Option<Fd> {
     match op {
         Op::Recv { fd, .. } | Op::Send { fd, .. } | Op::Shutdown { fd, .. } | Op::Close { fd } => Some(*fd),
-        Op::Accept { .. } | Op::Cancel { .. } | Op::Wake { .. } => None,
+        Op::Accept { .. } | Op::Cancel { .. } | Op::Wake { .. } | Op::Advise(_) => None,
     }
 }
 

@@ -40,7 +40,7 @@ const BYTES_FOR_BYTES: u64 = 4;
 /// Segments looked at for the one with the most dead bytes, and those that active expiry passes by in a call.
 const SEGMENTS_PER_CALL: usize = 32;
 
-/// Times that pages of the log are given back in one call.
+/// Times that pages of the log, or of large values, are given back in one call.
 const COOLED_PER_CALL: usize = 2;
 
 /// Large items of a cleared shard that are freed in one call.
@@ -252,7 +252,15 @@ impl Shard {
     fn make_some_room(&mut self, bytes: u64, now: UnixMs) -> bool {
         self.free_garbage(FREED_PER_CALL)
             || (self.log.warm() > RESERVE && self.cool_log())
+            || self.free_slice()
             || (self.work.goes_on(RECORDS_PER_CALL, bytes) && self.empty_segments(RECORDS_PER_CALL, bytes, true, now))
+    }
+
+    /// Frees some of a large value that is gone; false when this call has given back enough, or there is none.
+    fn free_slice(&mut self) -> bool {
+        let has_freed = self.work.cooled <= COOLED_PER_CALL && self.alive.free_slice();
+        self.work.cooled += usize::from(has_freed);
+        has_freed
     }
 
     /// Gives some pages of free segments back; false when this call has given back enough, or there are none.
@@ -317,7 +325,7 @@ impl Shard {
     pub fn maintain(&mut self, now: UnixMs) -> bool {
         self.work = Work::default();
         // One kind of work that takes long is enough for a call.
-        if self.free_garbage(FREED_PER_CALL) || self.index.cool() || self.ghost.cool() {
+        if self.free_garbage(FREED_PER_CALL) || self.alive.free_slice() || self.index.cool() || self.ghost.cool() {
             return true;
         }
         let mut has_more = false;

@@ -2,13 +2,14 @@
 //!
 //! In: a key and a value. Out: the item, and how many bytes of values are alive. What must stay true: a value's bytes
 //! count from when it is stored until its last reference is gone, whether or not the item is still there: a client that
-//! is slow to take it holds memory, and the budget knows.
+//! is slow to take it holds memory, and the budget knows. What nobody refers to any more counts until it has been freed.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
+use super::memory::release;
 use super::{NewValue, UnixMs};
 
 /// Bytes of a large item beyond key and value: its place, its record, three allocations' headers.
@@ -35,13 +36,58 @@ impl Large {
     }
 }
 
-/// How many bytes of values are alive. References may end on any thread.
+/// How many bytes of values are alive, and those of them whose last reference is gone. References may end on any
+/// thread.
 #[derive(Debug, Default)]
-pub(super) struct Alive(Arc<AtomicU64>);
+pub(super) struct Alive(Arc<Values>);
+
+#[derive(Debug, Default)]
+struct Values {
+    bytes: AtomicU64,
+    /// Values that nobody refers to any more. Freeing one takes the longer the larger it is.
+    dead: Mutex<Vec<Bytes>>,
+    has_dead: AtomicBool,
+}
+
+/// A value at least as large is freed in slices: a page takes some 50 ns.
+const SLICED_BYTES_MIN: usize = 256 * 1024;
+
+/// Bytes freed in one slice.
+const SLICE_BYTES: usize = 1024 * 1024;
 
 impl Alive {
     pub(super) fn bytes(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.0.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Frees a slice of what nobody refers to any more; false when there is nothing of the kind.
+    pub(super) fn free_slice(&self) -> bool {
+        if !self.0.has_dead.load(Ordering::Acquire) {
+            return false;
+        }
+        let mut dead = self.0.dead();
+        let Some(value) = dead.pop() else {
+            self.0.has_dead.store(false, Ordering::Release);
+            return false;
+        };
+        let len = value.len();
+        // A request may still refer to it, whose end frees the rest.
+        let left = value.try_into_mut().ok().filter(|value| value.len() > SLICE_BYTES).map(|mut value| {
+            let kept = value.len() - SLICE_BYTES;
+            release(&mut value[kept..]);
+            value.truncate(kept);
+            value.freeze()
+        });
+        self.0.bytes.fetch_sub((len - left.as_ref().map_or(0, Bytes::len)) as u64, Ordering::Relaxed);
+        dead.extend(left);
+        true
+    }
+}
+
+impl Values {
+    fn dead(&self) -> MutexGuard<'_, Vec<Bytes>> {
+        // Whoever panicked left a list of values all the same.
+        self.dead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -69,7 +115,7 @@ impl Source<'_> {
             Self::New(NewValue::Shared(bytes)) => Bytes::clone(bytes),
             Self::Held(bytes) => return bytes.clone(),
         };
-        alive.0.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        alive.0.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         Bytes::from_owner(Counted { bytes, alive: Arc::clone(&alive.0) })
     }
 }
@@ -77,7 +123,7 @@ impl Source<'_> {
 /// Bytes that are counted as long as somebody refers to them.
 struct Counted {
     bytes: Bytes,
-    alive: Arc<AtomicU64>,
+    alive: Arc<Values>,
 }
 
 impl AsRef<[u8]> for Counted {
@@ -88,7 +134,12 @@ impl AsRef<[u8]> for Counted {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.alive.fetch_sub(self.bytes.len() as u64, Ordering::Relaxed);
+        if self.bytes.len() < SLICED_BYTES_MIN {
+            self.alive.bytes.fetch_sub(self.bytes.len() as u64, Ordering::Relaxed);
+            return;
+        }
+        self.alive.dead().push(std::mem::take(&mut self.bytes));
+        self.alive.has_dead.store(true, Ordering::Release);
     }
 }
 
@@ -107,5 +158,24 @@ mod tests {
         assert_eq!(alive.bytes(), 100);
         drop(sent);
         assert_eq!(alive.bytes(), 0);
+    }
+
+    #[test]
+    fn a_large_value_is_freed_in_slices_and_counts_until_then() {
+        let alive = Alive::default();
+        let len = 3 * SLICE_BYTES as u64 + 5;
+        let value = Bytes::from(vec![1; len as usize]);
+        let (kept, request) = (Source::New(NewValue::Shared(&value)).to_large(&alive), value.clone());
+        assert!(!alive.free_slice());
+        drop((kept, value));
+        // The request holds the memory, and is not counted.
+        assert!(alive.free_slice() && alive.bytes() == 0 && !alive.free_slice() && request[0] == 1);
+        let kept = Source::New(NewValue::Shared(&request)).to_large(&alive);
+        drop((kept, request));
+        for left in [2 * SLICE_BYTES as u64 + 5, SLICE_BYTES as u64 + 5, 5, 0] {
+            assert!(alive.free_slice());
+            assert_eq!(alive.bytes(), left);
+        }
+        assert!(!alive.free_slice());
     }
 }

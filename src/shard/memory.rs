@@ -154,18 +154,25 @@ impl Reservation {
     /// Gives the pages of `range` back to the kernel; they read as zero from now on. Whole pages only.
     pub(super) fn release(&mut self, range: Range<usize>) {
         assert!(range.start.is_multiple_of(PAGE_BYTES) && range.end.is_multiple_of(PAGE_BYTES), "whole pages");
-        let bytes = &mut self.bytes_mut()[range];
-        if cfg!(miri) {
-            return bytes.fill(0);
-        }
-        let (start, len): (*mut std::ffi::c_void, _) = (bytes.as_mut_ptr().cast(), bytes.len());
-        // SAFETY: needs a range of one private map that nobody refers to; holds because it was just sliced out of the
-        // whole, which is borrowed mutably.
-        let released = unsafe { rustix::mm::madvise(start, len, rustix::mm::Advice::LinuxDontNeed) };
-        if released.is_err() {
-            // Locked memory cannot be given back; it must read as zero all the same.
-            bytes.fill(0);
-        }
+        release(&mut self.bytes_mut()[range]);
+    }
+}
+
+/// Gives the pages that lie wholly within some allocated bytes back to the kernel; these read as zero from now on.
+pub(super) fn release(bytes: &mut [u8]) {
+    let start = bytes.as_ptr().align_offset(PAGE_BYTES).min(bytes.len());
+    let whole = (bytes.len() - start) / PAGE_BYTES * PAGE_BYTES;
+    let bytes = &mut bytes[start..start + whole];
+    if cfg!(miri) {
+        return bytes.fill(0);
+    }
+    let (start, len): (*mut std::ffi::c_void, _) = (bytes.as_mut_ptr().cast(), bytes.len());
+    // SAFETY: needs pages of private, anonymous memory that nobody else refers to; holds because allocators have no
+    // other, and they are borrowed mutably.
+    let released = unsafe { rustix::mm::madvise(start, len, rustix::mm::Advice::LinuxDontNeed) };
+    if released.is_err() {
+        // Locked memory cannot be given back; it must read as zero all the same.
+        bytes.fill(0);
     }
 }
 

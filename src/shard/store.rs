@@ -44,7 +44,7 @@ pub struct Shard {
     /// Large items of a cleared shard, being freed.
     garbage: Vec<Slab<Large>>,
     /// Bytes of their values, and of those that are gone but still being sent.
-    alive: Alive,
+    pub(super) alive: Alive,
     /// Bytes of large items but for their values, those of the garbage included.
     large_own_bytes: u64,
     /// Bytes of large items that are there, by queue.

@@ -71,28 +71,38 @@ fn resident_memory_stays_within_the_budget_and_the_cache_stays_full() {
     let log_uniform = |number| 2_f64.powf((random(number) >> 33) as f64 / (1 << 20) as f64 * 20.0) as usize;
     // Fewer than fit with the mean of the lengths.
     let keys = budget_bytes() / 1600;
+    // As many as fit.
+    let small = budget_bytes() / 95;
     // What is written, and how much of the budget live items must take in the end, per cent.
     type Item<'a> = &'a dyn Fn(u64) -> (u64, usize);
     let rows: &[(&str, Item<'_>, Option<&str>, u64)] = &[
         ("64 bytes", &|number| (number, 64), None, 90),
         ("1 byte to 1 MiB", &|number| (number, log_uniform(number).min(1 << 20)), None, 90),
         ("10 MB", &|number| (number, 10 << 20), None, 60),
+        // Two or three fit a worker's share, and those that arrive have theirs.
+        ("64 bytes, then 10 MB", &|number| (number, if number < small { 64 } else { 10 << 20 }), None, 30),
         ("with a TTL", &|number| (number, 64), Some("600000"), 90),
         ("growing", &|number| (number % keys, 16 + (number * 400 / keys) as usize % 4_000), None, 80),
     ];
-    for (name, item, ttl_ms, percent) in rows {
-        let server = Server::start(budget_bytes(), "cache");
+    for (workers, (name, item, ttl_ms, percent)) in
+        [1, 2].into_iter().flat_map(|workers| rows.iter().map(move |row| (workers, row)))
+    {
+        let server = Server::start(workers, budget_bytes(), "cache");
         let peak = fill(&server, item, *ttl_ms);
         let (dataset, keys) = (server.info("used_memory_dataset:"), server.info("db0:keys="));
         let (live, full) = (dataset + keys * 20, budget_bytes() - server.info("used_memory_startup:"));
-        eprintln!("{name}: peak {} MiB resident, {} MiB live, {keys} keys", peak / MIB, live / MIB);
-        assert!(live * 100 >= full * percent, "{name}: {} MiB of {} live", live / MIB, full / MIB);
+        eprintln!("{workers} workers, {name}: peak {} MiB resident, {} MiB live, {keys} keys", peak / MIB, live / MIB);
+        assert!(live * 100 >= full * percent, "{workers} workers, {name}: {} MiB of {} live", live / MIB, full / MIB);
     }
 }
 
 #[test]
 fn replies_that_nobody_reads_are_within_the_budget() {
-    let server = Server::start(budget_bytes(), "cache");
+    [1, 2].into_iter().for_each(let_nobody_read);
+}
+
+fn let_nobody_read(workers: u64) {
+    let server = Server::start(workers, budget_bytes(), "cache");
     let value = vec![b'v'; 1 << 20];
     let mut unread: Vec<TcpStream> = (0..500).map(|_| server.connect()).collect();
     let mut writer = server.connect();
@@ -118,7 +128,7 @@ fn replies_that_nobody_reads_are_within_the_budget() {
     // What they held is there for others again.
     let start = Instant::now();
     let mut requests = Output::new();
-    encode_request(&mut requests, &[b"SET", b"key", &vec![b'v'; budget_bytes() as usize / 2]]);
+    encode_request(&mut requests, &[b"SET", b"key", &vec![b'v'; (budget_bytes() / workers) as usize / 2]]);
     while exchange(&mut writer, &requests, 1) > 0 {
         assert!(start.elapsed() < Duration::from_secs(20), "memory does not come back");
         std::thread::sleep(Duration::from_millis(50));
@@ -128,7 +138,7 @@ fn replies_that_nobody_reads_are_within_the_budget() {
 
 #[test]
 fn a_value_that_cannot_fit_is_refused_before_it_arrives() {
-    let server = Server::start(budget_bytes(), "noeviction");
+    let server = Server::start(1, budget_bytes(), "noeviction");
     let mut stream = BufReader::new(server.connect());
     let len = (2 * budget_bytes()).min(512 * MIB) as usize;
     let header = format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n${len}\r\n");

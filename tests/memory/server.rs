@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use corering::protocol::Output;
 
-/// A server with one worker.
+/// A server.
 pub(crate) struct Server {
     child: Child,
     port: u16,
 }
 
 impl Server {
-    pub(crate) fn start(maxmemory: u64, policy: &str) -> Self {
-        let budget = maxmemory.to_string();
-        let arguments = ["--port", "0", "--workers", "1", "--maxmemory", &budget, "--maxmemory-policy", policy];
+    pub(crate) fn start(workers: u64, maxmemory: u64, policy: &str) -> Self {
+        let (workers, budget) = (workers.to_string(), maxmemory.to_string());
+        let arguments = ["--port", "0", "--workers", &workers, "--maxmemory", &budget, "--maxmemory-policy", policy];
         let mut command = Command::new(env!("CARGO_BIN_EXE_corering"));
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary starts");

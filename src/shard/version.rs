@@ -76,3 +76,81 @@ impl Shard {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{LARGE_VALUE_BYTES, Presence, ShardOptions};
+    use super::*;
+    use crate::config::Settings;
+
+    const NOW: UnixMs = 2_000_000_000_000;
+
+    fn set(shard: &mut Shard, key: &[u8], value: &[u8]) {
+        shard.set(key, NewValue::Copied(value), Expiry::Keep, When::Always, NOW);
+    }
+
+    #[test]
+    fn every_change_of_a_value_is_another_version() {
+        let mut shard = Shard::new(ShardOptions::new(&Settings::default(), 1, 5));
+        for len in [3, 300, LARGE_VALUE_BYTES + 1] {
+            let (value, other) = (vec![b'v'; len], vec![b'w'; len]);
+            let mut last = 0;
+            let mut is_new = |shard: &mut Shard| {
+                let version = shard.version(View::Values, b"k", NOW).unwrap();
+                assert_eq!(shard.version(View::Values, b"k", NOW), Some(version), "asking changes nothing");
+                std::mem::replace(&mut last, version) < version
+            };
+            set(&mut shard, b"k", &value);
+            assert!(is_new(&mut shard));
+            set(&mut shard, b"k", &other);
+            assert!(is_new(&mut shard), "same length, {len}");
+            shard.append(b"k", b"x", NOW);
+            assert!(is_new(&mut shard));
+            shard.set_range(b"k", 0, b"y", NOW);
+            assert!(is_new(&mut shard));
+            shard.set_expiry(b"k", Some(NOW + 1000), NOW);
+            assert!(!is_new(&mut shard), "an expiry is no value");
+            assert_eq!(shard.peek(b"k", NOW).and_then(|item| item.expires_at), Some(NOW + 1000));
+            shard.delete(b"k", NOW);
+            assert_eq!(shard.version(View::Values, b"k", NOW), None);
+        }
+        assert_eq!(shard.stats().dataset_bytes, 0);
+    }
+
+    #[test]
+    fn what_has_no_value_is_there_for_those_who_ask_for_it() {
+        let mut shard = Shard::new(ShardOptions::new(&Settings::default(), 1, 5));
+        let rows = [
+            (Presence::Value, [true, true, true]),
+            (Presence::Vivified, [false, true, true]),
+            (Presence::Awaited, [false, false, true]),
+            (Presence::Absent, [false, false, true]),
+        ];
+        for (presence, expected) in rows {
+            let attributes = Attributes { presence, flags: 7, ..Attributes::default() };
+            shard.put(b"k", NewValue::Copied(b""), Expiry::At(NOW + 10), &attributes, NOW);
+            let seen = [View::Values, View::Memcache, View::All].map(|view| shard.peek_as(view, b"k", NOW).is_some());
+            assert_eq!(seen, expected, "{presence:?}");
+            let mut shown = 0;
+            shard.scan(0, 100, NOW, &mut |_| shown += 1);
+            assert_eq!((shown == 1, shard.random_key(NOW).is_some()), (expected[0], expected[0]), "{presence:?}");
+            let stored = shard.set(b"k", NewValue::Copied(b"v"), Expiry::Never, When::Absent, NOW);
+            assert_eq!(stored == Stored::Refused, expected[0], "{presence:?}");
+            assert!(shard.delete(b"k", NOW), "{presence:?}");
+        }
+    }
+
+    #[test]
+    fn everything_goes_at_its_time() {
+        let mut shard = Shard::new(ShardOptions::new(&Settings::default(), 1, 5));
+        set(&mut shard, b"k", b"v");
+        shard.clear_at(NOW + 5);
+        shard.begin(NOW + 4);
+        assert!(shard.peek(b"k", NOW + 4).is_some());
+        shard.begin(NOW + 5);
+        assert!(shard.peek(b"k", NOW + 5).is_none());
+        set(&mut shard, b"k", b"v");
+        shard.begin(NOW + 6);
+        assert!(shard.peek(b"k", NOW + 6).is_some());
+    }
+}

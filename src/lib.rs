@@ -2,8 +2,8 @@
 //!
 //! Every worker is a thread pinned to a CPU. It owns a slice of the keyspace and an io_uring ring, and shares nothing
 //! on the request path with the others, so that latency stays in microseconds up to the far percentiles. A client
-//! speaks RESP2 or RESP3 and may connect to any worker; a request for another worker's key goes there and back by
-//! mailbox.
+//! speaks RESP2, RESP3 or memcached's text protocol, over one keyspace, and may connect to any worker; a request for
+//! another worker's key goes there and back by mailbox.
 //!
 //! # The flow
 //!
@@ -42,6 +42,8 @@
 //! | expire, evict, delete         | by time, by pressure, by a client                                             |
 //! | mailbox, message              | core to core                                                                  |
 //! | tick                          | one turn of a worker's loop                                                   |
+//! | version                       | names one state of a key: memcached's CAS                                     |
+//! | lease                         | one client's right, for a time, to compute a missing or stale value           |
 //! | drain                         | answer what was received, take nothing new, then close                        |
 //! | data plane, control plane     | what serves requests; what starts, watches and ends it                        |
 //!

@@ -77,6 +77,10 @@ impl Listeners {
                 node.port = if node.port == 0 { node.listen_port } else { node.port };
             }
         }
+        if settings.memcache_port != 0 {
+            let flags = "--bind or --memcache-port";
+            listeners.bind_port(settings, settings.memcache_port, Front::Memcache, 0..workers, flags)?;
+        }
         let unix = settings.unixsocket.as_ref().map(|path| {
             let address = path.display().to_string();
             let failed = |error| ListenError { address: address.clone(), flags: "--unixsocket", error };

@@ -189,11 +189,34 @@ impl<'a> ExpiryOption<'a> {
     }
 }
 
+/// What the item of a key must be for `SET` to replace it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition<'a> {
+    /// `IFEQ`: it has this value (as of Valkey 8.1 and Redis 8.4).
+    Value(&'a [u8]),
+    /// `IFVERSION`: it has this version, which `GETVERSION`, memcached's `gets` and HTTP's ETag tell.
+    Version(u64),
+}
+
+/// Takes `EX`, `PX`, `EXAT` or `PXAT` with its number out of `rest`.
+pub(super) fn expiry_option<'a>(
+    expiry: &mut ExpiryOption<'a>,
+    option: &[u8],
+    rest: &mut impl Iterator<Item = &'a [u8]>,
+) -> Result<(), Refusal> {
+    if option.is_empty() {
+        return Err(Refusal::Syntax);
+    }
+    expiry.take(option, rest, (b"", ExpiryOption::Unsaid))
+}
+
 /// The options of `SET`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SetOptions<'a> {
     /// `NX` or `XX`.
     pub when: crate::shard::When,
+    /// `IFEQ` or `IFVERSION`, which neither tolerate.
+    pub condition: Option<Condition<'a>>,
     /// `GET`.
     pub returns_old: bool,
     /// The expiry.
@@ -204,13 +227,20 @@ impl<'a> SetOptions<'a> {
     /// Reads what follows the value.
     pub fn parse(args: Args<'a>) -> Result<Self, Refusal> {
         use crate::shard::When;
-        let mut options = Self { when: When::Always, returns_old: false, expiry: ExpiryOption::Unsaid };
+        let mut options =
+            Self { when: When::Always, condition: None, returns_old: false, expiry: ExpiryOption::Unsaid };
         let mut rest = args.iter();
         while let Some(option) = rest.next() {
-            if option.eq_ignore_ascii_case(b"nx") && options.when != When::Present {
+            let is_free = options.condition.is_none();
+            if option.eq_ignore_ascii_case(b"nx") && options.when != When::Present && is_free {
                 options.when = When::Absent;
-            } else if option.eq_ignore_ascii_case(b"xx") && options.when != When::Absent {
+            } else if option.eq_ignore_ascii_case(b"xx") && options.when != When::Absent && is_free {
                 options.when = When::Present;
+            } else if option.eq_ignore_ascii_case(b"ifeq") && options.when == When::Always && is_free {
+                options.condition = Some(Condition::Value(rest.next().ok_or(Refusal::Syntax)?));
+            } else if option.eq_ignore_ascii_case(b"ifversion") && options.when == When::Always && is_free {
+                let version = super::lease::version(rest.next().ok_or(Refusal::Syntax)?)?;
+                options.condition = Some(Condition::Version(version));
             } else if option.eq_ignore_ascii_case(b"get") {
                 options.returns_old = true;
             } else {

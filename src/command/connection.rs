@@ -100,7 +100,7 @@ fn auth(call: &Call<'_>, session: &mut Session, args: Args<'_>, reply: &mut Repl
 }
 
 /// There is one user; without a password set, any will do.
-fn authenticate(call: &Call<'_>, session: &mut Session, user: &[u8], password: &[u8]) -> bool {
+pub(super) fn authenticate(call: &Call<'_>, session: &mut Session, user: &[u8], password: &[u8]) -> bool {
     let expected = call.settings.requirepass.as_bytes();
     let is_right = user == b"default" && (expected.is_empty() || is_same(expected, password));
     session.is_authenticated |= is_right;

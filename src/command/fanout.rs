@@ -8,11 +8,12 @@
 
 use std::ops::Range;
 
+use super::lease;
 use super::slot::slot_of;
 use super::table::{self, CommandId};
 use crate::cluster::Map;
 use crate::protocol::resp::{Reply, Version};
-use crate::protocol::{Args, Output, Requests};
+use crate::protocol::{Args, Output, Requests, memcache};
 
 /// How a command with several keys is spread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +33,10 @@ pub enum Spread {
     Cursor,
     /// Runs on the worker that has the slot (`CLUSTER COUNTKEYSINSLOT`).
     Slot,
+    /// Every key on its own; memcached's items in key order, then one `END` (`get gets gat gats`).
+    Retrieval,
+    /// One key; asked again for as long as the client will wait for a better reply (`GETLEASE … WAIT`).
+    Lease,
 }
 
 /// How the replies of all workers become one.
@@ -49,6 +54,8 @@ pub enum Merge {
     AnyPresent,
     /// Integers are added; else `+OK` when any says so, else the first error (`CLIENT KILL`).
     AnyOk,
+    /// All say the same (`flush_all`).
+    First,
 }
 
 /// Requests to be sent at once; one reply is awaited for each.
@@ -87,9 +94,27 @@ enum Plan {
     Text,
     AnyPresent,
     AnyOk,
+    First,
+    Retrieval,
+    Wait(Wait),
     AllOrNone(AllOrNone),
     Transfer(Transfer),
 }
+
+/// A request that is sent again and again, ever less often: after a quarter of the time that has passed already, so
+/// that a wait of a second costs about thirty look-ups and ends at most a quarter later than it might.
+#[derive(Debug)]
+struct Wait {
+    request: Requests,
+    to: (u16, CommandId),
+    wait_ms: u64,
+    /// When the first reply came.
+    since_ms: Option<u64>,
+    next_ms: u64,
+}
+
+/// Longest time between two requests of a wait.
+const WAIT_STEP_MS_MAX: u64 = 50;
 
 /// `MSETNX`, worker by worker.
 #[derive(Debug)]
@@ -134,6 +159,14 @@ impl Fanout {
                 (1..args.len()).for_each(|i| round.add(owner(i), command, &[args.get(0), args.get(i)]));
                 (Plan::Each, round)
             }
+            Spread::Retrieval if args.iter().skip(1).all(|key| memcache::key(key).is_ok()) => {
+                let (mut round, first) = (Round::default(), command.spec().keys.first as usize);
+                for index in first..args.len() {
+                    (0..first).chain([index]).for_each(|index| round.requests.push_copy(args.get(index)));
+                    round.finish(owner(index), command);
+                }
+                (Plan::Retrieval, round)
+            }
             Spread::AllOrNone if args.len() % 2 == 1 => {
                 let mut plan = AllOrNone { steps: grouped(command, args, 2, map), done: 0, undone: None };
                 let first = plan.next_step();
@@ -144,9 +177,20 @@ impl Fanout {
                 let round = transfer.round(&[]);
                 (Plan::Transfer(transfer), round)
             }
-            Spread::Pairs | Spread::AllOrNone | Spread::Cursor | Spread::Slot => return None,
+            Spread::Pairs | Spread::AllOrNone | Spread::Retrieval | Spread::Lease | Spread::Cursor | Spread::Slot => {
+                return None;
+            }
         };
         Some((Fanout { plan }, round))
+    }
+
+    /// Plans a request that is sent again while its reply tells to wait, for so long at most.
+    pub fn wait(command: CommandId, args: Args<'_>, worker: u16, wait_ms: u64) -> (Fanout, Round) {
+        let mut request = Requests::default();
+        request.push_request(args);
+        let wait = Wait { request, to: (worker, command), wait_ms, since_ms: None, next_ms: 0 };
+        let round = wait.round();
+        (Fanout { plan: Plan::Wait(wait) }, round)
     }
 
     /// Plans a command that runs on each of `workers`.
@@ -158,6 +202,7 @@ impl Fanout {
             Merge::Text => Plan::Text,
             Merge::AnyPresent => Plan::AnyPresent,
             Merge::AnyOk => Plan::AnyOk,
+            Merge::First => Plan::First,
         };
         let mut round = Round::default();
         for worker in workers {
@@ -170,7 +215,7 @@ impl Fanout {
     /// The version that the parts' replies are wanted in: the client's where they are passed on as they are.
     pub fn reply_version(&self, client: Version) -> Version {
         match self.plan {
-            Plan::Each | Plan::AnyPresent => client,
+            Plan::Each | Plan::AnyPresent | Plan::Wait(_) => client,
             _ => Version::Resp2,
         }
     }
@@ -180,11 +225,26 @@ impl Fanout {
         matches!(self.plan, Plan::AllOrNone(_) | Plan::Transfer(_))
     }
 
-    /// Takes the replies of a round, in the order of its parts. Returns the next round, or writes the client's reply.
-    pub fn advance(&mut self, replies: &[Output], reply: &mut Reply<'_>) -> Option<Round> {
+    /// When the round that [`advance`](Self::advance) has returned is to be sent; `None`: at once.
+    pub fn resume_ms(&self) -> Option<u64> {
+        if let Plan::Wait(wait) = &self.plan { Some(wait.next_ms) } else { None }
+    }
+
+    /// Takes the replies of a round, in the order of its parts, at a time in milliseconds of any clock that does not go
+    /// back. Returns the next round, or writes the client's reply.
+    pub fn advance(&mut self, replies: &[Output], now_ms: u64, reply: &mut Reply<'_>) -> Option<Round> {
         match &mut self.plan {
+            Plan::Wait(wait) => return wait.advance(replies, now_ms, reply),
             Plan::AllOrNone(plan) => return plan.advance(replies, reply),
             Plan::Transfer(plan) => return plan.advance(replies, reply),
+            Plan::First => {
+                replies.first().into_iter().for_each(|first| reply.output.append(first));
+                return None;
+            }
+            Plan::Retrieval => {
+                join_retrievals(replies, reply.output);
+                return None;
+            }
             Plan::AnyOk if replies.iter().all(|reply| first_byte(reply) == b':') => {
                 reply.integer(replies.iter().map(number).sum());
                 return None;
@@ -225,10 +285,23 @@ impl Fanout {
                     None => reply.null(),
                 }
             }
-            Plan::AnyOk | Plan::AllOrNone(_) | Plan::Transfer(_) => unreachable!("answered above"),
+            Plan::AnyOk | Plan::First | Plan::Retrieval | Plan::Wait(_) | Plan::AllOrNone(_) | Plan::Transfer(_) => {
+                unreachable!("answered above")
+            }
         }
         None
     }
+}
+
+/// memcached's items one after the other, or the first reply that is none.
+fn join_retrievals(replies: &[Output], output: &mut Output) {
+    const END: &[u8] = b"END\r\n";
+    let is_retrieval = |reply: &&Output| reply.head().starts_with(b"VALUE ") || reply.head() == END;
+    if let Some(refusal) = replies.iter().find(|reply| !is_retrieval(reply)) {
+        return output.append(refusal);
+    }
+    replies.iter().for_each(|items| output.append_range(items, 0..items.len() - END.len()));
+    output.extend(END);
 }
 
 /// The worker that has a key, which is one of this process.
@@ -258,6 +331,26 @@ fn push_argument(requests: &mut Requests, args: Args<'_>, index: usize) {
     match args.body(index) {
         Some(body) => requests.push_body(body.clone()),
         None => requests.push_copy(args.get(index)),
+    }
+}
+
+impl Wait {
+    fn round(&self) -> Round {
+        let mut round = Round::default();
+        round.requests.push_request(self.request.get(0, &[]));
+        round.parts.push(self.to);
+        round
+    }
+
+    fn advance(&mut self, replies: &[Output], now_ms: u64, reply: &mut Reply<'_>) -> Option<Round> {
+        let waited_ms = now_ms.saturating_sub(*self.since_ms.get_or_insert(now_ms));
+        if !replies[0].head().starts_with(lease::WAITS) || waited_ms >= self.wait_ms {
+            reply.output.append(&replies[0]);
+            return None;
+        }
+        let step_ms = (waited_ms / 4).clamp(1, WAIT_STEP_MS_MAX).min(self.wait_ms - waited_ms);
+        self.next_ms = now_ms + step_ms;
+        Some(self.round())
     }
 }
 

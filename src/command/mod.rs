@@ -45,6 +45,8 @@ pub mod glob;
 pub mod info;
 pub mod introspect;
 pub mod keyspace;
+pub mod lease;
+pub mod memcache;
 pub mod number;
 pub mod route;
 pub mod server;
@@ -142,6 +144,18 @@ pub trait Clients {
     fn kill(&mut self, id: u64) -> bool;
     /// Blocks this worker for so long (`DEBUG SLEEP`); a simulated one only pretends.
     fn stall(&mut self, duration: Duration);
+}
+
+/// Finds the row for a request in the table of what the client speaks.
+///
+/// # Errors
+/// No row fits; memcached's commands have one for that as well.
+#[inline]
+pub fn find(session: &Session, args: Args<'_>) -> Result<CommandId, table::Unfit> {
+    match session.front {
+        Front::Resp | Front::RespCluster | Front::RespCore => table::find(args),
+        Front::Memcache => Ok(memcache::find(session, args)),
+    }
 }
 
 /// Whether the client may run this command at all.

@@ -9,7 +9,7 @@ use std::ops::Range;
 use super::fanout::{Fanout, Round, Spread};
 use super::session::Front;
 use super::slot::{self, slot_of};
-use super::{CommandId, Run};
+use super::{CommandId, Run, lease};
 use crate::cluster::{Map, SLOTS};
 use crate::protocol::Args;
 
@@ -64,8 +64,9 @@ impl Entrance<'_> {
 
 /// Decides where a request runs.
 pub fn route(command: CommandId, args: Args<'_>, from: Entrance<'_>) -> Route {
-    if from.front == Front::Resp && from.map.is_one_workers() {
-        return Route::Here;
+    if matches!(from.front, Front::Resp | Front::Memcache) && from.map.is_one_workers() {
+        // Even one worker lets its client wait.
+        return if is_wait(command, args) { wait_for(command, args, from.here) } else { Route::Here };
     }
     let spec = command.spec();
     match spec.run {
@@ -83,6 +84,11 @@ pub fn route(command: CommandId, args: Args<'_>, from: Entrance<'_>) -> Route {
             let reach = from.reach();
             from.to(slot::cursor_worker(args.get(1)).filter(|worker| reach.contains(worker)).unwrap_or(reach.start))
         }
+        Run::Spread(_, Spread::Lease) => match from.to_slot(slot_of(args.get(1))) {
+            Route::Here if is_wait(command, args) => wait_for(command, args, from.here),
+            Route::Worker(worker) if is_wait(command, args) => wait_for(command, args, worker),
+            route => route,
+        },
         Run::Spread(_, Spread::Slot) => {
             let slot = slot::number(args.get(2)).filter(|slot| *slot < SLOTS);
             let owner = slot.and_then(|slot| from.map.worker_of(slot));
@@ -90,6 +96,19 @@ pub fn route(command: CommandId, args: Args<'_>, from: Entrance<'_>) -> Route {
         }
         Run::Spread(_, spread) => spread_out(command, spread, args, from),
     }
+}
+
+/// Whether a client wants to wait until its request has a better reply.
+fn is_wait(command: CommandId, args: Args<'_>) -> bool {
+    args.len() > 2
+        && matches!(command.spec().run, Run::Spread(_, Spread::Lease))
+        && lease::options(args).is_ok_and(|options| options.wait_ms > 0)
+}
+
+fn wait_for(command: CommandId, args: Args<'_>, worker: u16) -> Route {
+    let wait_ms = lease::options(args).map_or(0, |options| options.wait_ms);
+    let (fanout, round) = Fanout::wait(command, args, worker, wait_ms);
+    Route::Fanout(Box::new(fanout), round)
 }
 
 /// A command with several keys.

@@ -4,7 +4,9 @@
 //! connection and dies with it; `RESET` makes it new.
 
 use super::CommandId;
+use crate::protocol::resp::Reply;
 use crate::protocol::resp::Version;
+use crate::protocol::{Decoder, Output, memcache};
 
 /// What a connection speaks and which keys it serves: decided by the listener that it came through.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -16,12 +18,32 @@ pub enum Front {
     RespCluster,
     /// RESP, the keys of the worker's node: others are for their own node's port.
     RespCore,
+    /// memcached's protocol, every key of this process.
+    Memcache,
 }
 
 impl Front {
     /// Whether clients are told that this is a cluster.
     pub fn is_cluster(self) -> bool {
-        self != Front::Resp
+        matches!(self, Front::RespCluster | Front::RespCore)
+    }
+
+    /// The decoder of a new connection.
+    pub fn decoder(self) -> Decoder {
+        match self {
+            Front::Resp | Front::RespCluster | Front::RespCore => Decoder::default(),
+            Front::Memcache => Decoder::Memcache(memcache::Decoder::default()),
+        }
+    }
+
+    /// Writes an error that is no command's: `text` as RESP has it, its code first.
+    pub fn write_error(self, text: &[u8], output: &mut Output) {
+        match self {
+            Front::Resp | Front::RespCluster | Front::RespCore => {
+                Reply { output, version: Version::default() }.error_bytes(text);
+            }
+            Front::Memcache => memcache::write_refusal(text, output),
+        }
     }
 }
 

@@ -6,7 +6,9 @@
 
 use std::ops::Range;
 
-use super::arguments::{ExpireTime, ExpiryOption, Refusal, SetOptions, TimeForm, conclude, getex_options, integer};
+use super::arguments::{
+    Condition, ExpireTime, ExpiryOption, Refusal, SetOptions, TimeForm, conclude, getex_options, integer,
+};
 use super::fanout::Spread;
 use super::number::{decr, decrby, incr, incrby, incrbyfloat};
 use super::table::{Flags, Keys, Spec};
@@ -291,6 +293,14 @@ fn set(call: &mut Call<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
         ExpiryOption::Keep => Expiry::Keep,
         ExpiryOption::Unsaid | ExpiryOption::Persist => Expiry::Never,
     };
+    if !options.condition.is_none_or(|condition| holds(call, args.get(1), condition)) {
+        if options.returns_old {
+            write_value_of(call, args.get(1), reply);
+        } else {
+            reply.null();
+        }
+        return Ok(());
+    }
     if options.returns_old {
         return exchange(call, args, expiry, options.when, reply);
     }
@@ -300,6 +310,15 @@ fn set(call: &mut Call<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
         reply.null();
     }
     Ok(())
+}
+
+/// Whether the item of a key is the one that the client knows.
+fn holds(call: &mut Call<'_>, key: &[u8], condition: Condition<'_>) -> bool {
+    let item = call.shard.peek(key, call.now.unix_ms);
+    item.is_some_and(|item| match condition {
+        Condition::Value(value) => item.value == value,
+        Condition::Version(version) => version != 0 && item.attributes().version == version,
+    })
 }
 
 fn setex(call: &mut Call<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
@@ -426,7 +445,7 @@ pub(super) fn store(
 }
 
 /// The value in argument `index`: by reference when it has an allocation of its own.
-fn value_at(args: Args<'_>, index: usize) -> NewValue<'_> {
+pub(super) fn value_at(args: Args<'_>, index: usize) -> NewValue<'_> {
     args.body(index).map_or_else(|| NewValue::Copied(args.get(index)), NewValue::Shared)
 }
 
@@ -444,7 +463,7 @@ fn write_value_of(call: &mut Call<'_>, key: &[u8], reply: &mut Reply<'_>) -> boo
     }
 }
 
-fn write_value(item: &Item<'_>, reply: &mut Reply<'_>) {
+pub(super) fn write_value(item: &Item<'_>, reply: &mut Reply<'_>) {
     match item.shared {
         Some(value) => reply.bulk_shared(value),
         None => reply.bulk(item.value),

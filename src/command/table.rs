@@ -19,6 +19,8 @@ static FAMILIES: &[&[Spec]] = &[
     super::server::COMMANDS,
     super::keyspace::COMMANDS,
     super::string::COMMANDS,
+    super::lease::COMMANDS,
+    super::memcache::COMMANDS,
 ];
 
 /// A property of a command, as `COMMAND` reports it; combined with `|`.
@@ -193,7 +195,7 @@ impl Table {
         for spec in FAMILIES.iter().copied().flatten() {
             let parent = table.add(spec, spec.name.to_owned(), None);
             for subcommand in spec.subcommands {
-                table.add(subcommand, format!("{}|{}", spec.name, subcommand.name), Some(parent));
+                table.add(subcommand, format!("{}|{}", spec.name.trim_start(), subcommand.name), Some(parent));
             }
         }
         assert!(table.rows.len() * 4 <= PLACES, "{} commands in {PLACES} places", table.rows.len());
@@ -286,6 +288,11 @@ pub fn find(args: Args<'_>) -> Result<CommandId, Unfit> {
 /// When there is no such row: a bug in the caller, who names it in the source.
 pub fn hidden(name: &str) -> CommandId {
     CommandId(table().find(name.as_bytes(), None).expect("the name stands in the source"))
+}
+
+/// The row of a subcommand.
+pub fn subcommand(of: CommandId, name: &[u8]) -> Option<CommandId> {
+    table().find(name, Some(of.0)).map(CommandId)
 }
 
 /// The row of a command by what a client calls it, if it is one that clients may name.

@@ -68,6 +68,8 @@ settings! {
     "Network" {
         port: u16 = 6379, "port" fixed Number(0, 65535),
             "TCP port for RESP clients. 0 lets the kernel choose one.";
+        memcache_port: u16 = 0, "memcache-port" fixed Number(0, 65535),
+            "TCP port for memcached's protocol, usually 11211. 0: none.";
         bind: Vec<IpAddr> = vec![IpAddr::V4(Ipv4Addr::LOCALHOST)], "bind" fixed List,
             "Addresses to listen on, separated by spaces. The default serves this host only.";
         unixsocket: Option<PathBuf> = None, "unixsocket" fixed OptionalPath,
@@ -148,6 +150,8 @@ settings! {
             "Close a client when this much is unread.";
         tick_requests: u32 = 128, "tick-requests" live Number(1, 1_000_000),
             "Requests executed for one client before the others have their turn.";
+        lease_timeout: Duration = Duration::from_secs(10), "lease-timeout" live Time::seconds(0, 86400),
+            "How long a client that was told to compute a missing or stale value may take before the next is told so.";
         send_bytes: u32 = 256 << 10, "send-bytes" live Bytes(4096, 1 << 30),
             "Bytes sent to one client before the others have their turn.";
     }

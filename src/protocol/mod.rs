@@ -3,11 +3,14 @@
 //! In: bytes as they were received, cut anywhere. Out: [`Requests`], whose [`Args`] point into those bytes; and, the
 //! other way, replies appended to an [`Output`]. What must stay true: a request cut at any byte gives the same result
 //! as one received whole; limits are enforced before anything is allocated; a malformed request is a
-//! [`resp::ProtocolError`], never a panic.
+//! [`ProtocolError`], never a panic.
 
+pub mod decode;
+pub mod memcache;
 pub mod output;
 pub mod request;
 pub mod resp;
 
+pub use decode::{Decoded, Decoder, Limits, ProtocolError};
 pub use output::Output;
 pub use request::{Args, Requests};

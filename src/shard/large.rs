@@ -22,6 +22,8 @@ pub(super) struct Large {
     pub(super) value: Bytes,
     /// 0: never. The record's may be earlier: it cannot hold all.
     pub(super) expires_at: UnixMs,
+    /// Packed attributes; empty for none.
+    pub(super) extras: Box<[u8]>,
 }
 
 impl Large {
@@ -32,7 +34,7 @@ impl Large {
 
     /// The same without the value.
     pub(super) fn own_bytes(&self) -> u64 {
-        (self.key.len() + OVERHEAD_BYTES) as u64
+        (self.key.len() + self.extras.len() + OVERHEAD_BYTES) as u64
     }
 }
 

@@ -43,18 +43,23 @@ const HEADER_BYTES: usize = 4;
 /// | 14..28 | key        | length of the key; 0 for a large item, which has its key elsewhere |
 /// | 28     | has expiry | six bytes of expiry follow, before the key                         |
 /// | 29     | is large   | the value is the item's number                                     |
+/// | 30     | has extras | attributes follow, before the key; their first byte is their length |
 #[derive(Clone, Copy)]
 struct Header(u32);
 
 const LEN_MASK: u32 = (1 << 14) - 1;
 const HAS_EXPIRY: u32 = 1 << 28;
 const IS_LARGE: u32 = 1 << 29;
+const HAS_EXTRAS: u32 = 1 << 30;
 
 const _: () = assert!(LARGE_VALUE_BYTES <= 1 << 14);
 
 impl Header {
     fn new(draft: &Draft<'_>) -> Self {
-        let flags = if draft.expires_at == 0 { 0 } else { HAS_EXPIRY } | if draft.is_large { IS_LARGE } else { 0 };
+        let flag = |is_set: bool, flag: u32| if is_set { flag } else { 0 };
+        let flags = flag(draft.expires_at != 0, HAS_EXPIRY)
+            | flag(draft.is_large, IS_LARGE)
+            | flag(!draft.extras.is_empty(), HAS_EXTRAS);
         Self(draft.value.len() as u32 | (draft.key.len() as u32) << 14 | flags)
     }
 
@@ -87,11 +92,14 @@ pub(super) struct Draft<'a> {
     /// 0: never; at most [`EXPIRY_MAX`].
     pub(super) expires_at: UnixMs,
     pub(super) is_large: bool,
+    /// Packed attributes; empty for none, as always for a large item, which has them elsewhere.
+    pub(super) extras: &'a [u8],
 }
 
 impl Draft<'_> {
     pub(super) fn len(&self) -> usize {
-        HEADER_BYTES + if self.expires_at == 0 { 0 } else { EXPIRY_BYTES } + self.key.len() + self.value.len()
+        let expiry = if self.expires_at == 0 { 0 } else { EXPIRY_BYTES };
+        HEADER_BYTES + expiry + self.extras.len() + self.key.len() + self.value.len()
     }
 }
 
@@ -102,6 +110,7 @@ pub(super) struct Record<'a> {
     pub(super) value: &'a [u8],
     pub(super) expires_at: UnixMs,
     pub(super) is_large: bool,
+    pub(super) extras: &'a [u8],
     pub(super) len: usize,
 }
 
@@ -253,14 +262,25 @@ impl Log {
         Header(u32::from_le_bytes(self.memory.bytes()[at..at + HEADER_BYTES].try_into().expect("four bytes")))
     }
 
+    /// Length of a record's attributes.
+    #[inline]
+    fn extras_len(&self, location: u64, header: Header) -> usize {
+        if header.0 & HAS_EXTRAS == 0 {
+            return 0;
+        }
+        usize::from(self.memory.bytes()[location as usize + HEADER_BYTES + header.expiry_len()])
+    }
+
     /// The record at a location.
     #[inline]
     pub(super) fn record(&self, location: u64) -> Record<'_> {
         let header = self.header(location);
         let (key_len, value_len, expiry_len) = (header.key_len(), header.value_len(), header.expiry_len());
-        let len = HEADER_BYTES + expiry_len + key_len + value_len;
+        let extras_len = self.extras_len(location, header);
+        let len = HEADER_BYTES + expiry_len + extras_len + key_len + value_len;
         let bytes = &self.memory.bytes()[location as usize..][..len];
-        let (key, value) = bytes[HEADER_BYTES + expiry_len..].split_at(key_len);
+        let (extras, rest) = bytes[HEADER_BYTES + expiry_len..].split_at(extras_len);
+        let (key, value) = rest.split_at(key_len);
         let expires_at = if header.has_expiry() {
             let mut expires_at = [0; 8];
             expires_at[..EXPIRY_BYTES].copy_from_slice(&bytes[HEADER_BYTES..HEADER_BYTES + EXPIRY_BYTES]);
@@ -268,14 +288,14 @@ impl Log {
         } else {
             0
         };
-        Record { key, value, expires_at, is_large: header.is_large(), len }
+        Record { key, value, expires_at, is_large: header.is_large(), extras, len }
     }
 
     /// The key of the record at a location; `None` for a large item's, which has its key elsewhere.
     #[inline]
     pub(super) fn key(&self, location: u64) -> Option<&[u8]> {
         let header = self.header(location);
-        let start = location as usize + HEADER_BYTES + header.expiry_len();
+        let start = location as usize + HEADER_BYTES + header.expiry_len() + self.extras_len(location, header);
         (!header.is_large()).then(|| &self.memory.bytes()[start..start + header.key_len()])
     }
 
@@ -283,6 +303,12 @@ impl Log {
     #[inline]
     pub(super) fn may_expire(&self, location: u64) -> bool {
         self.header(location).0 & (HAS_EXPIRY | IS_LARGE) != 0
+    }
+
+    /// Whether the record at a location has attributes, or is a large item's, which may have some.
+    #[inline]
+    pub(super) fn may_have_extras(&self, location: u64) -> bool {
+        self.header(location).0 & (HAS_EXTRAS | IS_LARGE) != 0
     }
 
     /// Brings the first lines of a record towards the processor.
@@ -312,8 +338,10 @@ impl Log {
         let at = self.room(len, draft.expires_at, queue, now)?;
         let (header, rest) = self.memory.bytes_mut()[at..at + len].split_at_mut(HEADER_BYTES);
         header.copy_from_slice(&Header::new(draft).0.to_le_bytes());
-        let (expiry, rest) = rest.split_at_mut(rest.len() - draft.key.len() - draft.value.len());
+        let (expiry, rest) = rest.split_at_mut(if draft.expires_at == 0 { 0 } else { EXPIRY_BYTES });
         expiry.copy_from_slice(&draft.expires_at.to_le_bytes()[..expiry.len()]);
+        let (extras, rest) = rest.split_at_mut(draft.extras.len());
+        extras.copy_from_slice(draft.extras);
         let (key, value) = rest.split_at_mut(draft.key.len());
         key.copy_from_slice(draft.key);
         value.copy_from_slice(draft.value);
@@ -328,11 +356,20 @@ impl Log {
         Some(at as u64)
     }
 
+    /// Overwrites attributes with ones of the same length.
+    pub(super) fn overwrite_extras(&mut self, location: u64, extras: &[u8]) {
+        let header = self.header(location);
+        assert_eq!(self.extras_len(location, header), extras.len(), "a record does not change its length");
+        let at = location as usize + HEADER_BYTES + header.expiry_len();
+        self.memory.bytes_mut()[at..at + extras.len()].copy_from_slice(extras);
+    }
+
     /// Overwrites a value with one of the same length.
     pub(super) fn overwrite(&mut self, location: u64, value: &[u8]) {
         let header = self.header(location);
         assert_eq!(header.value_len(), value.len(), "a record does not change its length");
-        let at = location as usize + HEADER_BYTES + header.expiry_len() + header.key_len();
+        let extras_len = self.extras_len(location, header);
+        let at = location as usize + HEADER_BYTES + header.expiry_len() + extras_len + header.key_len();
         self.memory.bytes_mut()[at..at + value.len()].copy_from_slice(value);
     }
 

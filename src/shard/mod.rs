@@ -100,6 +100,16 @@ pub struct Item<'a> {
     pub shared: Option<&'a Bytes>,
     /// When it expires.
     pub expires_at: Option<UnixMs>,
+    /// Packed attributes.
+    extras: &'a [u8],
+}
+
+impl<'a> Item<'a> {
+    /// What it carries beside key, value and expiry.
+    #[inline]
+    pub fn attributes(&self) -> Attributes<'a> {
+        if self.extras.is_empty() { Attributes::default() } else { Attributes::unpack(self.extras) }
+    }
 }
 
 /// What an item takes, and how it is used.
@@ -157,17 +167,22 @@ impl NewValue<'_> {
 }
 
 mod ahead;
+mod attributes;
 mod balance;
 mod evict;
 mod ghost;
 mod index;
 mod large;
+mod lease;
 mod log;
 mod memory;
 mod store;
+mod version;
 
 #[cfg(test)]
 mod tests;
 
+pub use attributes::{Attributes, CONTENT_TYPE_BYTES_MAX, Presence, View};
+pub use lease::{Fill, Leased};
 pub use memory::{PageAdvice, return_freed_memory};
 pub use store::Shard;

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use slab::Slab;
 
 use super::ahead::Ahead;
+use super::attributes::{Attributes, Packed, View, is_seen};
 use super::balance::{Balance, Keeping};
 use super::evict::{Victim, Walk, Work};
 use super::ghost::Ghost;
@@ -69,7 +70,12 @@ pub struct Shard {
     pub(super) stats: ShardStats,
     /// Sum of all expiries, for the mean.
     expiry_sum: u128,
-    now_seen: UnixMs,
+    pub(super) now_seen: UnixMs,
+    /// The count of the version given last.
+    pub(super) version: u64,
+    pub(super) seed: u64,
+    /// When everything is to be removed (memcached's `flush_all` with a delay).
+    pub(super) clear_at: UnixMs,
 }
 
 /// What is known of an item from its record.
@@ -80,6 +86,7 @@ pub(super) struct Found<'a> {
     shared: Option<&'a Bytes>,
     pub(super) expires_at: UnixMs,
     pub(super) memory_bytes: usize,
+    pub(super) extras: &'a [u8],
 }
 
 impl<'a> Found<'a> {
@@ -87,9 +94,9 @@ impl<'a> Found<'a> {
     pub(super) fn at(log: &'a Log, larges: &'a Slab<Large>, location: u64) -> Self {
         let record = log.record(location);
         if !record.is_large {
-            let Record { key, value, expires_at, .. } = record;
+            let Record { key, value, expires_at, extras, .. } = record;
             let memory_bytes = record.len + SMALL_OVERHEAD_BYTES;
-            return Found { key, value, shared: None, expires_at, memory_bytes };
+            return Found { key, value, shared: None, expires_at, memory_bytes, extras };
         }
         // A dead record's number may be vacant or stand for another item.
         match larges.get(record.number()) {
@@ -99,8 +106,9 @@ impl<'a> Found<'a> {
                 shared: (large.value.len() >= LARGE_VALUE_BYTES).then_some(&large.value),
                 expires_at: large.expires_at,
                 memory_bytes: large.memory_bytes() as usize,
+                extras: &large.extras,
             },
-            None => Found { key: &[], value: &[], shared: None, expires_at: 0, memory_bytes: 0 },
+            None => Found { key: &[], value: &[], shared: None, expires_at: 0, memory_bytes: 0, extras: &[] },
         }
     }
 
@@ -158,6 +166,9 @@ impl Shard {
             stats: ShardStats::default(),
             expiry_sum: 0,
             now_seen: 0,
+            version: 0,
+            seed,
+            clear_at: UnixMs::MAX,
         }
     }
 
@@ -191,8 +202,8 @@ impl Shard {
 
     #[inline]
     fn item(&self, location: u64) -> Item<'_> {
-        let Found { key, value, shared, expires_at, .. } = self.found(location);
-        Item { key, value, shared, expires_at: (expires_at != 0).then_some(expires_at) }
+        let Found { key, value, shared, expires_at, extras, .. } = self.found(location);
+        Item { key, value, shared, expires_at: (expires_at != 0).then_some(expires_at), extras }
     }
 
     #[inline]
@@ -203,14 +214,22 @@ impl Shard {
         })
     }
 
-    fn find_live(&self, key: &[u8], now: UnixMs) -> Option<Slot> {
+    fn find_live(&self, key: &[u8], view: View, now: UnixMs) -> Option<Slot> {
         let slot = self.find(self.hash(key), key)?;
-        (!self.found(self.index.entry(slot).location()).is_expired(now)).then_some(slot)
+        let found = self.found(self.index.entry(slot).location());
+        (!found.is_expired(now) && is_seen(found.extras, view)).then_some(slot)
+    }
+
+    /// Whether the item of a slot is there, to somebody with that view.
+    #[inline]
+    pub(super) fn is_seen(&self, slot: Slot, view: View) -> bool {
+        let location = self.index.entry(slot).location();
+        !self.log.may_have_extras(location) || is_seen(self.found(location).extras, view)
     }
 
     /// Finds a key, removing it when its time has come.
     #[inline]
-    fn find_or_expire(&mut self, hash: KeyHash, key: &[u8], now: UnixMs) -> Option<Slot> {
+    pub(super) fn find_or_expire(&mut self, hash: KeyHash, key: &[u8], now: UnixMs) -> Option<Slot> {
         self.now_seen = now;
         let slot = self.find(hash, key)?;
         let location = self.index.entry(slot).location();
@@ -223,8 +242,15 @@ impl Shard {
     }
 
     /// Looks a key up as a client's read: counts a hit or a miss and raises the item's frequency.
+    #[inline]
     pub fn get(&mut self, key: &[u8], now: UnixMs) -> Option<Item<'_>> {
-        let Some(slot) = self.find_or_expire(self.hash(key), key, now) else {
+        self.get_as(View::Values, key, now)
+    }
+
+    /// The same for somebody who may see items without a value.
+    pub fn get_as(&mut self, view: View, key: &[u8], now: UnixMs) -> Option<Item<'_>> {
+        let slot = self.find_or_expire(self.hash(key), key, now);
+        let Some(slot) = slot.filter(|slot| self.is_seen(*slot, view)) else {
             self.stats.misses += 1;
             return None;
         };
@@ -235,12 +261,17 @@ impl Shard {
 
     /// Looks a key up without leaving a trace (`OBJECT`, `CLIENT NO-TOUCH`, conditions of writes).
     pub fn peek(&self, key: &[u8], now: UnixMs) -> Option<Item<'_>> {
-        self.find_live(key, now).map(|slot| self.item(self.index.entry(slot).location()))
+        self.peek_as(View::Values, key, now)
+    }
+
+    /// The same for somebody who may see items without a value.
+    pub fn peek_as(&self, view: View, key: &[u8], now: UnixMs) -> Option<Item<'_>> {
+        self.find_live(key, view, now).map(|slot| self.item(self.index.entry(slot).location()))
     }
 
     /// What a key's item takes and how it is used, without leaving a trace.
     pub fn usage(&self, key: &[u8], now: UnixMs) -> Option<Usage> {
-        let entry = self.index.entry(self.find_live(key, now)?);
+        let entry = self.index.entry(self.find_live(key, View::All, now)?);
         let segment = self.log.segment_of(entry.location());
         let written_at = self.log.segments[segment as usize].opened_at;
         Some(Usage {
@@ -250,44 +281,62 @@ impl Shard {
         })
     }
 
-    /// Stores a value.
+    /// Stores a value; what the item carried beside it is dropped.
+    #[inline]
     pub fn set(&mut self, key: &[u8], value: NewValue<'_>, expiry: Expiry, when: When, now: UnixMs) -> Stored {
+        self.store(key, (value, &[]), expiry, when, now)
+    }
+
+    /// Stores a value with packed attributes.
+    pub(super) fn store(
+        &mut self,
+        key: &[u8],
+        (value, extras): (NewValue<'_>, &[u8]),
+        expiry: Expiry,
+        when: When,
+        now: UnixMs,
+    ) -> Stored {
         self.work = Work::default();
         let hash = self.hash(key);
         self.ghost.prefetch(hash);
         let slot = self.find_or_expire(hash, key, now);
+        let present = slot.filter(|slot| self.is_seen(*slot, View::Values));
         let is_refused = match when {
             When::Always => false,
-            When::Absent => slot.is_some(),
-            When::Present => slot.is_none(),
+            When::Absent => present.is_some(),
+            When::Present => present.is_none(),
         };
         if is_refused {
             return Stored::Refused;
         }
         let expires_at = match expiry {
             Expiry::Never => 0,
-            Expiry::Keep => slot.map_or(0, |slot| self.found(self.index.entry(slot).location()).expires_at),
+            Expiry::Keep => present.map_or(0, |slot| self.found(self.index.entry(slot).location()).expires_at),
             // The epoch itself has passed like any other time.
             Expiry::At(at) => at.max(1),
         };
-        let replaced = slot.is_some();
-        let is_stored = slot.is_some_and(|slot| self.overwrite(slot, value.bytes(), expires_at))
-            || self.write(hash, slot, (key, Source::New(value)), expires_at, (false, now));
+        let replaced = present.is_some();
+        let is_stored = slot.is_some_and(|slot| self.overwrite(slot, value.bytes(), extras, expires_at))
+            || self.write(hash, slot, (key, Source::New(value), extras), expires_at, (false, now));
         self.catch_up((key.len() + value.bytes().len()) as u64, now);
         if is_stored { Stored::Done { replaced } } else { Stored::OutOfMemory }
     }
 
     /// Overwrites a small value in place when it has the same shape.
-    fn overwrite(&mut self, slot: Slot, value: &[u8], expires_at: UnixMs) -> bool {
+    fn overwrite(&mut self, slot: Slot, value: &[u8], extras: &[u8], expires_at: UnixMs) -> bool {
         let location = self.index.entry(slot).location();
         let record = self.log.record(location);
         let has_same_shape = !record.is_large
             && record.value.len() == value.len()
+            && record.extras.len() == extras.len()
             && (record.expires_at == 0) == (expires_at == 0)
             && expires_at <= EXPIRY_MAX;
         if has_same_shape {
             let old = record.expires_at;
             self.log.overwrite(location, value);
+            if !extras.is_empty() {
+                self.log.overwrite_extras(location, extras);
+            }
             if old != expires_at {
                 self.log.overwrite_expiry(location, expires_at);
                 self.account_expiry(old, expires_at);
@@ -302,7 +351,7 @@ impl Shard {
         &mut self,
         hash: KeyHash,
         slot: Option<Slot>,
-        (key, value): (&[u8], Source<'_>),
+        (key, value, extras): (&[u8], Source<'_>, &[u8]),
         expires_at: UnixMs,
         (is_urgent, now): (bool, UnixMs),
     ) -> bool {
@@ -317,7 +366,8 @@ impl Shard {
             if !is_urgent && !self.make_room((key.len() + value.bytes().len()) as u64, now) {
                 return false;
             }
-            let large = Large { key: key.into(), value: value.to_large(&self.alive), expires_at };
+            let value = value.to_large(&self.alive);
+            let large = Large { key: key.into(), value, expires_at, extras: extras.into() };
             self.large_own_bytes += large.own_bytes();
             number = (self.larges.insert(large) as u32).to_le_bytes();
         }
@@ -326,6 +376,7 @@ impl Shard {
             value: if is_large { &number } else { value.bytes() },
             expires_at: expires_at.min(EXPIRY_MAX),
             is_large,
+            extras: if is_large { &[] } else { extras },
         };
         let Some(location) = self.append_record(&draft, queue, is_urgent, now) else {
             if is_large {
@@ -380,18 +431,21 @@ impl Shard {
         self.index.remove(slot);
     }
 
-    /// Rewrites a value as `change` of the old one, whose length becomes what `len_of` says; its expiry stays.
+    /// Rewrites a value as `change` of the old one, whose length becomes what `len_of` says; its expiry, client flags
+    /// and content type stay.
     fn rewrite(
         &mut self,
-        key: &[u8],
+        (key, view): (&[u8], View),
         now: UnixMs,
         len_of: impl Fn(usize) -> usize,
         change: impl FnOnce(&mut Vec<u8>),
     ) -> Option<usize> {
         self.work = Work::default();
         let hash = self.hash(key);
-        let location = self.find_or_expire(hash, key, now).map(|slot| self.index.entry(slot).location());
+        let slot = self.find_or_expire(hash, key, now).filter(|slot| self.is_seen(*slot, view));
+        let location = slot.map(|slot| self.index.entry(slot).location());
         let old = location.map(|location| self.found(location));
+        let extras = old.map_or(Attributes::default(), |old| Attributes::unpack(old.extras)).of_changed_value().pack();
         let len = len_of(old.map_or(0, |old| old.value.len()));
         let expiry = match old.map_or(0, |old| old.expires_at) {
             0 => Expiry::Never,
@@ -412,7 +466,7 @@ impl Shard {
         }
         change(&mut bytes);
         let value = Bytes::from(bytes);
-        match self.set(key, NewValue::Shared(&value), expiry, When::Always, now) {
+        match self.store(key, (NewValue::Shared(&value), &extras), expiry, When::Always, now) {
             Stored::Done { .. } => Some(len),
             Stored::Refused | Stored::OutOfMemory => None,
         }
@@ -420,7 +474,19 @@ impl Shard {
 
     /// Appends to a value, creating it if absent; its expiry stays. The new length, or `None` when out of memory.
     pub fn append(&mut self, key: &[u8], tail: &[u8], now: UnixMs) -> Option<usize> {
-        self.rewrite(key, now, |len| len + tail.len(), |value| value.extend_from_slice(tail))
+        self.append_as(View::Values, key, tail, now)
+    }
+
+    /// The same for somebody who may see items without a value.
+    pub fn append_as(&mut self, view: View, key: &[u8], tail: &[u8], now: UnixMs) -> Option<usize> {
+        self.rewrite((key, view), now, |len| len + tail.len(), |value| value.extend_from_slice(tail))
+    }
+
+    /// Puts bytes before a value, creating it if absent; its expiry stays. The new length, or `None` when out of
+    /// memory.
+    pub fn prepend_as(&mut self, view: View, key: &[u8], head: &[u8], now: UnixMs) -> Option<usize> {
+        let change = |value: &mut Vec<u8>| drop(value.splice(..0, head.iter().copied()));
+        self.rewrite((key, view), now, |len| len + head.len(), change)
     }
 
     /// Overwrites a value from `offset` on, padding with zero bytes; its expiry stays. The new length, or `None` when
@@ -428,7 +494,7 @@ impl Shard {
     pub fn set_range(&mut self, key: &[u8], offset: usize, bytes: &[u8], now: UnixMs) -> Option<usize> {
         let end = offset + bytes.len();
         self.rewrite(
-            key,
+            (key, View::Values),
             now,
             |len| len.max(end),
             |value| {
@@ -440,16 +506,25 @@ impl Shard {
 
     /// Removes a key; whether it was there.
     pub fn delete(&mut self, key: &[u8], now: UnixMs) -> bool {
+        self.delete_as(View::Values, key, now)
+    }
+
+    /// The same for somebody who may see items without a value. What is not seen is removed all the same.
+    pub fn delete_as(&mut self, view: View, key: &[u8], now: UnixMs) -> bool {
         self.work = Work::default();
         let slot = self.find_or_expire(self.hash(key), key, now);
+        let was_seen = slot.is_some_and(|slot| self.is_seen(slot, view));
         slot.into_iter().for_each(|slot| self.remove(slot));
         self.catch_up(0, now);
-        slot.is_some()
+        was_seen
     }
 
     /// When a key expires.
     pub fn time_to_live(&self, key: &[u8], now: UnixMs) -> TimeToLive {
-        match self.find_live(key, now).map(|slot| self.found(self.index.entry(slot).location()).expires_at) {
+        match self
+            .find_live(key, View::Values, now)
+            .map(|slot| self.found(self.index.entry(slot).location()).expires_at)
+        {
             None => TimeToLive::Missing,
             Some(0) => TimeToLive::Forever,
             Some(at) => TimeToLive::At(at),
@@ -460,37 +535,48 @@ impl Shard {
     pub fn set_expiry(&mut self, key: &[u8], expires_at: Option<UnixMs>, now: UnixMs) -> bool {
         self.work = Work::default();
         let hash = self.hash(key);
-        let Some(slot) = self.find_or_expire(hash, key, now) else { return false };
+        let slot = self.find_or_expire(hash, key, now).filter(|slot| self.is_seen(*slot, View::Values));
+        let Some(slot) = slot else { return false };
         if expires_at.is_some_and(|at| at <= now) {
             self.remove(slot);
             self.catch_up(0, now);
             return true;
         }
-        let expires_at = expires_at.unwrap_or(0);
+        let extras = Packed::copy_of(self.found(self.index.entry(slot).location()).extras);
+        self.alter(hash, slot, expires_at.unwrap_or(0), &extras, now);
+        true
+    }
+
+    /// Changes an item's expiry and packed attributes; its value stays.
+    pub(super) fn alter(&mut self, hash: KeyHash, slot: Slot, expires_at: UnixMs, extras: &[u8], now: UnixMs) {
         let location = self.index.entry(slot).location();
         let record = self.log.record(location);
-        let (old, is_large) = (self.found(location).expires_at, record.is_large);
-        let fits = expires_at <= EXPIRY_MAX || is_large;
+        let found = self.found(location);
+        let (old, is_large) = (found.expires_at, record.is_large);
+        let fits = (expires_at <= EXPIRY_MAX || is_large) && found.extras.len() == extras.len();
         if fits && (record.expires_at == 0) == (expires_at == 0) {
             if is_large {
-                self.larges[record.number()].expires_at = expires_at;
+                let large = &mut self.larges[record.number()];
+                large.expires_at = expires_at;
+                large.extras.copy_from_slice(extras);
+            } else if !extras.is_empty() {
+                self.log.overwrite_extras(location, extras);
             }
             if expires_at != 0 {
                 self.log.overwrite_expiry(location, expires_at.min(EXPIRY_MAX));
             }
             self.account_expiry(old, expires_at);
-            return true;
+            return;
         }
         // Another shape: written anew, even beyond the budget, for the client is told that it is done.
-        let copy = record.value.to_vec();
+        let (key, copy) = (found.key.to_vec(), record.value.to_vec());
         let value = if is_large {
             Source::Held(self.larges[record.number()].value.clone())
         } else {
             Source::New(NewValue::Copied(&copy))
         };
-        self.write(hash, Some(slot), (key, value), expires_at, (true, now));
+        self.write(hash, Some(slot), (&key, value, extras), expires_at, (true, now));
         self.catch_up(key.len() as u64, now);
-        true
     }
 
     /// Shows some items, about `count`, and returns the cursor to go on with; 0 starts and ends. An item present from
@@ -518,7 +604,7 @@ impl Shard {
                 before = Some(other);
                 shown += 1;
                 let item = self.item(location);
-                if item.expires_at.is_none_or(|at| at > now) {
+                if item.expires_at.is_none_or(|at| at > now) && is_seen(item.extras, View::Values) {
                     show(&item);
                 }
             }
@@ -535,19 +621,24 @@ impl Shard {
         let sampled = (0..SAMPLES).find_map(|_| {
             let random = self.next_random();
             let location = self.index.sample(random)?.location();
-            (!self.found(location).is_expired(now)).then_some(location)
+            self.is_value(location, now).then_some(location)
         });
         let location = sampled.or_else(|| {
             let mut place = 0;
             let mut found = None;
             while found.is_none() && place < PLACES {
                 place = self.index.unit_from(place, |_, entry| {
-                    found = found.or((!self.found(entry.location()).is_expired(now)).then_some(entry.location()));
+                    found = found.or(self.is_value(entry.location(), now).then_some(entry.location()));
                 });
             }
             found
         });
         location.map(|location| self.found(location).key)
+    }
+
+    fn is_value(&self, location: u64, now: UnixMs) -> bool {
+        let found = self.found(location);
+        !found.is_expired(now) && is_seen(found.extras, View::Values)
     }
 
     pub(super) fn next_random(&mut self) -> u64 {
@@ -572,6 +663,7 @@ impl Shard {
         self.victim = None;
         self.large_bytes_of = [0; 2];
         self.moves += 1;
+        self.clear_at = UnixMs::MAX;
         self.expiry_sum = 0;
         (self.stats.expires, self.stats.dataset_bytes) = (0, 0);
     }

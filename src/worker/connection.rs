@@ -6,8 +6,7 @@
 use std::net::SocketAddr;
 
 use crate::command::{Front, Session};
-use crate::protocol::resp::Decoder;
-use crate::protocol::{Output, Requests};
+use crate::protocol::{Decoder, Output, Requests};
 use crate::ring::Fd;
 
 use super::gather::Gather;
@@ -128,7 +127,7 @@ impl Connection {
             addresses,
             state: State::Open,
             session: Session { front, ..Session::default() },
-            decoder: Decoder::default(),
+            decoder: front.decoder(),
             held: None,
             output: Output::new(),
             gather: Gather::default(),

@@ -63,8 +63,8 @@ struct Entry {
 pub(super) enum FanStep {
     /// More replies of this round are awaited.
     Wait,
-    /// Another round is to be sent.
-    Send(Round),
+    /// Another round is to be sent, now or at this time in milliseconds.
+    Send(Round, Option<u64>),
     /// The command is answered.
     Done {
         /// Later requests had to wait for it.
@@ -174,6 +174,7 @@ impl Gather {
         part: u32,
         letter: &Output,
         range: std::ops::Range<usize>,
+        now_ms: u64,
     ) -> FanStep {
         let entry = self.entry(sequence);
         let State::Fan(fan) = &mut entry.state else { return FanStep::Wait };
@@ -184,9 +185,9 @@ impl Gather {
         }
         let mut output = Output::new();
         let replies = std::mem::take(&mut fan.replies);
-        let next = fan.plan.advance(&replies, &mut Reply { output: &mut output, version: fan.version });
+        let next = fan.plan.advance(&replies, now_ms, &mut Reply { output: &mut output, version: fan.version });
         if let Some(round) = next {
-            return FanStep::Send(round);
+            return FanStep::Send(round, fan.plan.resume_ms());
         }
         let was_sequential = fan.is_sequential();
         if entry.is_muted {

@@ -263,7 +263,7 @@ impl Core {
             connection.abandon();
         } else if open >= u64::from(self.settings.maxclients) {
             metrics.add(Metric::ConnectionsRejected, 1);
-            connection.output.extend(b"-ERR max number of clients reached\r\n");
+            front.write_error(b"ERR max number of clients reached", &mut connection.output);
             connection.state = State::Flushing;
         } else {
             metrics.add(Metric::ConnectionsOpen, 1);

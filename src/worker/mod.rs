@@ -26,8 +26,7 @@ use crate::config::Settings;
 use crate::instance::{Instance, Phase};
 use crate::mailbox::Mailboxes;
 use crate::observe::{Metric, WorkerMetrics};
-use crate::protocol::resp::Limits;
-use crate::protocol::{Output, Requests};
+use crate::protocol::{Limits, Output, Requests};
 use crate::ring::{Fd, Ring, Wait};
 use crate::shard::{LARGE_VALUE_BYTES, Shard, ShardOptions};
 
@@ -47,6 +46,7 @@ use budget::Budget;
 use connection::Connection;
 use hop::Hops;
 use lifecycle::{Listener, Unfinished};
+use serve::Waiting;
 use slots::Leftovers;
 use spin::Spin;
 use timer::{Timed, TimerWheel};
@@ -151,6 +151,8 @@ struct Core {
     dirty: Vec<u32>,
     /// Connections with requests that may be executed in the next tick.
     runnable: Vec<u32>,
+    /// Rounds to be sent later.
+    waiting: Vec<Waiting>,
     /// Connections stopped by `CLIENT PAUSE`.
     paused: Vec<Timed>,
     /// Sends to be continued.
@@ -216,6 +218,7 @@ impl<R: Ring> Worker<R> {
             timers: TimerWheel::new(now.mono_ns),
             dirty: Vec::new(),
             runnable: Vec::new(),
+            waiting: Vec::new(),
             paused: Vec::new(),
             unfinished: Vec::new(),
             wait: Wait::No,
@@ -272,6 +275,7 @@ impl<R: Ring> Worker<R> {
         self.core.run_runnable();
         self.core.read_mail();
         self.core.fire_timers();
+        self.core.send_waiting();
         self.core.drop_leftovers();
         self.core.shard.set_budget(self.core.budget.items());
         self.core.is_upkeep_due = self.core.shard.maintain(self.core.now.unix_ms);
@@ -353,6 +357,7 @@ impl Core {
         self.tick += 1;
         self.now = self.clock.now();
         self.metrics().add(Metric::Ticks, 1);
+        self.shard.begin(self.now.unix_ms);
         self.take_up_changes();
         if self.phase == Phase::Draining && self.now.mono_ns >= self.drained_by_ns {
             tracing::warn!("clients did not take their replies within {DRAIN_LIMIT:?}; closing them");
@@ -492,6 +497,9 @@ impl Core {
         };
         if self.shard.stats().expires > 0 {
             within(UPKEEP);
+        }
+        if let Some(at_ms) = self.waiting.iter().map(|waiting| waiting.at_ms).min() {
+            within(Duration::from_nanos((at_ms * 1_000_000).saturating_sub(self.now.mono_ns).max(1)));
         }
         if self.phase != Phase::Running {
             within(DRAIN_POLL);

@@ -22,6 +22,16 @@ use super::gather::{Fan, FanStep};
 use super::hop::{Caller, Envelope, Letter, Message, WHOLE};
 use super::{BATCH_REQUESTS, Core, HOP_REQUESTS_PER_TICK, LINGER_BYTES_MAX, PENDING_MAX, PENDING_MIN};
 
+/// A round of a fan that is to be sent later.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) at_ms: u64,
+    slot: u32,
+    generation: u32,
+    sequence: u32,
+    round: command::Round,
+}
+
 /// What follows from one request for those behind it.
 enum Flow {
     /// The next one may be executed.
@@ -86,7 +96,7 @@ impl Core {
                 self.hold(slot, &batch, executed, decoded.received);
                 goes_on = false;
             } else if let Some(error) = decoded.error {
-                self.answer(slot, |reply| reply.error(&format!("ERR {}", error.0)));
+                self.refuse(slot, format!("ERR {}", error.0).as_bytes());
                 self.connections[slot].state = State::Flushing;
                 goes_on = false;
             } else {
@@ -192,18 +202,18 @@ impl Core {
     fn execute_one(&mut self, slot: usize, args: Args<'_>) -> Flow {
         let connection = &mut self.connections[slot];
         connection.requests_in_tick += 1;
-        let command = match command::table::find(args) {
+        let command = match command::find(&connection.session, args) {
             Ok(command) => command,
             Err(unfit) => {
                 unfit.command.into_iter().for_each(|command| self.reject(command));
-                self.answer(slot, |reply| reply.error_bytes(&unfit.text));
+                self.refuse(slot, &unfit.text);
                 return Flow::Next;
             }
         };
         let spec = command.spec();
         if let Err(text) = command::check(&connection.session, spec) {
             self.reject(command);
-            self.answer(slot, |reply| reply.error(text));
+            self.refuse(slot, text.as_bytes());
             return Flow::Next;
         }
         if self.pause.holds(spec.flags) {
@@ -221,11 +231,11 @@ impl Core {
                 self.reject(command);
                 let local = self.connections[slot].addresses.map(|(_, local)| local.ip());
                 let text = cluster::moved(&self.map, key_slot, local);
-                self.answer(slot, |reply| reply.error(&text));
+                self.refuse(slot, text.as_bytes());
             }
             Route::CrossSlot => {
                 self.reject(command);
-                self.answer(slot, |reply| reply.error(cluster::CROSS_SLOT));
+                self.refuse(slot, cluster::CROSS_SLOT.as_bytes());
             }
         }
         let connection = &mut self.connections[slot];
@@ -327,6 +337,12 @@ impl Core {
         self.spare_outputs.push(output);
     }
 
+    /// Answers with an error that is no command's, in the words of the client's protocol.
+    fn refuse(&mut self, slot: usize, text: &[u8]) {
+        let front = self.connections[slot].session.front;
+        self.answer(slot, |reply| front.write_error(text, reply.output));
+    }
+
     /// Sends a request on to the worker that owns its key.
     fn hop(&mut self, slot: usize, to: u16, command: CommandId, args: Args<'_>) {
         let connection = &mut self.connections[slot];
@@ -390,14 +406,33 @@ impl Core {
 
     fn fan_reply(&mut self, slot: usize, sequence: u32, part: u32, letter: &Output, range: std::ops::Range<usize>) {
         let connection = &mut self.connections[slot];
-        match connection.gather.fan_reply(sequence, part, letter, range) {
+        match connection.gather.fan_reply(sequence, part, letter, range, self.now.mono_ns / 1_000_000) {
             FanStep::Wait => {}
-            FanStep::Send(round) => self.send_round(slot, sequence, &round),
+            FanStep::Send(round, None) => self.send_round(slot, sequence, &round),
+            FanStep::Send(round, Some(at_ms)) => {
+                let generation = connection.generation;
+                self.waiting.push(Waiting { at_ms, slot: slot as u32, generation, sequence, round });
+            }
             FanStep::Done { was_sequential } => {
                 // One that began before the sequential one may end while that is under way.
                 connection.is_sequential &= !was_sequential;
                 connection.gather.release(&mut connection.output, &mut self.spare_outputs);
                 self.resume(slot);
+            }
+        }
+    }
+
+    /// Sends the rounds whose time has come.
+    pub(super) fn send_waiting(&mut self) {
+        let now_ms = self.now.mono_ns / 1_000_000;
+        let due = self.waiting.extract_if(.., |waiting| waiting.at_ms <= now_ms).collect::<Vec<_>>();
+        for Waiting { slot, generation, sequence, round, .. } in due {
+            let slot = slot as usize;
+            let is_wanted =
+                |connection: &Connection| connection.generation == generation && !connection.gather.is_empty();
+            if self.connections.get(slot).is_some_and(is_wanted) {
+                self.send_round(slot, sequence, &round);
+                self.mark_dirty(slot);
             }
         }
     }

@@ -94,7 +94,7 @@ impl Harness {
                 self.execute(*worker, *command, args, fanout.reply_version(version), &mut part);
                 replies.push(part);
             }
-            match fanout.advance(&replies, &mut Reply { output, version }) {
+            match fanout.advance(&replies, self.now.mono_ns / 1_000_000, &mut Reply { output, version }) {
                 Some(next) => round = next,
                 None => return,
             }

@@ -66,6 +66,7 @@ struct Seat {
     listener: Fd,
     /// Its node's.
     node_listener: Fd,
+    memcache_listener: Fd,
     control: Fd,
     /// The other end of the control socket.
     bell: Client,
@@ -114,19 +115,23 @@ impl Cluster {
         let seat = |(index, mailboxes)| {
             let ring = SimRing::new(&network);
             let (address, listener, (control, bell)) = (ring.wake_address(), network.listen(), network.pair());
-            let node_listener = network.listen();
+            let (node_listener, memcache_listener) = (network.listen(), network.listen());
             let settings = instance.settings();
             let worker = Worker::new(worker::Options {
                 index: index as u16,
                 ring,
-                listeners: vec![(listener, Front::Resp), (node_listener, Front::RespCore)],
+                listeners: vec![
+                    (listener, Front::Resp),
+                    (node_listener, Front::RespCore),
+                    (memcache_listener, Front::Memcache),
+                ],
                 control: Some(control),
                 instance: Arc::clone(&instance),
                 mailboxes,
                 clock: network.clock(),
                 shard: ShardOptions::new(&settings, workers, index as u64 + 1),
             });
-            Seat { worker, address, listener, node_listener, control, bell, deadline_ns: None }
+            Seat { worker, address, listener, node_listener, memcache_listener, control, bell, deadline_ns: None }
         };
         let seats = mailboxes.into_iter().enumerate().map(seat).collect();
         Self { network, instance, seats, peers: Vec::new(), open: Vec::new(), random }
@@ -140,6 +145,11 @@ impl Cluster {
     /// Connects a client to a worker through its node's port.
     pub(crate) fn connect_to_node(&mut self, worker: usize) -> PeerId {
         self.connect_to(self.seats[worker % self.seats.len()].node_listener)
+    }
+
+    /// Connects a memcached client to a worker.
+    pub(crate) fn connect_memcache(&mut self, worker: usize) -> PeerId {
+        self.connect_to(self.seats[worker % self.seats.len()].memcache_listener)
     }
 
     fn connect_to(&mut self, listener: Fd) -> PeerId {

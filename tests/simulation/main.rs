@@ -5,6 +5,7 @@
 mod cluster;
 mod endings;
 mod limits;
+mod memcache;
 mod model;
 mod nodes;
 mod pipelines;

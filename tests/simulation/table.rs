@@ -59,6 +59,8 @@ pub(crate) fn big() -> Vec<Row> {
 }
 
 const COMMANDS: &[(&str, &str)] = &[
+    ("SET k v", "GETLEASE k; GETLEASE k WAIT 5; GETLEASE k NONSENSE 1; SETLEASE k 1 w; SETLEASE none 1 w FRESH 5"),
+    ("SET k v", "GETVERSION none; SET k w IFEQ v; SET k x IFEQ v; SET k x IFEQ w GET; SET k y IFVERSION 1"),
     ("", "PING; PING hello; ECHO there; ECHO %"),
     ("", "SELECT 0; SELECT 1; SELECT x"),
     ("SET k v", "GET k; GET none; get k; gEt k"),

@@ -10,25 +10,9 @@
 
 use super::length::{self, Line};
 use super::partial::Partial;
-use super::{Limits, ProtocolError, inline};
+use super::{Decoded, Limits, ProtocolError, inline};
 use crate::protocol::Requests;
 use crate::protocol::request::SPAN_OFFSET_MAX;
-
-/// What one call of [`Decoder::decode`] found.
-#[derive(Debug)]
-pub struct Decoded<'a> {
-    /// The bytes that the batch's received arguments lie in: pass them to [`Requests::get`].
-    pub received: &'a [u8],
-    /// How many bytes of the input were taken over; call again with the rest.
-    pub consumed: usize,
-    /// A malformed request follows the complete ones: answer it and close. Later calls say the same again.
-    pub error: Option<ProtocolError>,
-    /// After the complete requests one begins for whose arguments there is no room, and which will not be delivered:
-    /// answer it and say so with [`Decoder::acknowledge_refusal`]. Until then later calls say the same again.
-    pub is_refused: bool,
-    /// The batch was full: more complete requests may be waiting; call again (with an empty input if all was consumed).
-    pub is_full: bool,
-}
 
 /// The incremental decoder of one connection; eight bytes while no request is incomplete.
 #[derive(Debug, Default)]

@@ -21,7 +21,8 @@ mod partial;
 mod reply;
 mod value;
 
-pub use decode::{Decoded, Decoder};
+pub use super::{Decoded, Limits, ProtocolError};
+pub use decode::Decoder;
 pub use reply::Reply;
 pub use value::{DEPTH_MAX, Skipped, Skipper, Value, encode_request, parse, skip};
 
@@ -35,40 +36,11 @@ pub enum Version {
     Resp3,
 }
 
-/// Bounds on what a client may announce.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Longest argument, bytes (`proto-max-bulk-len`); never more than 4 GiB - 1.
-    pub bulk_bytes_max: u64,
-    /// Most bytes of one request as received, bodies included, with 8 bytes for every argument's place
-    /// (`client-query-buffer-limit`).
-    pub request_bytes_max: u64,
-    /// Arguments of at least this many bytes get an allocation of their own, reserved once.
-    pub body_bytes_min: usize,
-    /// Such arguments together must fit in this; a request with more is read, thrown away and reported.
-    pub body_room_bytes: u64,
-    /// The client has not authenticated: at most 10 arguments of 16 KiB, and one request a batch, since the next one
-    /// may be judged differently.
-    pub is_unauthenticated: bool,
-}
-
-/// Why a client's bytes are no request, or a server's no reply. For requests the text after `-ERR ` is Redis'.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProtocolError(pub String);
-
 impl ProtocolError {
     fn new(cause: &str) -> Self {
         ProtocolError(format!("Protocol error: {cause}"))
     }
 }
-
-impl std::fmt::Display for ProtocolError {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for ProtocolError {}
 
 /// Longest line: an inline request, or the digits of a length (Redis' `PROTO_INLINE_MAX_SIZE`).
 const LINE_BYTES_MAX: usize = 64 * 1024;

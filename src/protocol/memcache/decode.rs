@@ -1,0 +1,325 @@
+//! The decoder of one connection: received bytes to requests.
+//!
+//! In: bytes, cut anywhere. Out: batches of whole requests, parsed in place when they have arrived whole. What must
+//! stay true: bytes are looked at a bounded number of times however they arrive; a large data block goes into one
+//! allocation of its own, reserved when it is announced; what has no room is thrown away as it arrives; after an error
+//! nothing more is decoded.
+
+use bytes::Bytes;
+
+use super::line::{Follows, push_line, refuse};
+use super::{LINE_BYTES_MAX, text};
+use crate::protocol::request::SPAN_OFFSET_MAX;
+use crate::protocol::{Decoded, Limits, ProtocolError, Requests};
+
+/// The incremental decoder of one connection; eight bytes while no request is incomplete.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    partial: Option<Box<Partial>>,
+}
+
+/// The limits, put so that each is one comparison.
+pub(super) struct Bounds {
+    requests_max: usize,
+    pub(super) bulk_max: u64,
+    pub(super) body_min: usize,
+    pub(super) body_room: u64,
+    /// Longest line of a retrieval.
+    retrieval_max: usize,
+}
+
+/// First byte of a request in the binary protocol.
+const BINARY_REQUEST: u8 = 0x80;
+
+/// Longest data block before authentication: a name and a password.
+const UNAUTHENTICATED_DATA_BYTES_MAX: u64 = 2048;
+
+impl Bounds {
+    fn new(requests_max: usize, limits: &Limits) -> Self {
+        let bulk_max = limits.bulk_bytes_max.min(limits.request_bytes_max).min(u64::from(u32::MAX));
+        let is_unauthenticated = limits.is_unauthenticated;
+        let retrieval_max = (limits.request_bytes_max as usize).min(SPAN_OFFSET_MAX / 2);
+        Self {
+            requests_max: if is_unauthenticated { 1 } else { requests_max },
+            bulk_max: if is_unauthenticated { bulk_max.min(UNAUTHENTICATED_DATA_BYTES_MAX) } else { bulk_max },
+            body_min: limits.body_bytes_min,
+            body_room: limits.body_room_bytes,
+            retrieval_max: if is_unauthenticated { LINE_BYTES_MAX } else { retrieval_max },
+        }
+    }
+}
+
+/// Why no further request could be parsed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stop {
+    /// The batch is full.
+    Full,
+    /// The line has no end before this place.
+    Line(usize),
+    /// The data block ends here, with its line end.
+    Data(usize),
+    /// The line ends here, and a data block of this many bytes follows that gets an allocation of its own.
+    Body(usize, usize),
+    /// Beyond the end so many bytes are to be thrown away.
+    Waste(usize),
+    TooLong,
+    /// A client speaks the binary protocol.
+    Binary,
+}
+
+/// Parses requests from `at` on, and moves it past them; no line end lies before `scanned`.
+#[inline]
+fn parse(bytes: &[u8], at: &mut usize, mut scanned: usize, bounds: &Bounds, batch: &mut Requests) -> Stop {
+    while batch.len() < bounds.requests_max {
+        let start = *at;
+        let from = scanned.max(start);
+        if bytes.get(start) == Some(&BINARY_REQUEST) {
+            return Stop::Binary;
+        }
+        let Some(len) = memchr::memchr(b'\n', &bytes[from..]) else {
+            let is_retrieval = bytes[start..].starts_with(b"get") || bytes[start..].starts_with(b"gat");
+            let max = if is_retrieval { bounds.retrieval_max } else { LINE_BYTES_MAX };
+            return if bytes.len() - start > max { Stop::TooLong } else { Stop::Line(bytes.len()) };
+        };
+        let next = from + len + 1;
+        let end = if from + len > start && bytes[next - 2] == b'\r' { next - 2 } else { next - 1 };
+        *at = match push_line(bytes, start, end, bounds, batch) {
+            Follows::Nothing => next,
+            Follows::Data(len) => match parse_data(bytes, next, len, bounds, batch) {
+                Ok(behind) => behind,
+                Err(stop) => {
+                    batch.abandon();
+                    return stop;
+                }
+            },
+            Follows::Waste(len) if next + len > bytes.len() => {
+                batch.finish();
+                *at = bytes.len();
+                return Stop::Waste(next + len - bytes.len());
+            }
+            Follows::Waste(len) => next + len,
+        };
+        batch.finish();
+        scanned = 0;
+    }
+    Stop::Full
+}
+
+/// Parses a data block of `len` bytes at `start`; the place behind it.
+fn parse_data(bytes: &[u8], start: usize, len: usize, bounds: &Bounds, batch: &mut Requests) -> Result<usize, Stop> {
+    let end = start + len;
+    let is_body = len >= bounds.body_min;
+    let Some(trailer) = bytes.get(end..end + 2) else {
+        return Err(if is_body { Stop::Body(start, len) } else { Stop::Data(end + 2) });
+    };
+    if trailer != b"\r\n" {
+        refuse_chunk(bytes, start, batch);
+    } else if is_body {
+        batch.push_body(Bytes::copy_from_slice(&bytes[start..end]));
+    } else {
+        batch.push_received(start, len);
+    }
+    Ok(end + 2)
+}
+
+/// The data of the line that ends before `line_end` is not followed by a line end.
+fn refuse_chunk(bytes: &[u8], line_end: usize, batch: &mut Requests) {
+    let line = bytes[..line_end].trim_ascii_end();
+    let start = memchr::memrchr(b'\n', line).map_or(0, |at| at + 1);
+    let is_quiet = line.ends_with(b" noreply") && !line[start..].trim_ascii_start().starts_with(b"ms ");
+    if is_quiet {
+        batch.abandon();
+    } else {
+        refuse(text::BAD_CHUNK, batch);
+    }
+}
+
+impl Decoder {
+    /// Decodes at most `requests_max` complete requests into `batch` (cleared first). Without buffered bytes it works
+    /// in place on `input`; an incomplete tail is copied. With buffered bytes it takes over all of `input` first.
+    ///
+    /// # Panics
+    /// When `input` is longer than [`SPAN_OFFSET_MAX`]: a bug in the caller, receive buffers are far smaller.
+    pub fn decode<'a>(
+        &'a mut self,
+        input: &'a [u8],
+        requests_max: usize,
+        limits: &Limits,
+        batch: &mut Requests,
+    ) -> Decoded<'a> {
+        assert!(input.len() <= SPAN_OFFSET_MAX);
+        batch.clear();
+        let bounds = Bounds::new(requests_max, limits);
+        if self.partial.is_some() {
+            return self.go_on(input, &bounds, batch);
+        }
+        let mut at = 0;
+        let stop = parse(input, &mut at, 0, &bounds, batch);
+        let mut decoded =
+            Decoded { received: input, consumed: input.len(), error: None, is_refused: false, is_full: false };
+        match stop {
+            Stop::Full => (decoded.consumed, decoded.is_full) = (at, at < input.len()),
+            Stop::Line(_) if at == input.len() => {}
+            stop => {
+                let partial = self.partial.insert(Box::default());
+                partial.buffer.extend_from_slice(&input[at..]);
+                partial.settle(stop, at, &bounds);
+                decoded.error = partial.failure.clone();
+            }
+        }
+        decoded
+    }
+
+    /// Keeps `input` for a later [`decode`](Self::decode): the connection may not go on now.
+    pub fn hold(&mut self, input: &[u8]) {
+        if !input.is_empty() {
+            self.partial.get_or_insert_default().take_over(input);
+        }
+    }
+
+    /// Bytes held for incomplete or held requests.
+    pub fn buffered_bytes(&self) -> usize {
+        self.partial.as_ref().map_or(0, |partial| partial.buffer.len() - partial.position + partial.body.len())
+    }
+
+    /// What a large data block that is arriving will take beyond what has arrived.
+    pub fn announced_bytes(&self) -> usize {
+        self.partial.as_ref().map_or(0, |partial| partial.body_missing())
+    }
+
+    /// Decodes from the kept bytes. A batch that empties the buffer of whole requests carries the buffer away with it.
+    fn go_on<'a>(&'a mut self, input: &[u8], bounds: &Bounds, batch: &mut Requests) -> Decoded<'a> {
+        let partial = self.partial.get_or_insert_default();
+        partial.take_over(input);
+        let mut decoded = Decoded {
+            received: &[],
+            consumed: input.len(),
+            error: partial.failure.clone(),
+            is_refused: false,
+            is_full: false,
+        };
+        if decoded.error.is_some() || !partial.deliver_body(batch) || partial.buffer.len() < partial.needed {
+            return decoded;
+        }
+        // What lies beyond the reach of a span is parsed once what is before it has been handed over.
+        let addressable = partial.buffer.len().min(SPAN_OFFSET_MAX);
+        let scanned = partial.scanned;
+        let stop = parse(&partial.buffer[..addressable], &mut partial.position, scanned, bounds, batch);
+        if stop == Stop::Full && partial.position < partial.buffer.len() {
+            (partial.scanned, partial.needed) = (0, 0);
+            decoded.is_full = true;
+            let partial = self.partial.get_or_insert_default();
+            return Decoded { received: &partial.buffer, ..decoded };
+        }
+        let shift = std::mem::take(&mut partial.position);
+        if batch.is_empty() {
+            partial.buffer.drain(..shift);
+        } else {
+            batch.carry(&mut partial.buffer, shift);
+        }
+        partial.settle(stop, shift, bounds);
+        decoded.error = partial.failure.clone();
+        if partial.is_idle() {
+            self.partial = None;
+        }
+        decoded
+    }
+}
+
+/// A request that has not arrived whole, and bytes that wait behind it.
+#[derive(Debug, Default)]
+struct Partial {
+    buffer: Vec<u8>,
+    /// What lies before was delivered.
+    position: usize,
+    /// No line end lies before.
+    scanned: usize,
+    /// With less in the buffer there is nothing to be parsed.
+    needed: usize,
+    /// Bytes to be thrown away before anything else.
+    waste: usize,
+    /// The words of a request whose data block is arriving; they lie at the buffer's beginning.
+    request: Requests,
+    body: Vec<u8>,
+    /// Length of that data block; `None` when none is arriving.
+    body_len: Option<usize>,
+    /// Why nothing more is decoded.
+    failure: Option<ProtocolError>,
+}
+
+impl Partial {
+    fn body_missing(&self) -> usize {
+        self.body_len.map_or(0, |len| len - self.body.len())
+    }
+
+    fn is_idle(&self) -> bool {
+        self.buffer.is_empty() && self.body_len.is_none() && self.waste == 0 && self.failure.is_none()
+    }
+
+    /// Keeps `input` behind what is kept already.
+    fn take_over(&mut self, input: &[u8]) {
+        if self.failure.is_some() {
+            return;
+        }
+        let (wasted, input) = input.split_at(self.waste.min(input.len()));
+        self.waste -= wasted.len();
+        let (body, input) = input.split_at(self.body_missing().min(input.len()));
+        self.body.extend_from_slice(body);
+        // Delivered requests are dropped once they are half of the buffer, so each byte is moved once at most.
+        if self.body_len.is_none() && self.position > self.buffer.len() / 2 {
+            self.buffer.drain(..self.position);
+            self.position = 0;
+        }
+        self.buffer.extend_from_slice(input);
+    }
+
+    /// Takes note of why parsing stopped; `shift` bytes have left the front of what it looked at.
+    fn settle(&mut self, stop: Stop, shift: usize, bounds: &Bounds) {
+        (self.scanned, self.needed) = (0, 0);
+        match stop {
+            Stop::Full => {}
+            Stop::Line(scanned) => self.scanned = scanned - shift,
+            Stop::Data(end) => self.needed = end - shift,
+            Stop::Body(line_end, len) => self.await_body(line_end - shift, len, bounds),
+            Stop::Waste(bytes) => self.waste = bytes,
+            Stop::TooLong => self.fail(text::LINE_TOO_LONG),
+            Stop::Binary => self.fail(text::BINARY),
+        }
+    }
+
+    fn fail(&mut self, text: &str) {
+        *self = Self { failure: Some(ProtocolError(text.to_owned())), ..Self::default() };
+    }
+
+    /// The line at the buffer's beginning is followed by a large data block.
+    fn await_body(&mut self, line_end: usize, len: usize, bounds: &Bounds) {
+        let line = &self.buffer[..line_end];
+        let end = line.strip_suffix(b"\r\n").map_or(line_end - 1, <[u8]>::len);
+        let follows = push_line(&self.buffer, 0, end, bounds, &mut self.request);
+        if follows != Follows::Data(len) || self.body.try_reserve_exact(len).is_err() {
+            return self.fail(text::NO_MEMORY);
+        }
+        let here = len.min(self.buffer.len() - line_end);
+        self.body.extend(self.buffer.drain(line_end..line_end + here));
+        (self.body_len, self.position) = (Some(len), line_end);
+    }
+
+    /// Delivers the request whose data block has arrived; false when one is awaited still.
+    fn deliver_body(&mut self, batch: &mut Requests) -> bool {
+        let Some(len) = self.body_len else { return true };
+        let Some(trailer) = self.buffer.get(self.position..self.position + 2) else { return false };
+        if self.body.len() < len {
+            return false;
+        }
+        let body = Bytes::from(std::mem::take(&mut self.body));
+        if trailer == b"\r\n" {
+            self.request.push_body(body);
+        } else {
+            refuse_chunk(&self.buffer, self.position, &mut self.request);
+        }
+        batch.adopt(&mut self.request);
+        self.body_len = None;
+        self.position += 2;
+        true
+    }
+}

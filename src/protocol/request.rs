@@ -61,6 +61,7 @@ impl<'a> Args<'a> {
     ///
     /// # Panics
     /// When there are not that many; commands check their arity first.
+    #[inline]
     pub fn get(&self, index: usize) -> &'a [u8] {
         let span = self.spans[index];
         let (offset, len) = (span.offset(), span.len as usize);

@@ -55,7 +55,14 @@ impl<R: Ring> Worker<R> {
         }
         match completion.token.kind() {
             Kind::Recv => self.on_received(slot, completion),
-            Kind::Send => self.core.on_sent(slot, completion),
+            Kind::Send => {
+                self.core.on_sent(slot, completion);
+                // The usual case: the reply is gone, and the next request has not come.
+                if self.core.connections[slot].is_at_rest() {
+                    self.core.watch(slot);
+                    return self.core.weigh(slot);
+                }
+            }
             Kind::Close => {
                 self.core.remove(slot);
                 self.core.resume_accepting();
@@ -226,6 +233,16 @@ impl Connection {
     /// wait for those that other workers still owe.
     fn has_output_to_send(&self) -> bool {
         !self.output.is_empty() && (self.gather.is_empty() || self.output.len() >= super::HELD_OUTPUT_BYTES_MAX)
+    }
+
+    /// Whether it only waits for the next request, so that there is nothing to settle.
+    fn is_at_rest(&self) -> bool {
+        let may_stay_open = !(self.session.is_closing || self.has_eof || self.is_draining);
+        self.state == State::Open
+            && may_stay_open
+            && self.has_answered()
+            && self.wants_input()
+            && self.receive == Receive::Armed
     }
 
     /// Moves on to the next state when the present one is done.

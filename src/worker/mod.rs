@@ -108,6 +108,8 @@ pub struct Options<R> {
     pub clock: Clock,
     /// How its shard is made.
     pub shard: ShardOptions,
+    /// Whether the CPU is its own and time passes by itself: else it must not spin.
+    pub may_spin: bool,
 }
 
 /// One core's loop.
@@ -156,6 +158,7 @@ struct Core {
     /// Sends to be continued.
     unfinished: Vec<Unfinished>,
     spin: Spin,
+    may_spin: bool,
     /// What the next tick's `enter` may do.
     wait: Wait,
     budget: Budget,
@@ -193,7 +196,8 @@ impl<R: Ring> Worker<R> {
             workers: options.instance.workers,
             settings_version: options.instance.settings_version(),
             limits: limits(&settings),
-            spin: Spin::new(spin_max(&settings, &options.clock)),
+            spin: Spin::new(spin_max(&settings, options.may_spin)),
+            may_spin: options.may_spin,
             settings,
             map: options.instance.map(),
             instance: options.instance,
@@ -266,9 +270,7 @@ impl<R: Ring> Worker<R> {
     pub fn tick(&mut self) -> io::Result<()> {
         self.enter()?;
         self.core.begin_tick();
-        while let Some(completion) = self.ring.complete() {
-            self.on_completion(completion);
-        }
+        self.take_completions();
         self.core.run_runnable();
         self.core.read_mail();
         self.core.fire_timers();
@@ -289,8 +291,6 @@ impl<R: Ring> Worker<R> {
         self.ring.enter(wait)?;
         if wait != Wait::No {
             self.core.hops.mailboxes.wake();
-            let slept_ns = self.core.clock.now().mono_ns.saturating_sub(self.core.now.mono_ns);
-            self.core.spin.slept(slept_ns);
         }
         Ok(())
     }
@@ -300,6 +300,12 @@ impl<R: Ring> Worker<R> {
         if let Some(advice) = self.core.shard.advise() {
             let token = crate::ring::Token::new(crate::ring::Kind::Advise, 0, 0);
             self.ring.push(token, crate::ring::Op::Advise(advice));
+        }
+    }
+
+    fn take_completions(&mut self) {
+        while let Some(completion) = self.ring.complete() {
+            self.on_completion(completion);
         }
     }
 
@@ -314,15 +320,27 @@ impl<R: Ring> Worker<R> {
         }
     }
 
+    /// Whether the next tick has something to do already.
+    fn has_work(&mut self) -> bool {
+        self.core.has_work() || self.ring.is_ready() || self.core.hops.mailboxes.has_mail()
+    }
+
     /// Decides how the next tick begins: at once, after a successful spin, or asleep until the next deadline.
     fn choose_wait(&mut self) -> io::Result<()> {
-        let core = &mut self.core;
-        core.wait = Wait::No;
-        if core.has_work() || self.ring.is_ready() || core.hops.mailboxes.has_mail() {
+        self.core.wait = Wait::No;
+        if self.has_work() {
             return Ok(());
         }
-        if core.spin.budget_ns() > 0 {
+        if self.ring.has_unsubmitted() {
+            // Most sends are done as soon as they are submitted, and nothing follows from that: no other tick for them.
             self.ring.enter(Wait::No)?;
+            self.take_completions();
+            if self.has_work() {
+                return Ok(());
+            }
+        }
+        let core = &mut self.core;
+        if core.spin.budget_ns() > 0 {
             let (ring, mailboxes, clock) = (&mut self.ring, &mut core.hops.mailboxes, &core.clock);
             if core.spin.until(clock, || ring.is_ready() || mailboxes.has_mail()) {
                 return Ok(());
@@ -334,7 +352,7 @@ impl<R: Ring> Worker<R> {
                 core.hops.mailboxes.wake();
                 return Ok(());
             }
-            core.now = core.clock.now();
+            core.now.mono_ns = core.clock.mono_ns();
             core.wait = core.sleep();
             if core.wait == Wait::No {
                 core.hops.mailboxes.wake();
@@ -351,7 +369,11 @@ impl Core {
 
     fn begin_tick(&mut self) {
         self.tick += 1;
+        let before_ns = self.now.mono_ns;
         self.now = self.clock.now();
+        if self.wait != Wait::No {
+            self.spin.slept(self.now.mono_ns.saturating_sub(before_ns));
+        }
         self.metrics().add(Metric::Ticks, 1);
         self.take_up_changes();
         if self.phase == Phase::Draining && self.now.mono_ns >= self.drained_by_ns {
@@ -399,7 +421,7 @@ impl Core {
         self.limits = limits(&self.settings);
         self.shard.set_policy(self.settings.maxmemory_policy);
         self.budget.share = self.settings.worker_budget_bytes(self.workers);
-        self.spin.set_max(spin_max(&self.settings, &self.clock));
+        self.spin.set_max(spin_max(&self.settings, self.may_spin));
         // A new time-out applies to the connections that are there, and so does that there is no password any more.
         let slots: Vec<usize> = self.connections.iter().map(|(slot, _)| slot).collect();
         for slot in slots {
@@ -528,9 +550,8 @@ impl Core {
     }
 }
 
-/// A simulated clock stands still while a worker spins.
-fn spin_max(settings: &Settings, clock: &Clock) -> Duration {
-    if matches!(clock, Clock::System(_)) { settings.spin } else { Duration::ZERO }
+fn spin_max(settings: &Settings, may_spin: bool) -> Duration {
+    if may_spin { settings.spin } else { Duration::ZERO }
 }
 
 fn limits(settings: &Settings) -> Limits {

@@ -247,7 +247,8 @@ impl Core {
         let start = output.len();
         let timing = self.begin(command);
         let connection = &mut self.connections[slot];
-        if let Run::Session(converse) = command.spec().run {
+        let spec = command.spec();
+        if let Run::Session(converse) = spec.run {
             let mut session = std::mem::take(&mut connection.session);
             let version = session.version;
             let caller = Caller::of(&session);
@@ -265,7 +266,6 @@ impl Core {
         if mutes(&mut connection.session.reply_mode) {
             output.truncate(start);
         }
-        let connection = &mut self.connections[slot];
         if is_direct {
             connection.output = output;
         } else {
@@ -274,7 +274,7 @@ impl Core {
             output.clear();
             self.spare_outputs.push(output);
         }
-        if matches!(command.spec().run, Run::Session(_)) && self.has_changes() {
+        if matches!(spec.run, Run::Session(_)) && self.has_changes() {
             // The next request, which may be in hand already, sees what this one has changed.
             self.take_up_changes();
         }
@@ -305,7 +305,9 @@ impl Core {
             caller: caller.id,
             now: self.now,
         });
-        clients.killed.into_iter().for_each(|slot| self.mark_dirty(slot));
+        if !clients.killed.is_empty() {
+            clients.killed.into_iter().for_each(|slot| self.mark_dirty(slot));
+        }
     }
 
     /// Answers a request that runs nothing.
@@ -500,14 +502,14 @@ impl Core {
     /// Counts a command that begins, where it runs; starts the clock if this one is timed.
     fn begin(&self, command: CommandId) -> Option<Timing> {
         let stands_for = self.metrics().command(command.0).begin()?;
-        Some(Timing { start_ns: self.clock.now().mono_ns, stands_for })
+        Some(Timing { start_ns: self.clock.mono_ns(), stands_for })
     }
 
     /// Counts what came of a command whose reply begins at `start`.
     fn end(&self, command: CommandId, timing: Option<Timing>, output: &Output, start: usize) {
         let metrics = self.metrics();
         if let Some(Timing { start_ns, stands_for }) = timing {
-            let elapsed_ns = self.clock.now().mono_ns.saturating_sub(start_ns);
+            let elapsed_ns = self.clock.mono_ns().saturating_sub(start_ns);
             metrics.command(command.0).add_time(elapsed_ns, stands_for);
         }
         if let Some((b'-', text)) = output.plain_from(start).split_first() {

@@ -62,15 +62,18 @@ impl Entrance<'_> {
     }
 }
 
-/// Decides where a request runs.
-pub fn route(command: CommandId, args: Args<'_>, from: Entrance<'_>) -> Route {
+/// Decides where a request runs. The slot of its argument 1, the usual place of a key, may be known already.
+pub fn route(command: CommandId, args: Args<'_>, known: Option<u16>, from: Entrance<'_>) -> Route {
     if from.front == Front::Resp && from.map.is_one_workers() {
         return Route::Here;
     }
     let spec = command.spec();
     match spec.run {
         Run::Session(_) | Run::Container => Route::Here,
-        Run::Keyed(_) => from.to_slot(slot_of(args.get(spec.keys.first as usize))),
+        Run::Keyed(_) => match known {
+            Some(slot) if spec.keys.first == 1 => from.to_slot(slot),
+            _ => from.to_slot(slot_of(args.get(spec.keys.first as usize))),
+        },
         Run::Everywhere(_, merge) => {
             let reach = from.reach();
             if reach.len() == 1 {

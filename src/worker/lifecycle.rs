@@ -11,6 +11,7 @@ use crate::protocol::Output;
 use crate::ring::{Carried, Completion, Errno, Fd, Kind, Op, Ring, Token};
 
 use super::connection::{Connection, Receive, State};
+use super::gather::keep;
 use super::{ACCEPT_PAUSE_NS, Core, LINGER_NS, Worker};
 
 /// A listening socket of this worker.
@@ -299,7 +300,7 @@ impl Core {
 
     fn on_sent(&mut self, slot: usize, completion: Completion) {
         let connection = &mut self.connections[slot];
-        let Carried::Output(mut output) = completion.carried else { return };
+        let Carried::Output(output) = completion.carried else { return };
         match completion.result {
             Ok(sent) if sent > 0 => {
                 self.instance.metrics.worker(self.index).add(Metric::OutputBytes, u64::from(sent));
@@ -325,10 +326,7 @@ impl Core {
             connection.is_over_limit = false;
             self.mark_runnable(slot);
         }
-        if output.capacity() <= super::SPARE_OUTPUT_BYTES_MAX && self.spare_outputs.len() < super::SPARE_OUTPUTS_MAX {
-            output.clear();
-            self.spare_outputs.push(output);
-        }
+        keep(&mut self.spare_outputs, output);
     }
 
     fn remove(&mut self, slot: usize) {

@@ -159,6 +159,8 @@ struct Core {
     unfinished: Vec<Unfinished>,
     spin: Spin,
     may_spin: bool,
+    /// Operations were pushed in this tick that will complete.
+    awaits_completion: bool,
     /// What the next tick's `enter` may do.
     wait: Wait,
     budget: Budget,
@@ -198,6 +200,7 @@ impl<R: Ring> Worker<R> {
             limits: limits(&settings),
             spin: Spin::new(spin_max(&settings, options.may_spin)),
             may_spin: options.may_spin,
+            awaits_completion: false,
             settings,
             map: options.instance.map(),
             instance: options.instance,
@@ -281,6 +284,8 @@ impl<R: Ring> Worker<R> {
         self.core.publish();
         self.continue_sends();
         self.settle();
+        // Bells and letters bring no completion here.
+        self.core.awaits_completion = self.ring.has_unsubmitted();
         self.post_mail();
         self.choose_wait()
     }
@@ -331,7 +336,7 @@ impl<R: Ring> Worker<R> {
         if self.has_work() {
             return Ok(());
         }
-        if self.ring.has_unsubmitted() {
+        if self.core.awaits_completion || self.core.spin.budget_ns() > 0 {
             // Most sends are done as soon as they are submitted, and nothing follows from that: no other tick for them.
             self.ring.enter(Wait::No)?;
             self.take_completions();

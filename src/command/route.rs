@@ -54,8 +54,10 @@ impl Entrance<'_> {
     }
 
     fn to_slot(self, slot: u16) -> Route {
+        if self.map.is_own(self.here, slot) {
+            return Route::Here;
+        }
         match self.map.worker_of(slot) {
-            Some(worker) if worker == self.here => Route::Here,
             Some(worker) if self.reach().contains(&worker) => Route::Worker(worker),
             _ => Route::Moved(slot),
         }

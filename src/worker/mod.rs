@@ -108,8 +108,8 @@ pub struct Options<R> {
     pub clock: Clock,
     /// How its shard is made.
     pub shard: ShardOptions,
-    /// Whether the CPU is its own and time passes by itself: else it must not spin.
-    pub may_spin: bool,
+    /// Whether no other worker runs on its CPU: else it never spins, and lets the others run when they have mail.
+    pub has_own_cpu: bool,
 }
 
 /// One core's loop.
@@ -158,7 +158,7 @@ struct Core {
     /// Sends to be continued.
     unfinished: Vec<Unfinished>,
     spin: Spin,
-    may_spin: bool,
+    has_own_cpu: bool,
     /// Operations were pushed in this tick that will complete.
     awaits_completion: bool,
     /// What the next tick's `enter` may do.
@@ -198,8 +198,8 @@ impl<R: Ring> Worker<R> {
             workers: options.instance.workers,
             settings_version: options.instance.settings_version(),
             limits: limits(&settings),
-            spin: Spin::new(spin_max(&settings, options.may_spin)),
-            may_spin: options.may_spin,
+            spin: Spin::new(spin_max(&settings, options.has_own_cpu)),
+            has_own_cpu: options.has_own_cpu,
             awaits_completion: false,
             settings,
             map: options.instance.map(),
@@ -286,7 +286,12 @@ impl<R: Ring> Worker<R> {
         self.settle();
         // Bells and letters bring no completion here.
         self.core.awaits_completion = self.ring.has_unsubmitted();
-        self.post_mail();
+        let has_posted = self.post_mail();
+        if has_posted && !self.core.has_own_cpu {
+            // Who is to answer needs this CPU; meanwhile completions gather here.
+            self.ring.enter(Wait::No)?;
+            std::thread::yield_now();
+        }
         self.choose_wait()
     }
 
@@ -314,7 +319,8 @@ impl<R: Ring> Worker<R> {
         }
     }
 
-    fn post_mail(&mut self) {
+    /// Whether there was any.
+    fn post_mail(&mut self) -> bool {
         let posted = self.core.hops.post_all();
         let metrics = self.core.instance.metrics.worker(self.core.index);
         metrics.add(Metric::LettersSent, posted);
@@ -323,6 +329,7 @@ impl<R: Ring> Worker<R> {
             let token = crate::ring::Token::new(crate::ring::Kind::Wake, 0, 0);
             self.ring.push(token, crate::ring::Op::Wake { peer });
         }
+        posted > 0
     }
 
     /// Whether the next tick has something to do already.
@@ -426,7 +433,7 @@ impl Core {
         self.limits = limits(&self.settings);
         self.shard.set_policy(self.settings.maxmemory_policy);
         self.budget.share = self.settings.worker_budget_bytes(self.workers);
-        self.spin.set_max(spin_max(&self.settings, self.may_spin));
+        self.spin.set_max(spin_max(&self.settings, self.has_own_cpu));
         // A new time-out applies to the connections that are there, and so does that there is no password any more.
         let slots: Vec<usize> = self.connections.iter().map(|(slot, _)| slot).collect();
         for slot in slots {
@@ -555,8 +562,8 @@ impl Core {
     }
 }
 
-fn spin_max(settings: &Settings, may_spin: bool) -> Duration {
-    if may_spin { settings.spin } else { Duration::ZERO }
+fn spin_max(settings: &Settings, has_own_cpu: bool) -> Duration {
+    if has_own_cpu { settings.spin } else { Duration::ZERO }
 }
 
 fn limits(settings: &Settings) -> Limits {

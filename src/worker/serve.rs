@@ -165,7 +165,7 @@ impl Core {
                 *slot = (args.len() > 1).then(|| slot_of(args.get(1)));
             }
         }
-        let is_own = |index: usize| slots[index].is_none_or(|slot| self.map.worker_of(slot) == Some(self.index));
+        let is_own = |index: usize| slots[index].is_none_or(|slot| self.map.is_own(self.index, slot));
         self.prefetch(batch, 0..batch.len(), received, is_own);
         for (index, key_slot) in slots.into_iter().enumerate().take(batch.len()) {
             match self.execute_one(slot, batch.get(index, received), key_slot) {

@@ -125,7 +125,7 @@ impl Cluster {
                 mailboxes,
                 clock: network.clock(),
                 shard: ShardOptions::new(&settings, workers, index as u64 + 1),
-                may_spin: false,
+                has_own_cpu: false,
             });
             Seat { worker, address, listener, node_listener, control, bell, deadline_ns: None }
         };

@@ -1,4 +1,4 @@
-//! In steady state a small GET or SET allocates nothing, on one worker or with a hop to another.
+//! In steady state a small GET or SET allocates nothing.
 
 use std::alloc::System;
 use std::io::{Read, Write};
@@ -13,7 +13,7 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// Requests for all of them fit into one receive buffer: what is cut at its end is copied into an allocation of its own.
+/// Requests for all of them fit into one receive buffer: one that is cut at its end is kept in an allocation.
 const KEYS: usize = 24;
 const ROUNDS: usize = 500;
 
@@ -30,8 +30,8 @@ fn exchange() -> (Vec<u8>, Vec<u8>) {
 }
 
 /// Allocations of the whole process while a client writes and reads again and again.
-fn allocations(workers: u16) -> usize {
-    let server = Server::start(Settings { port: 0, workers, ..Settings::default() }).expect("it starts");
+fn allocations() -> usize {
+    let server = Server::start(Settings { port: 0, workers: 1, ..Settings::default() }).expect("it starts");
     let mut client = TcpStream::connect(("127.0.0.1", server.port())).expect("it listens");
     let (requests, expected) = exchange();
     let mut replies = vec![0; expected.len()];
@@ -52,8 +52,5 @@ fn allocations(workers: u16) -> usize {
 /// One test, for the count is the process's.
 #[test]
 fn nothing_is_allocated_per_request() {
-    assert_eq!(allocations(1), 0);
-    // How many letters are under way, and how large, is chance: the largest number of them may still be to come.
-    let (hopping, requests) = (allocations(2), 2 * KEYS * ROUNDS);
-    assert!(hopping * 1000 <= requests, "{hopping} allocations for {requests} requests");
+    assert_eq!(allocations(), 0);
 }

@@ -5,11 +5,13 @@
 //!
 //! Servers: Corering with one worker; once more without spinning where it has little to do (a worker that spins buys
 //! latency with an otherwise idle CPU, which counts here); its echo floor (the same ring with a fixed reply, no parse,
-//! no look-up); and redis-server, valkey-server and memcached where they are installed. Further ones by `--peer`, with
-//! `{port}` in the command, and `NAME:memcache=COMMAND` for one that speaks memcached's protocol. All are up at once,
-//! each with one thread on CPU 0; the load comes from CPU 1, spins, and checks every reply. The method is that of
-//! `side/rounds.rs`: figures move with the host, ratios of CPU time, throughput and the median hardly do. A difference
-//! below 8 % is not resolved; nor, on a shared host, is one below half of p99 or p99.9.
+//! no look-up); two workers, by the port that serves every key (half of the requests hop) and by each worker's own
+//! (none does); and redis-server, valkey-server and memcached where they are installed. Further ones by `--peer`, with
+//! `{port}` in the command, `NAME:memcache=COMMAND` for one that speaks memcached's protocol, `NAME:cluster=COMMAND`
+//! for a cluster. All are up at once, on CPU 0, each with one thread but where it says two; the load comes from CPU 1,
+//! spins, and checks every reply. The method is that of `side/rounds.rs`: figures move with the host, ratios of CPU
+//! time, throughput and the median hardly do. A difference below 8 % is not resolved; nor, on a shared host, is one
+//! below half of p99 or p99.9.
 //!
 //! Memory is what is resident beyond an empty server: with a million items, less their keys and values, and with 10,000
 //! idle connections, each of which has asked once.
@@ -48,6 +50,9 @@ const KNOWN: [(&str, &str, Protocol, &str); 3] = [
 
 /// Workloads that leave a server idle for much of the time.
 const HAS_ROOM: [&str; 2] = ["1conn", "OL20"];
+
+/// Workloads that show what a second worker costs.
+const SHOWS_HOPS: [&str; 2] = ["C32", "P16"];
 
 const ITEMS: u64 = 1_000_000;
 const KEY_BYTES: usize = 16;
@@ -234,6 +239,8 @@ impl Options {
     fn read(mut words: impl Iterator<Item = String>) -> Result<Self, String> {
         let corering = format!("'{}' --port {{port}} --workers 1 --maxclients 20000", env!("CARGO_BIN_EXE_corering"));
         let asleep = format!("{corering} --spin 0");
+        let two = corering.replace("--workers 1", "--workers 2");
+        let cores = two.replace("--port", "--cluster-mode cores --port 0 --core-port-base");
         let mut options = Self {
             method: Method { rounds: 44, window: Duration::from_millis(100) },
             workloads: WORKLOADS.to_vec(),
@@ -245,6 +252,15 @@ impl Options {
                     ..Entrant::new(Peer::new("with --spin 0", asleep), Protocol::Resp2)
                 },
                 echo::entrant("echo floor", "ring"),
+                Entrant {
+                    suits: |workload| SHOWS_HOPS.contains(&workload.name),
+                    ..Entrant::new(Peer::new("two, hopping", two), Protocol::Resp2)
+                },
+                Entrant {
+                    suits: |workload| SHOWS_HOPS.contains(&workload.name),
+                    is_cluster: true,
+                    ..Entrant::new(Peer::new("two, by core", cores), Protocol::Resp2)
+                },
             ],
             json: None,
         };
@@ -302,8 +318,13 @@ fn entrant(text: &str) -> Result<Entrant, String> {
     }
     match name.split_once(':') {
         None => Ok(Entrant::new(Peer::new(name, command), Protocol::Resp2)),
+        Some((name, "cluster")) => {
+            Ok(Entrant { is_cluster: true, ..Entrant::new(Peer::new(name, command), Protocol::Resp2) })
+        }
         Some((name, "memcache")) => Ok(Entrant::new(Peer::new(name, command), Protocol::Memcache)),
-        Some((_, protocol)) => Err(format!("--peer: {protocol:?} is no protocol; write memcache, or nothing for RESP")),
+        Some((_, protocol)) => {
+            Err(format!("--peer: {protocol:?} is no protocol; write memcache, cluster, or nothing for RESP"))
+        }
     }
 }
 

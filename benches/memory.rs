@@ -44,7 +44,7 @@ fn main() {
 
 /// A server whose ring and connection have had their buffers, which are no part of an item, and its resident bytes.
 fn warm_server(maxmemory: u64) -> (Server, u64) {
-    let server = Server::start(maxmemory, "cache");
+    let server = Server::start(1, maxmemory, "cache");
     let mut requests = Output::new();
     for _ in 0..BATCH {
         encode_request(&mut requests, &[&b"EXISTS"[..], &[b'k'; 64]]);

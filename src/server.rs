@@ -225,6 +225,7 @@ impl Server {
             let (instance, clock, waker) = (Arc::clone(&self.instance), clock.clone(), self.waker.clone());
             let listeners = self.listeners.as_ref().map(|listeners| listeners.of_worker(index)).unwrap_or_default();
             let (cpu, ready, ended) = (self.cpus[index], ready_sender.clone(), ended.clone());
+            let has_own_cpu = self.cpus.iter().filter(|other| **other == cpu).count() == 1;
             let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
                 let _ended = ended;
                 let mut guard = EndsServer(Some(waker));
@@ -245,6 +246,7 @@ impl Server {
                     clock,
                     shard: ShardOptions::new(&settings, instance.workers, random_seed()),
                     instance,
+                    has_own_cpu,
                 });
                 let first = worker.tick();
                 let _ = ready.send((index as u16, Ok(())));

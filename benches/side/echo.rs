@@ -121,11 +121,11 @@ impl EchoRing {
             if echo.ring.is_ready() {
                 continue;
             }
-            let has_spun = spin.budget_ns() > 0;
-            if has_spun {
-                echo.ring.enter(Wait::No)?;
+            echo.ring.enter(Wait::No)?;
+            if echo.ring.is_ready() {
+                continue;
             }
-            if !has_spun || !spin.until(&clock, || echo.ring.is_ready()) {
+            if spin.budget_ns() == 0 || !spin.until(&clock, || echo.ring.is_ready()) {
                 wait = Wait::Forever;
             }
         }

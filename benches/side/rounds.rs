@@ -53,6 +53,8 @@ pub(crate) struct Entrant {
     pub(crate) protocol: Protocol,
     /// It gives the same reply to everything.
     pub(crate) is_echo: bool,
+    /// Its keys are asked for at their nodes.
+    pub(crate) is_cluster: bool,
     /// Which workloads it is there for.
     pub(crate) suits: fn(&Workload) -> bool,
 }
@@ -60,7 +62,7 @@ pub(crate) struct Entrant {
 impl Entrant {
     /// Takes part in everything.
     pub(crate) fn new(peer: Peer, protocol: Protocol) -> Self {
-        Self { peer, protocol, is_echo: false, suits: |_| true }
+        Self { peer, protocol, is_echo: false, is_cluster: false, suits: |_| true }
     }
 }
 
@@ -76,6 +78,7 @@ impl Workload {
         let sets = (self.set_percent > 0).then_some((Operation::Set, self.set_percent));
         Plan {
             protocol: entrant.protocol,
+            cluster: entrant.is_cluster,
             rate: self.rate.map_or(Rate::Max, Rate::PerSecond),
             connections: self.connections,
             pipeline: self.pipeline,

@@ -13,6 +13,9 @@ use corering::topology;
 /// How long a server may take until it listens.
 const START_LIMIT: Duration = Duration::from_secs(10);
 
+/// How often starting is tried.
+const ATTEMPTS: usize = 3;
+
 /// Something that can be started.
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
@@ -35,6 +38,11 @@ impl Peer {
 
     /// Starts it on one CPU and waits until it listens.
     pub(crate) fn start(&self, cpu: usize) -> Result<Running, String> {
+        // A port that was free may be taken by then, and so may be those behind it.
+        (1..ATTEMPTS).find_map(|_| self.try_start(cpu).ok()).map_or_else(|| self.try_start(cpu), Ok)
+    }
+
+    fn try_start(&self, cpu: usize) -> Result<Running, String> {
         let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
         let port = free.map_err(|error| format!("no port is free: {error}"))?.port();
         let command = self.command.replace("{port}", &port.to_string());

@@ -82,6 +82,8 @@ pub struct Map {
     worker_of_slot: Box<[u16]>,
     /// For each worker its node.
     node_of_worker: Box<[u16]>,
+    /// For each worker the first run of slots that are all its own, where the tables need not be asked: most have one.
+    run_of_worker: Box<[Range<u16>]>,
 }
 
 impl Map {
@@ -98,6 +100,7 @@ impl Map {
             node_of_slot: vec![0; SLOTS as usize].into(),
             worker_of_slot: vec![ELSEWHERE; SLOTS as usize].into(),
             node_of_worker: vec![0; workers].into(),
+            run_of_worker: vec![0..0; workers].into(),
             nodes,
         };
         for (index, node) in map.nodes.iter().enumerate() {
@@ -111,7 +114,20 @@ impl Map {
             }
             node.workers.clone().for_each(|worker| map.node_of_worker[worker as usize] = index as u16);
         }
+        for (slot, worker) in (0..).zip(&map.worker_of_slot) {
+            match map.run_of_worker.get_mut(*worker as usize) {
+                Some(run) if *run == (0..0) => *run = slot..slot + 1,
+                Some(run) if run.end == slot => run.end += 1,
+                _ => {}
+            }
+        }
         map
+    }
+
+    /// Whether a worker of this process owns a slot.
+    #[inline]
+    pub fn is_own(&self, worker: u16, slot: u16) -> bool {
+        self.run_of_worker[worker as usize].contains(&slot) || self.worker_of(slot) == Some(worker)
     }
 
     /// The worker of this process that owns a slot; `None` when it is another process's.
@@ -193,6 +209,9 @@ mod tests {
         let map = Map::new(7, nodes);
         assert_eq!((map.worker_of(0), map.worker_of(LAST), map.worker_of(100)), (Some(0), Some(1), None));
         assert_eq!(map.node_of(299).id, map.nodes[1].id);
+        let is_own_as_told =
+            |slot| (0..3).all(|worker| map.is_own(worker, slot) == (map.worker_of(slot) == Some(worker)));
+        assert!((0..SLOTS).all(is_own_as_told));
         assert_eq!((map.node_of_worker(1).workers.clone(), map.node_of_worker(2).workers.clone()), (0..2, 2..3));
         let runs: Vec<_> = map.runs().into_iter().map(|(range, _)| range).collect();
         assert_eq!(runs, [0..=99, 100..=299, 300..=LAST]);

@@ -54,16 +54,18 @@ impl Entrance<'_> {
     }
 
     fn to_slot(self, slot: u16) -> Route {
+        if self.map.is_own(self.here, slot) {
+            return Route::Here;
+        }
         match self.map.worker_of(slot) {
-            Some(worker) if worker == self.here => Route::Here,
             Some(worker) if self.reach().contains(&worker) => Route::Worker(worker),
             _ => Route::Moved(slot),
         }
     }
 }
 
-/// Decides where a request runs.
-pub fn route(command: CommandId, args: Args<'_>, from: Entrance<'_>) -> Route {
+/// Decides where a request runs. The slot of its argument 1, the usual place of a key, may be known already.
+pub fn route(command: CommandId, args: Args<'_>, known: Option<u16>, from: Entrance<'_>) -> Route {
     if matches!(from.front, Front::Resp | Front::Memcache) && from.map.is_one_workers() {
         // Even one worker lets its client wait.
         return if is_wait(command, args) { wait_for(command, args, from.here) } else { Route::Here };
@@ -71,7 +73,10 @@ pub fn route(command: CommandId, args: Args<'_>, from: Entrance<'_>) -> Route {
     let spec = command.spec();
     match spec.run {
         Run::Session(_) | Run::Container => Route::Here,
-        Run::Keyed(_) => from.to_slot(slot_of(args.get(spec.keys.first as usize))),
+        Run::Keyed(_) => match known {
+            Some(slot) if spec.keys.first == 1 => from.to_slot(slot),
+            _ => from.to_slot(slot_of(args.get(spec.keys.first as usize))),
+        },
         Run::Everywhere(_, merge) => {
             let reach = from.reach();
             if reach.len() == 1 {

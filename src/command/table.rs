@@ -151,6 +151,7 @@ pub struct CommandId(pub u16);
 
 impl CommandId {
     /// The row.
+    #[inline]
     pub fn spec(self) -> &'static Spec {
         table().rows[self.0 as usize].spec
     }
@@ -170,9 +171,38 @@ const PLACES: usize = 2048;
 /// Marks an empty place.
 const EMPTY: u16 = u16::MAX;
 
+/// Bit 5 is what upper and lower case of a letter differ in.
+const CASE: u64 = 0x2020_2020_2020_2020;
+
+/// A name in three words, to be compared and hashed eight bytes at a time.
+#[derive(Clone, Copy)]
+struct Name([u64; NAME_BYTES_MAX / 8]);
+
+impl Name {
+    /// `None` when it is longer than any name.
+    #[inline]
+    fn new(bytes: &[u8]) -> Option<Self> {
+        let mut padded = [0; NAME_BYTES_MAX];
+        padded.get_mut(..bytes.len())?.copy_from_slice(bytes);
+        let (words, _) = padded.as_chunks::<8>();
+        Some(Name(std::array::from_fn(|index| u64::from_le_bytes(words[index]))))
+    }
+
+    /// Where its search begins; the same for upper and lower case.
+    #[inline]
+    fn place(self, parent: Option<u16>) -> usize {
+        let [first, second, third] = self.0.map(|word| word | CASE);
+        let mixed = first ^ second.rotate_left(21) ^ third.rotate_left(42) ^ parent.map_or(0, |row| u64::from(row) + 1);
+        (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - PLACES.trailing_zeros())) as usize
+    }
+}
+
 /// A row with what is derived from it.
 struct Row {
     spec: &'static Spec,
+    name: Name,
+    /// For each byte of the name, bit 5 if it is a letter: the two cases are the same.
+    case: Name,
     full_name: String,
     /// The container's row; its own for commands.
     parent: u16,
@@ -204,31 +234,29 @@ impl Table {
     }
 
     fn add(&mut self, spec: &'static Spec, full_name: String, parent: Option<u16>) -> u16 {
-        assert!(spec.name.len() <= NAME_BYTES_MAX, "{full_name} is too long a name");
+        let Some(name) = Name::new(spec.name.as_bytes()) else { panic!("{full_name} is too long a name") };
+        let letters: Vec<u8> = spec.name.bytes().map(|byte| u8::from(byte.is_ascii_alphabetic()) << 5).collect();
+        let case = Name::new(&letters).expect("as long as the name");
         let row = self.rows.len() as u16;
         let parent_or_self = parent.unwrap_or(row);
-        let mut place = place_of(spec.name.as_bytes(), parent);
+        let mut place = name.place(parent);
         while self.places[place] != EMPTY {
             place = (place + 1) % PLACES;
         }
         self.places[place] = row;
-        self.rows.push(Row { spec, full_name, parent: parent_or_self });
+        self.rows.push(Row { spec, name, case, full_name, parent: parent_or_self });
         row
     }
 
     /// Finds a name; `parent` is the container of a subcommand.
+    #[inline]
     fn find(&self, name: &[u8], parent: Option<u16>) -> Option<u16> {
-        if name.len() > NAME_BYTES_MAX {
-            return None;
-        }
-        let mut place = place_of(name, parent);
+        let words = Name::new(name)?;
+        let mut place = words.place(parent);
         loop {
             let row = self.places[place];
-            if row == EMPTY {
-                return None;
-            }
-            let candidate = &self.rows[row as usize];
-            if candidate.parent == parent.unwrap_or(row) && name.eq_ignore_ascii_case(candidate.spec.name.as_bytes()) {
+            let candidate = self.rows.get(row as usize)?;
+            if candidate.parent == parent.unwrap_or(row) && candidate.is_called(name.len(), words) {
                 return Some(row);
             }
             place = (place + 1) % PLACES;
@@ -236,14 +264,12 @@ impl Table {
     }
 }
 
-/// Where a name's search begins; the same for upper and lower case.
-fn place_of(name: &[u8], parent: Option<u16>) -> usize {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64 ^ parent.map_or(0, |parent| u64::from(parent) + 1);
-    for byte in name {
-        // Bit 5 is what upper and lower case differ in.
-        hash = (hash ^ u64::from(byte | 0x20)).wrapping_mul(0x100_0000_01b3);
+impl Row {
+    #[inline]
+    fn is_called(&self, len: usize, words: Name) -> bool {
+        let differs = |index: usize| (words.0[index] ^ self.name.0[index]) & !self.case.0[index];
+        len == self.spec.name.len() && differs(0) | differs(1) | differs(2) == 0
     }
-    (hash >> 40) as usize % PLACES
 }
 
 /// A request that fits no row.
@@ -259,6 +285,7 @@ pub struct Unfit {
 ///
 /// # Errors
 /// As Redis spells them: unknown command, unknown subcommand, wrong number of arguments.
+#[inline]
 pub fn find(args: Args<'_>) -> Result<CommandId, Unfit> {
     let table = table();
     let name = args.get(0);
@@ -267,15 +294,17 @@ pub fn find(args: Args<'_>) -> Result<CommandId, Unfit> {
         return Err(Unfit { command: None, text: unknown_command(args) });
     };
     let mut id = CommandId(command);
-    if !id.spec().subcommands.is_empty() && args.len() > 1 {
+    let mut spec = table.rows[command as usize].spec;
+    if !spec.subcommands.is_empty() && args.len() > 1 {
         id = match table.find(args.get(1), Some(command)) {
             Some(subcommand) => CommandId(subcommand),
             None => return Err(Unfit { command: None, text: unknown_subcommand(id, args.get(1)) }),
         };
+        spec = id.spec();
     }
-    let (count, arity) = (args.len() as i32, id.spec().arity);
+    let (count, arity) = (args.len() as i32, spec.arity);
     let is_right = if arity < 0 { count >= -arity } else { count == arity };
-    if is_right && !matches!(id.spec().run, Run::Container) {
+    if is_right && !matches!(spec.run, Run::Container) {
         return Ok(id);
     }
     let text = format!("ERR wrong number of arguments for '{}' command", id.full_name());

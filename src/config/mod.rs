@@ -104,8 +104,8 @@ settings! {
         pin: bool = true, "pin" fixed Flag,
             "Pin each worker to its CPU.";
         spin: Duration = Duration::from_micros(50), "spin" live Time::micros(0, 1_000_000),
-            "Longest time that a worker looks for work before it sleeps. It shortens by itself while looking does not \
-             pay; 0 never spins.";
+            "Longest time that a worker looks for work before it sleeps. It looks only while that costs less than the \
+             sleeps it saves, and never when workers share a CPU; 0 never spins.";
     }
     "Cluster" {
         cluster_mode: ClusterMode = ClusterMode::Off, "cluster-mode" fixed Choice(ClusterMode::NAMES),

@@ -129,6 +129,9 @@ impl Output {
 
     /// Appends `range` of another output, copying plain bytes and sharing spliced values.
     pub fn append_range(&mut self, other: &Output, range: Range<usize>) {
+        if other.spliced.is_empty() {
+            return self.extend(&other.bytes[range]);
+        }
         other.pieces(range, |piece| match piece {
             Piece::Plain(bytes) => self.extend(bytes),
             Piece::Spliced(value, part) => self.splice(value.slice(part)),

@@ -61,6 +61,7 @@ impl<'a> Args<'a> {
     ///
     /// # Panics
     /// When there are not that many; commands check their arity first.
+    #[inline]
     pub fn get(&self, index: usize) -> &'a [u8] {
         let span = self.spans[index];
         let (offset, len) = (span.offset(), span.len as usize);
@@ -212,6 +213,9 @@ impl Requests {
 
     /// Adds a whole request: small arguments are copied, bodies shared. It no longer depends on received bytes.
     pub fn push_request(&mut self, args: Args<'_>) {
+        if self.push_run(args) {
+            return self.finish();
+        }
         for index in 0..args.len() {
             match args.body(index) {
                 Some(body) => self.push_body(body.clone()),
@@ -219,6 +223,31 @@ impl Requests {
             }
         }
         self.finish();
+    }
+
+    /// Copies all arguments at once, with what little lies between them; false when they do not lie together.
+    fn push_run(&mut self, args: Args<'_>) -> bool {
+        /// What lies between two arguments: a line end, and the length of the next.
+        const GAP_BYTES_MAX: usize = 16;
+        let Some(first) = args.spans.first() else { return false };
+        let source = match first.place >> 30 {
+            0 => args.received,
+            1 => args.scratch,
+            _ => return false,
+        };
+        let (base, mut end) = (first.offset(), first.offset());
+        for span in args.spans {
+            let is_same_place = span.place >> 30 == first.place >> 30;
+            if !is_same_place || !(end..=end + GAP_BYTES_MAX).contains(&span.offset()) {
+                return false;
+            }
+            end = span.offset() + span.len as usize;
+        }
+        let start = self.scratch.len();
+        self.scratch.extend_from_slice(&source[base..end]);
+        let moved = |span: &Span| Span::new(Place::Scratch, span.offset() - base + start, span.len as usize);
+        self.spans.extend(args.spans.iter().map(moved));
+        true
     }
 
     /// Bytes of arguments that were copied.

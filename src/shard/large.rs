@@ -2,7 +2,7 @@
 //!
 //! In: a key and a value. Out: the item, and how many bytes of values are alive. What must stay true: a value's bytes
 //! count from when it is stored until its last reference is gone, whether or not the item is still there: a client that
-//! is slow to take it holds memory, and the budget knows. What nobody refers to any more counts until it has been freed.
+//! is slow to take it holds memory, and the budget knows. What nobody refers to any more counts until it was freed.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

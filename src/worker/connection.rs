@@ -173,7 +173,7 @@ impl Connection {
             + self.input_bytes()
             + self.output.capacity()
             + self.sending_capacity
-            + self.gather.ready_bytes()
+            + self.gather.held_bytes()
     }
 
     /// Whether no further request may be executed for now.

@@ -3,7 +3,7 @@
 //! In: replies that arrive from other workers in any order, and local ones in between. Out: the client's bytes in the
 //! order in which it asked. While nothing is awaited the queue is empty and replies go straight to the connection's
 //! output; from the first request that leaves for another worker on, every reply gets an entry until the queue is
-//! empty again.
+//! empty again. Local replies lie one behind the other in one run of bytes, for they are made in their order.
 
 use std::collections::VecDeque;
 
@@ -43,8 +43,10 @@ impl Fan {
 
 #[derive(Debug)]
 enum State {
-    /// Answered; the bytes are complete.
-    Ready(Output),
+    /// Answered here: so many bytes, the next ones of the local run.
+    Here(usize),
+    /// Answered by another worker before an older one was.
+    Arrived(Output),
     /// One other worker will answer.
     Waiting,
     /// Several will.
@@ -72,14 +74,21 @@ pub(super) enum FanStep {
     },
 }
 
+/// Released bytes of the local run that may lie before those that are not.
+const RELEASED_BYTES_MAX: usize = 16 * 1024;
+
 /// The replies that a connection still owes, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Gather {
     entries: VecDeque<Entry>,
     /// Sequence number of the oldest entry.
     first: u32,
-    /// Bytes waiting in ready entries.
-    ready_bytes: usize,
+    /// The bytes of [`State::Here`], in order.
+    local: Output,
+    /// How many of them were released.
+    released: usize,
+    /// Bytes of [`State::Arrived`].
+    arrived_bytes: usize,
 }
 
 impl Gather {
@@ -93,7 +102,12 @@ impl Gather {
 
     /// Bytes of replies that wait for an older one.
     pub(super) fn ready_bytes(&self) -> usize {
-        self.ready_bytes
+        self.local.len() - self.released + self.arrived_bytes
+    }
+
+    /// Memory that they take.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.local.capacity() + self.arrived_bytes
     }
 
     /// Notes that one other worker will answer; returns the entry's sequence number.
@@ -106,15 +120,20 @@ impl Gather {
         self.push(Entry { state: State::Fan(Box::new(fan)), is_muted })
     }
 
-    /// Adds a local reply behind the entries; `spare` is used for its bytes when it needs an entry of its own.
-    pub(super) fn push_ready(&mut self, reply: &Output, spare: impl FnOnce() -> Output) {
-        self.ready_bytes += reply.len();
-        if let Some(Entry { state: State::Ready(output), .. }) = self.entries.back_mut() {
-            return output.append(reply);
+    /// The run of local replies, to be taken for another one to be appended.
+    pub(super) fn local(&mut self) -> &mut Output {
+        &mut self.local
+    }
+
+    /// Gives the run back, with a reply that begins at `start`.
+    pub(super) fn push_local(&mut self, local: Output, start: usize) {
+        let len = local.len() - start;
+        self.local = local;
+        match self.entries.back_mut() {
+            Some(Entry { state: State::Here(bytes), .. }) => *bytes += len,
+            _ if len > 0 => _ = self.push(Entry { state: State::Here(len), is_muted: false }),
+            _ => {}
         }
-        let mut output = spare();
-        output.append(reply);
-        self.push(Entry { state: State::Ready(output), is_muted: false });
     }
 
     fn push(&mut self, entry: Entry) -> u32 {
@@ -137,19 +156,20 @@ impl Gather {
     ) {
         let is_oldest = sequence == self.first;
         let entry = self.entry(sequence);
-        if entry.is_muted {
-            entry.state = State::Ready(Output::new());
-        } else if is_oldest {
+        entry.state = State::Here(0);
+        if is_oldest && !entry.is_muted {
             out.append_range(letter, range);
-            entry.state = State::Ready(Output::new());
-        } else {
+        } else if !entry.is_muted {
             let mut output = spares.pop().unwrap_or_default();
             output.append_range(letter, range);
-            let len = output.len();
-            entry.state = State::Ready(output);
-            self.ready_bytes += len;
+            self.arrive(sequence, output);
         }
         self.release(out, spares);
+    }
+
+    fn arrive(&mut self, sequence: u32, output: Output) {
+        self.arrived_bytes += output.len();
+        self.entry(sequence).state = State::Arrived(output);
     }
 
     /// A fan's round has been made and its parts are being sent.
@@ -163,7 +183,7 @@ impl Gather {
     pub(super) fn part_version(&mut self, sequence: u32) -> Version {
         match &self.entry(sequence).state {
             State::Fan(fan) => fan.part_version(),
-            State::Ready(_) | State::Waiting => Version::Resp2,
+            State::Here(_) | State::Arrived(_) | State::Waiting => Version::Resp2,
         }
     }
 
@@ -193,25 +213,49 @@ impl Gather {
         if entry.is_muted {
             output.clear();
         }
-        let len = output.len();
-        entry.state = State::Ready(output);
-        self.ready_bytes += len;
+        self.arrive(sequence, output);
         FanStep::Done { was_sequential }
     }
 
     /// Moves the oldest ready replies to `out`, up to the first that is still awaited.
     pub(super) fn release(&mut self, out: &mut Output, spares: &mut Vec<Output>) {
-        while let Some(Entry { state: State::Ready(output), .. }) = self.entries.front_mut() {
-            let mut output = std::mem::take(output);
-            self.ready_bytes -= output.len();
-            out.append(&output);
+        while let Some(entry) = self.entries.front_mut() {
+            match &mut entry.state {
+                State::Here(len) => {
+                    let end = self.released + *len;
+                    out.append_range(&self.local, self.released..end);
+                    self.released = end;
+                }
+                State::Arrived(output) => {
+                    let output = std::mem::take(output);
+                    self.arrived_bytes -= output.len();
+                    out.append(&output);
+                    keep(spares, output);
+                }
+                State::Waiting | State::Fan(_) => break,
+            }
             self.entries.pop_front();
             self.first = self.first.wrapping_add(1);
-            if output.capacity() > 0 && spares.len() < super::SPARE_OUTPUTS_MAX {
-                output.clear();
-                spares.push(output);
-            }
         }
+        if self.entries.is_empty() {
+            self.released = 0;
+            keep(spares, std::mem::take(&mut self.local));
+        } else if self.released == self.local.len() {
+            self.released = 0;
+            self.local.clear();
+        } else if self.released > RELEASED_BYTES_MAX.max(self.local.len() / 2) {
+            let mut rest = Output::new();
+            rest.append_range(&self.local, self.released..self.local.len());
+            (self.local, self.released) = (rest, 0);
+        }
+    }
+}
+
+/// Keeps an output's memory for another one, unless there is enough or it is large.
+pub(super) fn keep(spares: &mut Vec<Output>, mut output: Output) {
+    if (1..=super::SPARE_OUTPUT_BYTES_MAX).contains(&output.capacity()) && spares.len() < super::SPARE_OUTPUTS_MAX {
+        output.clear();
+        spares.push(output);
     }
 }
 
@@ -225,15 +269,22 @@ mod tests {
         output
     }
 
+    fn push_local(gather: &mut Gather, text: &str) {
+        let mut local = std::mem::take(gather.local());
+        let start = local.len();
+        local.extend(text.as_bytes());
+        gather.push_local(local, start);
+    }
+
     #[test]
     fn replies_leave_in_the_order_of_their_requests() {
         let (mut gather, mut out, mut spares) = (Gather::default(), Output::new(), Vec::new());
         let first = gather.push_waiting(false);
-        gather.push_ready(&output("b"), Output::new);
-        gather.push_ready(&output("c"), Output::new);
+        push_local(&mut gather, "b");
+        push_local(&mut gather, "c");
         let fourth = gather.push_waiting(false);
         let muted = gather.push_waiting(true);
-        gather.push_ready(&output("f"), Output::new);
+        push_local(&mut gather, "f");
 
         gather.resolve(fourth, &output("xdx"), 1..2, &mut out, &mut spares);
         assert!(out.is_empty());
@@ -256,5 +307,23 @@ mod tests {
         gather.resolve(second, &output("2"), 0..1, &mut out, &mut spares);
         gather.resolve(first, &output("1"), 0..1, &mut out, &mut spares);
         assert_eq!(out.to_vec(), b"12");
+    }
+
+    #[test]
+    fn a_queue_that_is_never_empty_stays_small() {
+        let (mut gather, mut out, mut spares) = (Gather::default(), Output::new(), Vec::new());
+        let mut next = gather.push_waiting(false);
+        for round in 0..10_000 {
+            let text = format!("local {round}, ");
+            push_local(&mut gather, &text);
+            let current = std::mem::replace(&mut next, gather.push_waiting(false));
+            push_local(&mut gather, "behind, ");
+            out.clear();
+            gather.resolve(current, &output("hop, "), 0..5, &mut out, &mut spares);
+            let before = if round == 0 { "" } else { "behind, " };
+            assert_eq!(String::from_utf8(out.to_vec()), Ok(format!("hop, {before}{text}")));
+            assert_eq!(gather.ready_bytes(), 8);
+        }
+        assert!(gather.held_bytes() <= 4 * RELEASED_BYTES_MAX, "{} bytes", gather.held_bytes());
     }
 }

@@ -11,6 +11,7 @@ use crate::protocol::Output;
 use crate::ring::{Carried, Completion, Errno, Fd, Kind, Op, Ring, Token};
 
 use super::connection::{Connection, Receive, State};
+use super::gather::keep;
 use super::{ACCEPT_PAUSE_NS, Core, LINGER_NS, Worker};
 
 /// A listening socket of this worker.
@@ -55,7 +56,14 @@ impl<R: Ring> Worker<R> {
         }
         match completion.token.kind() {
             Kind::Recv => self.on_received(slot, completion),
-            Kind::Send => self.core.on_sent(slot, completion),
+            Kind::Send => {
+                self.core.on_sent(slot, completion);
+                // The usual case: the reply is gone, and the next request has not come.
+                if self.core.connections[slot].is_at_rest() {
+                    self.core.watch(slot);
+                    return self.core.weigh(slot);
+                }
+            }
             Kind::Close => {
                 self.core.remove(slot);
                 self.core.resume_accepting();
@@ -228,6 +236,16 @@ impl Connection {
         !self.output.is_empty() && (self.gather.is_empty() || self.output.len() >= super::HELD_OUTPUT_BYTES_MAX)
     }
 
+    /// Whether it only waits for the next request, so that there is nothing to settle.
+    fn is_at_rest(&self) -> bool {
+        let may_stay_open = !(self.session.is_closing || self.has_eof || self.is_draining);
+        self.state == State::Open
+            && may_stay_open
+            && self.has_answered()
+            && self.wants_input()
+            && self.receive == Receive::Armed
+    }
+
     /// Moves on to the next state when the present one is done.
     fn advance(&mut self, now_ns: u64) {
         if self.state == State::Open && self.session.is_closing {
@@ -282,7 +300,7 @@ impl Core {
 
     fn on_sent(&mut self, slot: usize, completion: Completion) {
         let connection = &mut self.connections[slot];
-        let Carried::Output(mut output) = completion.carried else { return };
+        let Carried::Output(output) = completion.carried else { return };
         match completion.result {
             Ok(sent) if sent > 0 => {
                 self.instance.metrics.worker(self.index).add(Metric::OutputBytes, u64::from(sent));
@@ -308,10 +326,7 @@ impl Core {
             connection.is_over_limit = false;
             self.mark_runnable(slot);
         }
-        if output.capacity() <= super::SPARE_OUTPUT_BYTES_MAX && self.spare_outputs.len() < super::SPARE_OUTPUTS_MAX {
-            output.clear();
-            self.spare_outputs.push(output);
-        }
+        keep(&mut self.spare_outputs, output);
     }
 
     fn remove(&mut self, slot: usize) {

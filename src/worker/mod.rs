@@ -108,6 +108,8 @@ pub struct Options<R> {
     pub clock: Clock,
     /// How its shard is made.
     pub shard: ShardOptions,
+    /// Whether no other worker runs on its CPU: else it never spins, and lets the others run when they have mail.
+    pub has_own_cpu: bool,
 }
 
 /// One core's loop.
@@ -158,6 +160,9 @@ struct Core {
     /// Sends to be continued.
     unfinished: Vec<Unfinished>,
     spin: Spin,
+    has_own_cpu: bool,
+    /// Operations were pushed in this tick that will complete.
+    awaits_completion: bool,
     /// What the next tick's `enter` may do.
     wait: Wait,
     budget: Budget,
@@ -195,7 +200,9 @@ impl<R: Ring> Worker<R> {
             workers: options.instance.workers,
             settings_version: options.instance.settings_version(),
             limits: limits(&settings),
-            spin: Spin::new(spin_max(&settings, &options.clock)),
+            spin: Spin::new(spin_max(&settings, options.has_own_cpu)),
+            has_own_cpu: options.has_own_cpu,
+            awaits_completion: false,
             settings,
             map: options.instance.map(),
             instance: options.instance,
@@ -269,9 +276,7 @@ impl<R: Ring> Worker<R> {
     pub fn tick(&mut self) -> io::Result<()> {
         self.enter()?;
         self.core.begin_tick();
-        while let Some(completion) = self.ring.complete() {
-            self.on_completion(completion);
-        }
+        self.take_completions();
         self.core.run_runnable();
         self.core.read_mail();
         self.core.fire_timers();
@@ -283,7 +288,14 @@ impl<R: Ring> Worker<R> {
         self.core.publish();
         self.continue_sends();
         self.settle();
-        self.post_mail();
+        // Bells and letters bring no completion here.
+        self.core.awaits_completion = self.ring.has_unsubmitted();
+        let has_posted = self.post_mail();
+        if has_posted && !self.core.has_own_cpu {
+            // Who is to answer needs this CPU; meanwhile completions gather here.
+            self.ring.enter(Wait::No)?;
+            std::thread::yield_now();
+        }
         self.choose_wait()
     }
 
@@ -293,8 +305,6 @@ impl<R: Ring> Worker<R> {
         self.ring.enter(wait)?;
         if wait != Wait::No {
             self.core.hops.mailboxes.wake();
-            let slept_ns = self.core.clock.now().mono_ns.saturating_sub(self.core.now.mono_ns);
-            self.core.spin.slept(slept_ns);
         }
         Ok(())
     }
@@ -307,7 +317,14 @@ impl<R: Ring> Worker<R> {
         }
     }
 
-    fn post_mail(&mut self) {
+    fn take_completions(&mut self) {
+        while let Some(completion) = self.ring.complete() {
+            self.on_completion(completion);
+        }
+    }
+
+    /// Whether there was any.
+    fn post_mail(&mut self) -> bool {
         let posted = self.core.hops.post_all();
         let metrics = self.core.instance.metrics.worker(self.core.index);
         metrics.add(Metric::LettersSent, posted);
@@ -316,17 +333,30 @@ impl<R: Ring> Worker<R> {
             let token = crate::ring::Token::new(crate::ring::Kind::Wake, 0, 0);
             self.ring.push(token, crate::ring::Op::Wake { peer });
         }
+        posted > 0
+    }
+
+    /// Whether the next tick has something to do already.
+    fn has_work(&mut self) -> bool {
+        self.core.has_work() || self.ring.is_ready() || self.core.hops.mailboxes.has_mail()
     }
 
     /// Decides how the next tick begins: at once, after a successful spin, or asleep until the next deadline.
     fn choose_wait(&mut self) -> io::Result<()> {
-        let core = &mut self.core;
-        core.wait = Wait::No;
-        if core.has_work() || self.ring.is_ready() || core.hops.mailboxes.has_mail() {
+        self.core.wait = Wait::No;
+        if self.has_work() {
             return Ok(());
         }
-        if core.spin.budget_ns() > 0 {
+        if self.core.awaits_completion || self.core.spin.budget_ns() > 0 {
+            // Most sends are done as soon as they are submitted, and nothing follows from that: no other tick for them.
             self.ring.enter(Wait::No)?;
+            self.take_completions();
+            if self.has_work() {
+                return Ok(());
+            }
+        }
+        let core = &mut self.core;
+        if core.spin.budget_ns() > 0 {
             let (ring, mailboxes, clock) = (&mut self.ring, &mut core.hops.mailboxes, &core.clock);
             if core.spin.until(clock, || ring.is_ready() || mailboxes.has_mail()) {
                 return Ok(());
@@ -338,7 +368,7 @@ impl<R: Ring> Worker<R> {
                 core.hops.mailboxes.wake();
                 return Ok(());
             }
-            core.now = core.clock.now();
+            core.now.mono_ns = core.clock.mono_ns();
             core.wait = core.sleep();
             if core.wait == Wait::No {
                 core.hops.mailboxes.wake();
@@ -355,7 +385,11 @@ impl Core {
 
     fn begin_tick(&mut self) {
         self.tick += 1;
+        let before_ns = self.now.mono_ns;
         self.now = self.clock.now();
+        if self.wait != Wait::No {
+            self.spin.slept(self.now.mono_ns.saturating_sub(before_ns));
+        }
         self.metrics().add(Metric::Ticks, 1);
         self.shard.begin(self.now.unix_ms);
         self.take_up_changes();
@@ -404,7 +438,7 @@ impl Core {
         self.limits = limits(&self.settings);
         self.shard.set_policy(self.settings.maxmemory_policy);
         self.budget.share = self.settings.worker_budget_bytes(self.workers);
-        self.spin.set_max(spin_max(&self.settings, &self.clock));
+        self.spin.set_max(spin_max(&self.settings, self.has_own_cpu));
         // A new time-out applies to the connections that are there, and so does that there is no password any more.
         let slots: Vec<usize> = self.connections.iter().map(|(slot, _)| slot).collect();
         for slot in slots {
@@ -536,9 +570,8 @@ impl Core {
     }
 }
 
-/// A simulated clock stands still while a worker spins.
-fn spin_max(settings: &Settings, clock: &Clock) -> Duration {
-    if matches!(clock, Clock::System(_)) { settings.spin } else { Duration::ZERO }
+fn spin_max(settings: &Settings, has_own_cpu: bool) -> Duration {
+    if has_own_cpu { settings.spin } else { Duration::ZERO }
 }
 
 fn limits(settings: &Settings) -> Limits {

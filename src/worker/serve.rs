@@ -18,7 +18,7 @@ use crate::protocol::{Args, Output, Requests};
 use crate::shard::{KeyHash, LARGE_VALUE_BYTES};
 
 use super::connection::{Connection, Held, State};
-use super::gather::{Fan, FanStep};
+use super::gather::{Fan, FanStep, keep};
 use super::hop::{Caller, Envelope, Letter, Message, WHOLE};
 use super::{BATCH_REQUESTS, Core, HOP_REQUESTS_PER_TICK, LINGER_BYTES_MAX, PENDING_MAX, PENDING_MIN};
 
@@ -144,7 +144,7 @@ impl Core {
                 self.mark_runnable(slot);
                 return false;
             }
-            let flow = self.execute_one(slot, held.requests.get(held.next, &[]));
+            let flow = self.execute_one(slot, held.requests.get(held.next, &[]), None);
             held.next += usize::from(!matches!(flow, Flow::Hold));
             if held.next < held.requests.len() && self.connections[slot].state == State::Open {
                 self.connections[slot].held = Some(held);
@@ -168,10 +168,17 @@ impl Core {
     /// Executes a batch in order; returns how many requests are done with.
     fn execute_batch(&mut self, slot: usize, batch: &Requests, received: &[u8]) -> usize {
         let may_hop = self.workers > 1 && self.connections[slot].session.front != Front::RespCore;
-        let is_own = |key: &[u8]| !may_hop || self.map.worker_of(slot_of(key)) == Some(self.index);
+        let mut slots = [None; BATCH_REQUESTS];
+        if may_hop && batch.len() > 1 {
+            for (index, slot) in slots.iter_mut().enumerate().take(batch.len()) {
+                let args = batch.get(index, received);
+                *slot = (args.len() > 1).then(|| slot_of(args.get(1)));
+            }
+        }
+        let is_own = |index: usize| slots[index].is_none_or(|slot| self.map.is_own(self.index, slot));
         self.prefetch(batch, 0..batch.len(), received, is_own);
-        for index in 0..batch.len() {
-            match self.execute_one(slot, batch.get(index, received)) {
+        for (index, key_slot) in slots.into_iter().enumerate().take(batch.len()) {
+            match self.execute_one(slot, batch.get(index, received), key_slot) {
                 Flow::Next => {}
                 Flow::Stop => return index + 1,
                 Flow::Hold => return index,
@@ -182,7 +189,7 @@ impl Core {
 
     /// Brings the index entries of the keys of up to [`BATCH_REQUESTS`] requests, and then the items, towards the cache
     /// before the first of them is needed: what would be waited for one after the other arrives together.
-    fn prefetch(&self, requests: &Requests, range: Range<usize>, received: &[u8], is_own: impl Fn(&[u8]) -> bool) {
+    fn prefetch(&self, requests: &Requests, range: Range<usize>, received: &[u8], is_own: impl Fn(usize) -> bool) {
         if range.len() < 2 {
             return;
         }
@@ -190,7 +197,7 @@ impl Core {
         let mut count = 0;
         for index in range.take(BATCH_REQUESTS) {
             let args = requests.get(index, received);
-            if args.len() > 1 && is_own(args.get(1)) {
+            if args.len() > 1 && is_own(index) {
                 hashes[count] = self.shard.hash(args.get(1));
                 self.shard.prefetch(hashes[count]);
                 count += 1;
@@ -199,7 +206,8 @@ impl Core {
         hashes[..count].iter().for_each(|hash| self.shard.prefetch_item(*hash));
     }
 
-    fn execute_one(&mut self, slot: usize, args: Args<'_>) -> Flow {
+    /// Executes one request; the slot of its argument 1 may be known.
+    fn execute_one(&mut self, slot: usize, args: Args<'_>, key_slot: Option<u16>) -> Flow {
         let connection = &mut self.connections[slot];
         connection.requests_in_tick += 1;
         let command = match command::find(&connection.session, args) {
@@ -223,7 +231,7 @@ impl Core {
         }
         connection.session.last_command = Some(command);
         let entrance = Entrance { map: &self.map, front: connection.session.front, here: self.index };
-        match command::route(command, args, entrance) {
+        match command::route(command, args, key_slot, entrance) {
             Route::Here => self.run_here(slot, command, args),
             Route::Worker(to) => self.hop(slot, to, command, args),
             Route::Fanout(plan, round) => self.fan_out(slot, command, plan, &round),
@@ -252,12 +260,16 @@ impl Core {
         let connection = &mut self.connections[slot];
         // The usual case: no other worker is awaited, so the reply goes straight to its place.
         let is_direct = connection.gather.is_empty();
-        let has_output = is_direct && connection.output.capacity() > 0;
-        let mut output = if has_output { std::mem::take(&mut connection.output) } else { self.spare_output() };
+        let place = if is_direct { &mut connection.output } else { connection.gather.local() };
+        let mut output = std::mem::take(place);
+        if output.capacity() == 0 {
+            output = self.spare_output();
+        }
         let start = output.len();
         let timing = self.begin(command);
         let connection = &mut self.connections[slot];
-        if let Run::Session(converse) = command.spec().run {
+        let spec = command.spec();
+        if let Run::Session(converse) = spec.run {
             let mut session = std::mem::take(&mut connection.session);
             let version = session.version;
             let caller = Caller::of(&session);
@@ -275,16 +287,12 @@ impl Core {
         if mutes(&mut connection.session.reply_mode) {
             output.truncate(start);
         }
-        let connection = &mut self.connections[slot];
         if is_direct {
             connection.output = output;
         } else {
-            let spares = &mut self.spare_outputs;
-            connection.gather.push_ready(&output, || spares.pop().unwrap_or_default());
-            output.clear();
-            self.spare_outputs.push(output);
+            connection.gather.push_local(output, start);
         }
-        if matches!(command.spec().run, Run::Session(_)) && self.has_changes() {
+        if matches!(spec.run, Run::Session(_)) && self.has_changes() {
             // The next request, which may be in hand already, sees what this one has changed.
             self.take_up_changes();
         }
@@ -315,7 +323,9 @@ impl Core {
             caller: caller.id,
             now: self.now,
         });
-        clients.killed.into_iter().for_each(|slot| self.mark_dirty(slot));
+        if !clients.killed.is_empty() {
+            clients.killed.into_iter().for_each(|slot| self.mark_dirty(slot));
+        }
     }
 
     /// Answers a request that runs nothing.
@@ -330,11 +340,13 @@ impl Core {
             if connection.gather.is_empty() {
                 connection.output.append(&output);
             } else {
-                connection.gather.push_ready(&output, Output::new);
+                let mut local = std::mem::take(connection.gather.local());
+                let start = local.len();
+                local.append(&output);
+                connection.gather.push_local(local, start);
             }
         }
-        output.clear();
-        self.spare_outputs.push(output);
+        keep(&mut self.spare_outputs, output);
     }
 
     /// Answers with an error that is no command's, in the words of the client's protocol.
@@ -399,8 +411,7 @@ impl Core {
             self.run(command, round.requests.get(part as usize, &[]), version, caller, &mut output);
             let range = 0..output.len();
             self.fan_reply(slot, sequence, part, &output, range);
-            output.clear();
-            self.spare_outputs.push(output);
+            keep(&mut self.spare_outputs, output);
         }
     }
 
@@ -492,29 +503,30 @@ impl Core {
     /// Gives the replies of a letter to the connections that wait for them.
     fn hand_out(&mut self, letter: &Letter) {
         let mut start = 0;
-        for (envelope, end) in letter.envelopes.iter().zip(&letter.ends) {
+        for (index, (envelope, end)) in letter.envelopes.iter().zip(&letter.ends).enumerate() {
             let range = start..*end;
             start = *end;
             let slot = envelope.slot as usize;
             let is_wanted =
                 |connection: &Connection| connection.generation == envelope.generation && !connection.gather.is_empty();
-            if !self.connections.get(slot).is_some_and(is_wanted) {
+            let Some(connection) = self.connections.get_mut(slot).filter(|connection| is_wanted(connection)) else {
+                continue;
+            };
+            if envelope.part != WHOLE {
+                self.fan_reply(slot, envelope.sequence, envelope.part, &letter.replies, range);
+                self.mark_dirty(slot);
                 continue;
             }
-            if envelope.part == WHOLE {
-                let connection = &mut self.connections[slot];
-                connection.gather.resolve(
-                    envelope.sequence,
-                    &letter.replies,
-                    range,
-                    &mut connection.output,
-                    &mut self.spare_outputs,
-                );
+            let (output, spares) = (&mut connection.output, &mut self.spare_outputs);
+            connection.gather.resolve(envelope.sequence, &letter.replies, range, output, spares);
+            // Once for all the replies that follow each other for one connection.
+            let goes_on = |next: &Envelope| {
+                (next.slot, next.generation, next.part) == (envelope.slot, envelope.generation, WHOLE)
+            };
+            if !letter.envelopes.get(index + 1).is_some_and(goes_on) {
                 self.resume(slot);
-            } else {
-                self.fan_reply(slot, envelope.sequence, envelope.part, &letter.replies, range);
+                self.mark_dirty(slot);
             }
-            self.mark_dirty(slot);
         }
     }
 
@@ -535,14 +547,14 @@ impl Core {
     /// Counts a command that begins, where it runs; starts the clock if this one is timed.
     fn begin(&self, command: CommandId) -> Option<Timing> {
         let stands_for = self.metrics().command(command.0).begin()?;
-        Some(Timing { start_ns: self.clock.now().mono_ns, stands_for })
+        Some(Timing { start_ns: self.clock.mono_ns(), stands_for })
     }
 
     /// Counts what came of a command whose reply begins at `start`.
     fn end(&self, command: CommandId, timing: Option<Timing>, output: &Output, start: usize) {
         let metrics = self.metrics();
         if let Some(Timing { start_ns, stands_for }) = timing {
-            let elapsed_ns = self.clock.now().mono_ns.saturating_sub(start_ns);
+            let elapsed_ns = self.clock.mono_ns().saturating_sub(start_ns);
             metrics.command(command.0).add_time(elapsed_ns, stands_for);
         }
         if let Some((b'-', text)) = output.plain_from(start).split_first() {

@@ -130,6 +130,7 @@ impl Cluster {
                 mailboxes,
                 clock: network.clock(),
                 shard: ShardOptions::new(&settings, workers, index as u64 + 1),
+                has_own_cpu: false,
             });
             Seat { worker, address, listener, node_listener, memcache_listener, control, bell, deadline_ns: None }
         };

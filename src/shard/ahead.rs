@@ -11,7 +11,7 @@
 
 use std::ops::Range;
 
-use super::memory::{Advice, HUGE_PAGE_BYTES};
+use super::memory::Advice;
 use super::{PageAdvice, Shard};
 use crate::shard::evict::RESERVE;
 
@@ -53,6 +53,11 @@ pub(super) struct Ahead {
 impl Ahead {
     pub(super) fn new(is_wanted: bool) -> Self {
         Self { is_wanted: is_wanted && !cfg!(miri), pages: None, is_asked: false, replaced: [0; 2] }
+    }
+
+    /// Large pages were given back: the small ones that come again are to be replaced.
+    pub(super) fn restart(&mut self) {
+        self.replaced = [0; 2];
     }
 }
 
@@ -98,14 +103,11 @@ impl Shard {
         if runs_short && self.log.has_huge_pages() && self.may_grow(segments + RESERVE) {
             return self.log.populate().map(populate(Part::Log));
         }
-        [(Part::Index, self.index.outgrown()), (Part::Log, self.log.outgrown())].into_iter().find_map(
-            |(part, bytes)| {
-                let start = &mut self.ahead.replaced[part as usize];
-                let bytes = *start..bytes.filter(|bytes| *start < bytes.end).map(|_| *start + HUGE_PAGE_BYTES)?;
-                *start = bytes.end;
-                Some(Pages { part, bytes, advice: REPLACE, followed: 0 })
-            },
-        )
+        let [index, log] = self.ahead.replaced;
+        let of_index = self.index.outgrown(index).map(|bytes| (Part::Index, bytes));
+        let (part, bytes) = of_index.or_else(|| self.log.outgrown(log).map(|bytes| (Part::Log, bytes)))?;
+        self.ahead.replaced[part as usize] = bytes.end;
+        Some(Pages { part, bytes, advice: REPLACE, followed: 0 })
     }
 
     /// Free segments that may have been populated ahead.
@@ -169,6 +171,13 @@ mod tests {
         while shard.maintain(1) {}
         let left = shard.stats().used_bytes;
         assert!(left < used / 16, "what was populated is given back as well: {left} of {used}");
+        let mut again = 0;
+        for number in 0..300_000 {
+            set(&mut shard, number, &[7; 1000]);
+            shard.maintain(1);
+            again += follow(&mut shard)[1];
+        }
+        assert!(again > replaced, "a cache that is filled again has large pages again: {again}");
         set(&mut shard, 1, b"value");
         assert_eq!(shard.get(&1_u64.to_le_bytes(), 1).map(|item| item.value), Some(&b"value"[..]));
     }

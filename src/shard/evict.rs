@@ -14,7 +14,8 @@
 
 use super::ghost::Ghost;
 use super::index::Slot;
-use super::log::{Draft, Queue, State};
+use super::large::SLICE_BYTES;
+use super::log::{COOLED_BYTES, Draft, Queue, State};
 use super::store::Found;
 use super::{KeyHash, Shard, UnixMs};
 use crate::config::Policy;
@@ -40,8 +41,8 @@ const BYTES_FOR_BYTES: u64 = 4;
 /// Segments looked at for the one with the most dead bytes, and those that active expiry passes by in a call.
 const SEGMENTS_PER_CALL: usize = 32;
 
-/// Times that pages of the log, or of large values, are given back in one call.
-const COOLED_PER_CALL: usize = 2;
+/// Bytes given back in one call, and a few times those that it stores.
+const FREED_BYTES_PER_CALL: u64 = 2 * COOLED_BYTES as u64;
 
 /// Large items of a cleared shard that are freed in one call.
 const FREED_PER_CALL: usize = 64;
@@ -72,8 +73,8 @@ pub(super) struct Work {
     pub(super) records: usize,
     /// Their bytes.
     bytes: u64,
-    /// Times that pages of the log were given back.
-    cooled: usize,
+    /// Bytes given back: pages of the log, large values that are gone.
+    freed: u64,
 }
 
 impl Work {
@@ -81,6 +82,11 @@ impl Work {
     fn goes_on(&self, records: usize, bytes: u64) -> bool {
         let is_short = self.bytes < bytes * BYTES_FOR_BYTES && self.records < RECORDS_FOR_LARGER;
         self.records < records || is_short
+    }
+
+    /// Whether a call that stores `bytes` may give more back.
+    fn frees_on(&self, bytes: u64) -> bool {
+        self.freed < FREED_BYTES_PER_CALL + 2 * bytes
     }
 }
 
@@ -171,7 +177,8 @@ impl Shard {
 
     /// Whether the present call, which stores `bytes`, has to stop although further ones can make more room.
     fn ends_early(&self, bytes: u64) -> bool {
-        (self.may_evict() && !self.work.goes_on(RECORDS_PER_CALL, bytes)) || self.work.cooled > COOLED_PER_CALL
+        let may_free_more = self.freeable_bytes() > 0 && !self.work.frees_on(bytes);
+        self.may_evict() && (may_free_more || !self.work.goes_on(RECORDS_PER_CALL, bytes))
     }
 
     /// Whether one more segment may have pages, and `reserved` further ones after it.
@@ -217,7 +224,8 @@ impl Shard {
             {
                 return Some(segment);
             }
-            if !self.make_some_room(bytes, now) {
+            let missing = 1 + RESERVE.saturating_sub(self.log.warm());
+            if !self.make_some_room((missing * self.log.segment_bytes()) as u64, bytes, now) {
                 break;
             }
         }
@@ -225,7 +233,7 @@ impl Shard {
         // more work than it takes. Where nothing may be evicted, cleaning alone does not go on for ever, and what it
         // frees is not for new items.
         if is_urgent || self.ends_early(bytes) {
-            self.log.take_cold().or_else(|| self.log.take_warm())
+            if self.log.warm() > RESERVE { self.log.take_warm() } else { self.log.take_cold() }
         } else if self.planned_bytes() <= self.budget_bytes {
             self.log.take_warm()
         } else {
@@ -241,32 +249,45 @@ impl Shard {
             return false;
         }
         while self.planned_bytes().saturating_add(bytes) > self.budget_bytes {
-            if !self.make_some_room(bytes, now) {
+            if !self.make_some_room(bytes, bytes, now) {
                 return self.ends_early(bytes);
             }
         }
         true
     }
 
-    /// A step towards room for `bytes`; false when this call may do no more, or there is nothing to be done.
-    fn make_some_room(&mut self, bytes: u64, now: UnixMs) -> bool {
-        self.free_garbage(FREED_PER_CALL)
-            || (self.log.warm() > RESERVE && self.cool_log())
-            || self.free_slice()
-            || (self.work.goes_on(RECORDS_PER_CALL, bytes) && self.empty_segments(RECORDS_PER_CALL, bytes, true, now))
+    /// A step towards `room` for a call that stores `bytes`; false when it may do no more, or there is nothing to do.
+    fn make_some_room(&mut self, room: u64, bytes: u64, now: UnixMs) -> bool {
+        if self.work.frees_on(bytes) && self.free_some() {
+            return true;
+        }
+        // What can be given back need not be made room for.
+        let wanted = self.planned_bytes().saturating_add(room).saturating_sub(self.freeable_bytes());
+        wanted > self.budget_bytes
+            && self.work.goes_on(RECORDS_PER_CALL, bytes)
+            && self.empty_segments(RECORDS_PER_CALL, bytes, true, now)
     }
 
-    /// Frees some of a large value that is gone; false when this call has given back enough, or there is none.
-    fn free_slice(&mut self) -> bool {
-        let has_freed = self.work.cooled <= COOLED_PER_CALL && self.alive.free_slice();
-        self.work.cooled += usize::from(has_freed);
-        has_freed
+    /// Bytes that count as used, but only have to be given back.
+    fn freeable_bytes(&self) -> u64 {
+        let spare = self.log.warm().saturating_sub(RESERVE) * self.log.segment_bytes();
+        spare as u64 + self.garbage_bytes + self.alive.dead_bytes()
     }
 
-    /// Gives some pages of free segments back; false when this call has given back enough, or there are none.
-    fn cool_log(&mut self) -> bool {
-        self.work.cooled += 1;
-        self.work.cooled <= COOLED_PER_CALL && self.log.cool()
+    /// Gives something back; false when there is nothing.
+    fn free_some(&mut self) -> bool {
+        let freed = if let Some(freed) = self.free_garbage(FREED_PER_CALL) {
+            freed
+        } else if self.log.warm() > RESERVE && self.log.cool() {
+            self.ahead.restart();
+            COOLED_BYTES as u64
+        } else if self.alive.free_slice() {
+            SLICE_BYTES as u64
+        } else {
+            return false;
+        };
+        self.work.freed += freed;
+        true
     }
 
     /// The slice of work that a change of an item of `bytes` brings with it: growth of the index, eviction ahead of
@@ -305,7 +326,9 @@ impl Shard {
     /// Whether segments run out soon.
     fn runs_short(&self) -> bool {
         let segment_bytes = self.log.segment_bytes() as u64;
-        let free = self.budget_bytes.saturating_sub(self.planned_bytes()) / segment_bytes + self.log.warm() as u64;
+        let gone = self.garbage_bytes + self.alive.dead_bytes();
+        let free = (self.budget_bytes + gone).saturating_sub(self.planned_bytes()) / segment_bytes;
+        let free = free + self.log.warm() as u64;
         free < RESERVE as u64 + 2 && self.policy != Policy::NoEviction
     }
 
@@ -325,7 +348,11 @@ impl Shard {
     pub fn maintain(&mut self, now: UnixMs) -> bool {
         self.work = Work::default();
         // One kind of work that takes long is enough for a call.
-        if self.free_garbage(FREED_PER_CALL) || self.alive.free_slice() || self.index.cool() || self.ghost.cool() {
+        if self.free_garbage(FREED_PER_CALL).is_some()
+            || self.alive.free_slice()
+            || self.index.cool()
+            || self.ghost.cool()
+        {
             return true;
         }
         let mut has_more = false;
@@ -338,11 +365,9 @@ impl Shard {
             has_more |= self.walk.is_busy;
         }
         if self.planned_bytes() > self.budget_bytes {
-            let has_cooled = self.log.warm() > RESERVE && self.cool_log();
-            has_more |= has_cooled || self.empty_segments(RECORDS_PER_CALL, 0, true, now);
+            has_more |= self.free_some() || self.empty_segments(RECORDS_PER_CALL, 0, true, now);
         } else if self.log.warm() > RESERVE + 2 + self.populated_max() {
-            self.cool_log();
-            return true;
+            return self.log.cool();
         }
         if self.is_gathering() || self.needs_cleaning() {
             has_more |= self.empty_segments(RECORDS_PER_CALL / 2, 0, false, now);

@@ -235,9 +235,10 @@ impl Index {
         Some(start..end)
     }
 
-    /// The part with small pages, once large ones are worth while for it too.
-    pub(super) fn outgrown(&self) -> Option<Range<usize>> {
-        (self.units() * PAGE_BYTES >= 2 * SMALL_PAGES_BYTES).then_some(0..SMALL_PAGES_BYTES)
+    /// The bytes of the large page at `start` when it is to replace small ones, for the table has become large.
+    pub(super) fn outgrown(&self, start: usize) -> Option<Range<usize>> {
+        let is_wanted = self.units() * PAGE_BYTES >= 2 * SMALL_PAGES_BYTES && start < SMALL_PAGES_BYTES;
+        is_wanted.then_some(start..start + HUGE_PAGE_BYTES)
     }
 
     /// Advice about some of the table's memory.

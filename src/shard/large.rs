@@ -4,7 +4,7 @@
 //! count from when it is stored until its last reference is gone, whether or not the item is still there: a client that
 //! is slow to take it holds memory, and the budget knows. What nobody refers to any more counts until it was freed.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -48,30 +48,34 @@ struct Values {
     bytes: AtomicU64,
     /// Values that nobody refers to any more. Freeing one takes the longer the larger it is.
     dead: Mutex<Vec<Bytes>>,
-    has_dead: AtomicBool,
+    /// Their bytes, which count above as well.
+    dead_bytes: AtomicU64,
 }
 
 /// A value at least as large is freed in slices: a page takes some 50 ns.
 const SLICED_BYTES_MIN: usize = 256 * 1024;
 
 /// Bytes freed in one slice.
-const SLICE_BYTES: usize = 1024 * 1024;
+pub(super) const SLICE_BYTES: usize = 1024 * 1024;
 
 impl Alive {
     pub(super) fn bytes(&self) -> u64 {
         self.0.bytes.load(Ordering::Relaxed)
     }
 
+    /// Of these, what nobody refers to any more.
+    pub(super) fn dead_bytes(&self) -> u64 {
+        self.0.dead_bytes.load(Ordering::Acquire)
+    }
+
     /// Frees a slice of what nobody refers to any more; false when there is nothing of the kind.
     pub(super) fn free_slice(&self) -> bool {
-        if !self.0.has_dead.load(Ordering::Acquire) {
+        if self.dead_bytes() == 0 {
             return false;
         }
-        let mut dead = self.0.dead();
-        let Some(value) = dead.pop() else {
-            self.0.has_dead.store(false, Ordering::Release);
-            return false;
-        };
+        // Not in the same statement as what takes long: others wait for the lock.
+        let value = self.0.dead().pop();
+        let Some(value) = value else { return false };
         let len = value.len();
         // A request may still refer to it, whose end frees the rest.
         let left = value.try_into_mut().ok().filter(|value| value.len() > SLICE_BYTES).map(|mut value| {
@@ -80,8 +84,10 @@ impl Alive {
             value.truncate(kept);
             value.freeze()
         });
-        self.0.bytes.fetch_sub((len - left.as_ref().map_or(0, Bytes::len)) as u64, Ordering::Relaxed);
-        dead.extend(left);
+        let freed = (len - left.as_ref().map_or(0, Bytes::len)) as u64;
+        self.0.bytes.fetch_sub(freed, Ordering::Relaxed);
+        self.0.dead_bytes.fetch_sub(freed, Ordering::Relaxed);
+        self.0.dead().extend(left);
         true
     }
 }
@@ -140,8 +146,10 @@ impl Drop for Counted {
             self.alive.bytes.fetch_sub(self.bytes.len() as u64, Ordering::Relaxed);
             return;
         }
-        self.alive.dead().push(std::mem::take(&mut self.bytes));
-        self.alive.has_dead.store(true, Ordering::Release);
+        let bytes = std::mem::take(&mut self.bytes);
+        let len = bytes.len() as u64;
+        self.alive.dead().push(bytes);
+        self.alive.dead_bytes.fetch_add(len, Ordering::Release);
     }
 }
 

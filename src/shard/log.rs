@@ -21,10 +21,13 @@ const SEGMENT_BYTES_MAX: u64 = 1024 * 1024;
 const SEGMENTS: u64 = 512;
 
 /// Bytes whose pages are given back in one call.
-const COOLED_BYTES: usize = 32 * PAGE_BYTES;
+pub(super) const COOLED_BYTES: usize = 32 * PAGE_BYTES;
 
 /// Segments below have small pages: the processor finds them, and large ones would be a waste.
 const SMALL_PAGES_BYTES: usize = 64 * 1024 * 1024;
+
+/// Large pages looked at in one call for one that may replace small ones.
+const OUTGROWN_PER_CALL: usize = 16;
 
 /// What the processor fetches at a time; only a matter of speed.
 const CACHE_LINE_BYTES: usize = 64;
@@ -169,6 +172,8 @@ pub(super) struct Segment {
     pub(super) opened_at: UnixMs,
     /// Changes with every opening.
     pub(super) generation: u32,
+    /// It is not one of those whose pages are not there.
+    has_pages: bool,
 }
 
 impl Segment {
@@ -188,6 +193,8 @@ pub(super) struct Log {
     warm: Vec<u32>,
     /// Free segments whose pages were given back.
     cold: Vec<u32>,
+    /// Up to here pages may be small: they came before the log was large, or again after they had been given back.
+    small_end: usize,
     /// Free segments that are being populated.
     populating: Range<u32>,
     /// The segment whose pages are being given back, and how many bytes of it have been.
@@ -212,6 +219,7 @@ impl Log {
             segments: Vec::new(),
             warm: Vec::new(),
             cold: Vec::new(),
+            small_end: SMALL_PAGES_BYTES,
             populating: 0..0,
             cooling: None,
             open: [[None; CLASSES]; 2],
@@ -412,6 +420,7 @@ impl Log {
             expires_last: 0,
             opened_at: 0,
             generation: 0,
+            has_pages: false,
         });
         Some(self.segments.len() as u32 - 1)
     }
@@ -438,10 +447,19 @@ impl Log {
         Some(byte(first)..byte(self.populating.end))
     }
 
-    /// The part with small pages, once large ones are worth while for it too.
-    pub(super) fn outgrown(&self) -> Option<Range<usize>> {
-        let has_all = self.cold.is_empty() && self.cooling.is_none();
-        (has_all && self.segments.len() * self.segment_bytes >= 2 * SMALL_PAGES_BYTES).then_some(0..SMALL_PAGES_BYTES)
+    /// The bytes of the next large page from `start` on that is to replace small ones, for the log has become large.
+    pub(super) fn outgrown(&self, start: usize) -> Option<Range<usize>> {
+        let used = (self.segments.len() - self.cold.len()) * self.segment_bytes;
+        if used < 2 * SMALL_PAGES_BYTES || self.cold.len() > self.segments.len() / 16 {
+            return None;
+        }
+        let starts = (start..self.small_end).step_by(HUGE_PAGE_BYTES).take(OUTGROWN_PER_CALL);
+        let mut ranges = starts.map(|start| start..start + HUGE_PAGE_BYTES);
+        // What was given back must not come by itself.
+        ranges.find(|range| {
+            let segments = self.segments.get(range.start / self.segment_bytes..range.end / self.segment_bytes);
+            segments.is_some_and(|segments| segments.iter().all(|segment| segment.has_pages))
+        })
     }
 
     /// The segments that were being populated have pages, or get them when they are written.
@@ -466,6 +484,7 @@ impl Log {
             expires_last: 0,
             opened_at: now,
             generation: self.segments[segment as usize].generation.wrapping_add(1),
+            has_pages: true,
         };
         self.segments[segment as usize] = known;
         let full = self.open[queue as usize][class].replace(segment);
@@ -509,6 +528,8 @@ impl Log {
         let Some((segment, from)) = self.cooling.take().or_else(next) else { return false };
         let (start, end) = (segment as usize * self.segment_bytes, self.segment_bytes.min(from + COOLED_BYTES));
         self.memory.release(start + from..start + end);
+        self.small_end = self.small_end.max(start + end);
+        self.segments[segment as usize].has_pages = false;
         if end < self.segment_bytes {
             self.cooling = Some((segment, end));
         } else {

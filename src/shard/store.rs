@@ -32,8 +32,10 @@ const SMALL_OVERHEAD_BYTES: usize = 4 + 11;
 /// Units of the index that one call of [`Shard::scan`] looks at, at most.
 const SCANNED_UNITS_MAX: usize = 16;
 
-/// Random looks for a random key, before a search from the beginning.
+/// Random looks for a random key, before a search; and units of the index that this looks at, at most: all that is there
+/// may have expired.
 const SAMPLES: usize = 16;
+const UNITS_SEARCHED_MAX: usize = 64;
 
 /// One worker's items.
 #[derive(Debug)]
@@ -43,7 +45,9 @@ pub struct Shard {
     pub(super) ghost: Ghost,
     pub(super) larges: Slab<Large>,
     /// Large items of a cleared shard, being freed.
-    garbage: Vec<Slab<Large>>,
+    garbage: Vec<slab::IntoIter<Large>>,
+    /// Bytes of these.
+    pub(super) garbage_bytes: u64,
     /// Bytes of their values, and of those that are gone but still being sent.
     pub(super) alive: Alive,
     /// Bytes of large items but for their values, those of the garbage included.
@@ -146,6 +150,7 @@ impl Shard {
             ghost,
             larges: Slab::new(),
             garbage: Vec::new(),
+            garbage_bytes: 0,
             alive: Alive::default(),
             large_own_bytes: 0,
             large_bytes_of: [0; 2],
@@ -616,22 +621,22 @@ impl Shard {
         if place >= PLACES { 0 } else { place }
     }
 
-    /// Any one key.
+    /// Any one key; `None` when none was found where it was looked for.
     pub fn random_key(&mut self, now: UnixMs) -> Option<&[u8]> {
         let sampled = (0..SAMPLES).find_map(|_| {
             let random = self.next_random();
             let location = self.index.sample(random)?.location();
             self.is_value(location, now).then_some(location)
         });
+        let mut place = self.next_random() >> 32;
         let location = sampled.or_else(|| {
-            let mut place = 0;
-            let mut found = None;
-            while found.is_none() && place < PLACES {
+            (0..UNITS_SEARCHED_MAX).find_map(|_| {
+                let mut found = None;
                 place = self.index.unit_from(place, |_, entry| {
                     found = found.or(self.is_value(entry.location(), now).then_some(entry.location()));
-                });
-            }
-            found
+                }) % PLACES;
+                found
+            })
         });
         location.map(|location| self.found(location).key)
     }
@@ -658,7 +663,9 @@ impl Shard {
         self.index.clear();
         self.log.clear();
         self.ghost.fit(0);
-        self.garbage.push(std::mem::take(&mut self.larges));
+        self.garbage.push(std::mem::take(&mut self.larges).into_iter());
+        self.garbage_bytes += self.large_bytes_of.iter().sum::<u64>();
+        self.ahead.restart();
         self.queues.iter_mut().for_each(VecDeque::clear);
         self.victim = None;
         self.large_bytes_of = [0; 2];
@@ -668,18 +675,18 @@ impl Shard {
         (self.stats.expires, self.stats.dataset_bytes) = (0, 0);
     }
 
-    /// Frees some large items of a cleared shard; whether there are more.
-    pub(super) fn free_garbage(&mut self, count: usize) -> bool {
-        for _ in 0..count {
-            let Some(garbage) = self.garbage.last_mut() else { return false };
-            // The last place first, so that the search for the next is short.
-            let last = garbage.iter().next_back().map(|(number, _)| number);
-            match last {
-                Some(number) => self.large_own_bytes -= garbage.remove(number).own_bytes(),
-                None => _ = self.garbage.pop(),
-            }
+    /// Frees some large items of a cleared shard; their bytes, or `None` when there are no more.
+    pub(super) fn free_garbage(&mut self, count: usize) -> Option<u64> {
+        let mut freed = 0;
+        for large in self.garbage.last_mut()?.take(count) {
+            self.large_own_bytes -= large.1.own_bytes();
+            freed += large.1.memory_bytes();
         }
-        !self.garbage.is_empty()
+        if freed == 0 {
+            self.garbage.pop();
+        }
+        self.garbage_bytes -= freed;
+        Some(freed)
     }
 
     /// Everything that is held, in bytes.

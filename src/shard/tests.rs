@@ -259,6 +259,59 @@ fn no_more_large_items_go_than_have_to() {
 }
 
 #[test]
+fn one_item_takes_the_room_of_as_much_as_itself() {
+    // Bytes of the items that are there, of the new one.
+    for (len, new) in [(10_000_000, 10_000_000), (300_000, 4_000_000), (20_000, 100_000_000)] {
+        let mut shard = shard(256 * MIB, Policy::Cache);
+        let values = [Bytes::from(vec![1; len]), Bytes::from(vec![1; new])];
+        let mut number = 0_u64;
+        while shard.stats().evicted == 0 {
+            let value = Bytes::from(values[0].to_vec());
+            shard.set(&number.to_le_bytes(), NewValue::Shared(&value), Expiry::Never, When::Always, 1);
+            shard.maintain(1);
+            number += 1;
+        }
+        while shard.maintain(1) {}
+        let before = shard.stats();
+        let stored = shard.set(b"new", NewValue::Shared(&values[1]), Expiry::Never, When::Always, 1);
+        assert_eq!(stored, Stored::Done { replaced: false });
+        let gone = (shard.stats().evicted - before.evicted) * len as u64;
+        assert!(gone <= new as u64 + 3 * len as u64, "{gone} bytes went for {new} with items of {len}");
+        while shard.maintain(1) {}
+        assert!(shard.stats().used_bytes <= 256 * MIB, "{}", shard.stats().used_bytes / MIB);
+    }
+}
+
+#[test]
+fn what_was_deleted_is_room_and_no_more_than_that() {
+    let mut shard = shard(256 * MIB, Policy::NoEviction);
+    let set = |shard: &mut Shard, number: u64| {
+        let value = Bytes::from(vec![1; 10_000_000]);
+        shard.set(&number.to_le_bytes(), NewValue::Shared(&value), Expiry::Never, When::Always, 1)
+    };
+    let count = (0..).find(|number| set(&mut shard, *number) == Stored::OutOfMemory).unwrap();
+    (0..count).for_each(|number| assert!(shard.delete(&number.to_le_bytes(), 1)));
+    let again = (0..).find(|number| set(&mut shard, *number) == Stored::OutOfMemory).unwrap();
+    assert_eq!(again, count);
+    assert!(shard.stats().used_bytes <= 256 * MIB);
+}
+
+#[test]
+fn a_clear_of_many_large_items_takes_a_time_that_is_theirs() {
+    let mut shard = shard(u64::MAX, Policy::Cache);
+    let value = Bytes::from(vec![1; LARGE_VALUE_BYTES]);
+    for number in 0..20_000_u64 {
+        shard.set(&number.to_le_bytes(), NewValue::Shared(&value), Expiry::Never, When::Always, 1);
+    }
+    shard.clear();
+    let calls = (0..).find(|_| !shard.maintain(1)).unwrap();
+    assert!(calls < 2 * 20_000 / 64 + 200, "{calls}");
+    assert!(shard.stats().used_bytes < 4 * MIB, "{}", shard.stats().used_bytes);
+    shard.set(b"key", NewValue::Copied(b"value"), Expiry::Never, When::Always, 1);
+    assert_eq!(shard.random_key(1), Some(&b"key"[..]));
+}
+
+#[test]
 fn overwriting_with_other_sizes_leaves_little_behind() {
     // Without a budget, segments are large, and some may be dead before it pays to clean up.
     for (budget, percent) in [(u64::MAX, 55), (32 * MIB, 70)] {

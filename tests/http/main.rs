@@ -1,0 +1,3 @@
+//! The JSON API: its decoder cut at every byte, its replies, its limits, and what curl sees.
+
+mod decoder;

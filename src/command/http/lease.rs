@@ -2,7 +2,7 @@
 //!
 //! | request                                          | meaning                                                      |
 //! |--------------------------------------------------|--------------------------------------------------------------|
-//! | `GET`, `for=milliseconds`, `wait=milliseconds`   | the value, or who is to compute it; `take` where neither is given |
+//! | `GET`, `take`, `for=milliseconds`, `wait=…`       | the value, or who is to compute it                           |
 //! | `PUT`, the token                                 | the holder's value; 412 when the key has changed since       |
 //! | `DELETE`, the token; `?ttl=`                     | the holder has found that there is none                      |
 //!

@@ -1,7 +1,7 @@
 //! `/openapi.json`, written from the table of routes, and `/docs`, which shows it.
 //!
-//! In: the table. Out: OpenAPI 3.1, and a page that needs nothing from elsewhere. What must stay true: a route cannot be
-//! served without being described.
+//! In: the table. Out: OpenAPI 3.1, and a page that needs nothing from elsewhere. What must stay true: a route cannot
+//! be served without being described.
 
 use std::sync::LazyLock;
 

@@ -33,7 +33,9 @@ const KEY: &[u8] = b"{key}";
 pub(super) fn push(bytes: &[u8], start: usize, end: usize, batch: &mut Requests) -> Result<Head, Fault> {
     let mut places = [MaybeUninit::uninit(); FIELDS_MAX];
     let mut parsed = httparse::Request::new(&mut []);
-    let status = parsed.parse_with_uninit_headers(&bytes[start..end], &mut places).map_err(fault_of)?;
+    let status = parsed
+        .parse_with_uninit_headers(&bytes[start..end], &mut places)
+        .map_err(|error| fault_of(error, &bytes[start..end]))?;
     let (true, Some(method), Some(target), Some(version)) =
         (status.is_complete(), parsed.method, parsed.path, parsed.version)
     else {
@@ -61,10 +63,14 @@ pub(super) fn push(bytes: &[u8], start: usize, end: usize, batch: &mut Requests)
     Ok(head)
 }
 
-fn fault_of(error: httparse::Error) -> Fault {
+fn fault_of(error: httparse::Error, head: &[u8]) -> Fault {
+    let is_version = || {
+        let line = &head[..memchr::memchr(b'\r', head).unwrap_or(head.len())];
+        line.split(|byte| *byte == b' ').nth(2).is_some_and(|version| version.starts_with(b"HTTP/"))
+    };
     match error {
         httparse::Error::TooManyHeaders => Fault(431, "more than 64 header fields"),
-        httparse::Error::Version => Fault(505, "only HTTP/1.1 and HTTP/1.0 are spoken here"),
+        httparse::Error::Version if is_version() => Fault(505, "only HTTP/1.1 and HTTP/1.0 are spoken here"),
         httparse::Error::HeaderName => Fault(400, "a header field's name is malformed, or its line is folded"),
         httparse::Error::HeaderValue => Fault(400, "a header field's value is malformed"),
         _ => Fault(400, "the request line is malformed"),

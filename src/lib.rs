@@ -2,8 +2,8 @@
 //!
 //! Every worker is a thread pinned to a CPU. It owns a slice of the keyspace and an io_uring ring, and shares nothing
 //! on the request path with the others, so that latency stays in microseconds up to the far percentiles. A client
-//! speaks RESP2, RESP3 or memcached's text protocol, over one keyspace, and may connect to any worker; a request for
-//! another worker's key goes there and back by mailbox.
+//! speaks RESP2, RESP3, memcached's text protocol or HTTP/1.1, over one keyspace, and may connect to any worker; a
+//! request for another worker's key goes there and back by mailbox.
 //!
 //! # The flow
 //!

@@ -81,6 +81,10 @@ impl Listeners {
             let flags = "--bind or --memcache-port";
             listeners.bind_port(settings, settings.memcache_port, Front::Memcache, 0..workers, flags)?;
         }
+        if settings.http_port != 0 {
+            let flags = "--bind or --http-port";
+            listeners.bind_port(settings, settings.http_port, Front::Http, 0..workers, flags)?;
+        }
         let unix = settings.unixsocket.as_ref().map(|path| {
             let address = path.display().to_string();
             let failed = |error| ListenError { address: address.clone(), flags: "--unixsocket", error };

@@ -8,6 +8,7 @@
 
 use std::ops::Range;
 
+use super::http::{self, batch::Batch};
 use super::lease;
 use super::slot::slot_of;
 use super::table::{self, CommandId};
@@ -37,6 +38,10 @@ pub enum Spread {
     Retrieval,
     /// One key; asked again for as long as the client will wait for a better reply (`GETLEASE … WAIT`).
     Lease,
+    /// The same over HTTP (`GET … Corering-Lease: wait=…`).
+    Read,
+    /// Redis commands that an HTTP request stands for.
+    Batch,
 }
 
 /// How the replies of all workers become one.
@@ -73,7 +78,7 @@ impl Round {
         self.finish(worker, command);
     }
 
-    fn finish(&mut self, worker: u16, command: CommandId) {
+    pub(super) fn finish(&mut self, worker: u16, command: CommandId) {
         self.requests.finish();
         self.parts.push((worker, command));
     }
@@ -97,6 +102,7 @@ enum Plan {
     First,
     Retrieval,
     Wait(Wait),
+    Batch(Box<Batch>),
     AllOrNone(AllOrNone),
     Transfer(Transfer),
 }
@@ -177,9 +183,8 @@ impl Fanout {
                 let round = transfer.round(&[]);
                 (Plan::Transfer(transfer), round)
             }
-            Spread::Pairs | Spread::AllOrNone | Spread::Retrieval | Spread::Lease | Spread::Cursor | Spread::Slot => {
-                return None;
-            }
+            Spread::Pairs | Spread::AllOrNone | Spread::Retrieval | Spread::Lease | Spread::Cursor => return None,
+            Spread::Slot | Spread::Read | Spread::Batch => return None,
         };
         Some((Fanout { plan }, round))
     }
@@ -191,6 +196,11 @@ impl Fanout {
         let wait = Wait { request, to: (worker, command), wait_ms, since_ms: None, next_ms: 0 };
         let round = wait.round();
         (Fanout { plan: Plan::Wait(wait) }, round)
+    }
+
+    /// Carries out the commands of one HTTP request.
+    pub fn batch(batch: Batch) -> Self {
+        Fanout { plan: Plan::Batch(Box::new(batch)) }
     }
 
     /// Plans a command that runs on each of `workers`.
@@ -214,7 +224,8 @@ impl Fanout {
 
     /// The version that the parts' replies are wanted in: the client's where they are passed on as they are.
     pub fn reply_version(&self, client: Version) -> Version {
-        match self.plan {
+        match &self.plan {
+            Plan::Batch(batch) => batch.reply_version(),
             Plan::Each | Plan::AnyPresent | Plan::Wait(_) => client,
             _ => Version::Resp2,
         }
@@ -222,12 +233,16 @@ impl Fanout {
 
     /// Whether the client's next requests must wait until this one is done, because later rounds would be overtaken.
     pub fn is_sequential(&self) -> bool {
-        matches!(self.plan, Plan::AllOrNone(_) | Plan::Transfer(_))
+        matches!(self.plan, Plan::AllOrNone(_) | Plan::Transfer(_) | Plan::Batch(_))
     }
 
     /// When the round that [`advance`](Self::advance) has returned is to be sent; `None`: at once.
     pub fn resume_ms(&self) -> Option<u64> {
-        if let Plan::Wait(wait) = &self.plan { Some(wait.next_ms) } else { None }
+        match &self.plan {
+            Plan::Wait(wait) => Some(wait.next_ms),
+            Plan::Batch(batch) => batch.resume_ms(),
+            _ => None,
+        }
     }
 
     /// Takes the replies of a round, in the order of its parts, at a time in milliseconds of any clock that does not go
@@ -235,6 +250,7 @@ impl Fanout {
     pub fn advance(&mut self, replies: &[Output], now_ms: u64, reply: &mut Reply<'_>) -> Option<Round> {
         match &mut self.plan {
             Plan::Wait(wait) => return wait.advance(replies, now_ms, reply),
+            Plan::Batch(batch) => return batch.advance(replies, now_ms, reply),
             Plan::AllOrNone(plan) => return plan.advance(replies, reply),
             Plan::Transfer(plan) => return plan.advance(replies, reply),
             Plan::First => {
@@ -285,9 +301,8 @@ impl Fanout {
                     None => reply.null(),
                 }
             }
-            Plan::AnyOk | Plan::First | Plan::Retrieval | Plan::Wait(_) | Plan::AllOrNone(_) | Plan::Transfer(_) => {
-                unreachable!("answered above")
-            }
+            Plan::AnyOk | Plan::First | Plan::Retrieval => unreachable!("answered above"),
+            Plan::Wait(_) | Plan::Batch(_) | Plan::AllOrNone(_) | Plan::Transfer(_) => unreachable!("answered above"),
         }
         None
     }
@@ -344,7 +359,8 @@ impl Wait {
 
     fn advance(&mut self, replies: &[Output], now_ms: u64, reply: &mut Reply<'_>) -> Option<Round> {
         let waited_ms = now_ms.saturating_sub(*self.since_ms.get_or_insert(now_ms));
-        if !replies[0].head().starts_with(lease::WAITS) || waited_ms >= self.wait_ms {
+        let is_waiting = [lease::WAITS, http::WAITS].iter().any(|waits| replies[0].head().starts_with(waits));
+        if !is_waiting || waited_ms >= self.wait_ms {
             reply.output.append(&replies[0]);
             return None;
         }

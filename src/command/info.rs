@@ -148,7 +148,7 @@ fn stats(call: &Call<'_>, text: &mut String) {
     let counters = [Metric::Commands, Metric::InputBytes, Metric::OutputBytes].map(total);
     let rates = match call.front {
         Front::RespCore => 1 + call.reach().start,
-        Front::Resp | Front::RespCluster | Front::Memcache => 0,
+        Front::Resp | Front::RespCluster | Front::Memcache | Front::Http => 0,
     };
     let [commands, input, output] = call.instance.rates[rates as usize].look(call.now.mono_ns, counters);
     line(text, "total_connections_received", total(Metric::ConnectionsAccepted));

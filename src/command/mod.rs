@@ -42,6 +42,7 @@ pub mod expiry;
 pub mod fanout;
 pub mod float;
 pub mod glob;
+pub mod http;
 pub mod info;
 pub mod introspect;
 pub mod keyspace;
@@ -85,7 +86,7 @@ pub struct Call<'a> {
 impl Call<'_> {
     /// The workers whose keys and figures the client sees: those of the node, or all.
     pub fn reach(&self) -> Range<u16> {
-        Entrance { map: self.map, front: self.front, here: self.worker }.reach()
+        Entrance { map: self.map, front: self.front, here: self.worker, unix_ms: self.now.unix_ms }.reach()
     }
 }
 
@@ -149,12 +150,13 @@ pub trait Clients {
 /// Finds the row for a request in the table of what the client speaks.
 ///
 /// # Errors
-/// No row fits; memcached's commands have one for that as well.
+/// No row fits; memcached's commands and HTTP's routes have one for that as well.
 #[inline]
-pub fn find(session: &Session, args: Args<'_>) -> Result<CommandId, table::Unfit> {
+pub fn find(session: &Session, settings: &Settings, args: Args<'_>) -> Result<CommandId, table::Unfit> {
     match session.front {
         Front::Resp | Front::RespCluster | Front::RespCore => table::find(args),
         Front::Memcache => Ok(memcache::find(session, args)),
+        Front::Http => Ok(http::find(settings, args)),
     }
 }
 
@@ -163,7 +165,9 @@ pub fn find(session: &Session, args: Args<'_>) -> Result<CommandId, table::Unfit
 /// # Errors
 /// The text of the error reply.
 pub fn check(session: &Session, spec: &table::Spec) -> Result<(), &'static str> {
-    if !session.is_authenticated && !spec.flags.has(table::Flags::NO_AUTH) {
+    // Every request over HTTP shows its credentials, which [`find`] has looked at.
+    let is_known = session.is_authenticated || session.front == Front::Http;
+    if !is_known && !spec.flags.has(table::Flags::NO_AUTH) {
         return Err("NOAUTH Authentication required.");
     }
     if spec.flags.has(table::Flags::CLUSTER) && !session.front.is_cluster() {

@@ -9,7 +9,7 @@ use std::ops::Range;
 use super::fanout::{Fanout, Round, Spread};
 use super::session::Front;
 use super::slot::{self, slot_of};
-use super::{CommandId, Run, lease};
+use super::{CommandId, Run, http, lease};
 use crate::cluster::{Map, SLOTS};
 use crate::protocol::Args;
 
@@ -37,6 +37,8 @@ pub struct Entrance<'a> {
     pub front: Front,
     /// The worker that has the connection.
     pub here: u16,
+    /// The time, for what is answered later.
+    pub unix_ms: u64,
 }
 
 impl Entrance<'_> {
@@ -66,11 +68,18 @@ impl Entrance<'_> {
 
 /// Decides where a request runs. The slot of its argument 1, the usual place of a key, may be known already.
 pub fn route(command: CommandId, args: Args<'_>, known: Option<u16>, from: Entrance<'_>) -> Route {
-    if matches!(from.front, Front::Resp | Front::Memcache) && from.map.is_one_workers() {
-        // Even one worker lets its client wait.
-        return if is_wait(command, args) { wait_for(command, args, from.here) } else { Route::Here };
-    }
     let spec = command.spec();
+    if let Run::Spread(_, Spread::Batch) = spec.run {
+        return http::batch::plan(args, from)
+            .map_or(Route::Here, |(batch, round)| Route::Fanout(Box::new(Fanout::batch(batch)), round));
+    }
+    if matches!(from.front, Front::Resp | Front::Memcache | Front::Http) && from.map.is_one_workers() {
+        // Even one worker lets its client wait.
+        return match wait_ms(command, args) {
+            0 => Route::Here,
+            wait_ms => wait_for(command, args, from.here, wait_ms),
+        };
+    }
     match spec.run {
         Run::Session(_) | Run::Container => Route::Here,
         Run::Keyed(_) => match known {
@@ -89,11 +98,13 @@ pub fn route(command: CommandId, args: Args<'_>, known: Option<u16>, from: Entra
             let reach = from.reach();
             from.to(slot::cursor_worker(args.get(1)).filter(|worker| reach.contains(worker)).unwrap_or(reach.start))
         }
-        Run::Spread(_, Spread::Lease) => match from.to_slot(slot_of(args.get(1))) {
-            Route::Here if is_wait(command, args) => wait_for(command, args, from.here),
-            Route::Worker(worker) if is_wait(command, args) => wait_for(command, args, worker),
-            route => route,
-        },
+        Run::Spread(_, Spread::Lease | Spread::Read) => {
+            match (from.to_slot(slot_of(args.get(1))), wait_ms(command, args)) {
+                (Route::Here, wait_ms @ 1..) => wait_for(command, args, from.here, wait_ms),
+                (Route::Worker(worker), wait_ms @ 1..) => wait_for(command, args, worker, wait_ms),
+                (route, _) => route,
+            }
+        }
         Run::Spread(_, Spread::Slot) => {
             let slot = slot::number(args.get(2)).filter(|slot| *slot < SLOTS);
             let owner = slot.and_then(|slot| from.map.worker_of(slot));
@@ -103,15 +114,16 @@ pub fn route(command: CommandId, args: Args<'_>, known: Option<u16>, from: Entra
     }
 }
 
-/// Whether a client wants to wait until its request has a better reply.
-fn is_wait(command: CommandId, args: Args<'_>) -> bool {
-    args.len() > 2
-        && matches!(command.spec().run, Run::Spread(_, Spread::Lease))
-        && lease::options(args).is_ok_and(|options| options.wait_ms > 0)
+/// How long a client wants to wait until its request has a better reply.
+fn wait_ms(command: CommandId, args: Args<'_>) -> u64 {
+    match command.spec().run {
+        Run::Spread(_, Spread::Lease) if args.len() > 2 => lease::options(args).map_or(0, |options| options.wait_ms),
+        Run::Spread(_, Spread::Read) => http::wait_ms(args),
+        _ => 0,
+    }
 }
 
-fn wait_for(command: CommandId, args: Args<'_>, worker: u16) -> Route {
-    let wait_ms = lease::options(args).map_or(0, |options| options.wait_ms);
+fn wait_for(command: CommandId, args: Args<'_>, worker: u16, wait_ms: u64) -> Route {
     let (fanout, round) = Fanout::wait(command, args, worker, wait_ms);
     Route::Fanout(Box::new(fanout), round)
 }

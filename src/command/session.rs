@@ -6,7 +6,7 @@
 use super::CommandId;
 use crate::protocol::resp::Reply;
 use crate::protocol::resp::Version;
-use crate::protocol::{Decoder, Output, memcache};
+use crate::protocol::{Decoder, Output, http, memcache};
 
 /// What a connection speaks and which keys it serves: decided by the listener that it came through.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub enum Front {
     RespCore,
     /// memcached's protocol, every key of this process.
     Memcache,
+    /// HTTP/1.1, every key of this process.
+    Http,
 }
 
 impl Front {
@@ -33,6 +35,7 @@ impl Front {
         match self {
             Front::Resp | Front::RespCluster | Front::RespCore => Decoder::default(),
             Front::Memcache => Decoder::Memcache(memcache::Decoder::default()),
+            Front::Http => Decoder::Http(http::Decoder::default()),
         }
     }
 
@@ -43,6 +46,7 @@ impl Front {
                 Reply { output, version: Version::default() }.error_bytes(text);
             }
             Front::Memcache => memcache::write_refusal(text, output),
+            Front::Http => http::reply::refusal(text, output),
         }
     }
 }

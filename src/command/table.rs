@@ -21,6 +21,7 @@ static FAMILIES: &[&[Spec]] = &[
     super::string::COMMANDS,
     super::lease::COMMANDS,
     super::memcache::COMMANDS,
+    super::http::COMMANDS,
 ];
 
 /// A property of a command, as `COMMAND` reports it; combined with `|`.

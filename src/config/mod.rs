@@ -70,6 +70,12 @@ settings! {
             "TCP port for RESP clients. 0 lets the kernel choose one.";
         memcache_port: u16 = 0, "memcache-port" fixed Number(0, 65535),
             "TCP port for memcached's protocol, usually 11211. 0: none.";
+        http_port: u16 = 0, "http-port" fixed Number(0, 65535),
+            "TCP port for the JSON API over HTTP/1.1, for example 8080. 0: none.";
+        http_allow_origin: String = String::new(), "http-allow-origin" live Text,
+            "Origin whose web pages may use the JSON API, such as https://example.org, or * for all. Empty: none.";
+        http_request_timeout: Duration = Duration::from_secs(10), "http-request-timeout" live Time::seconds(1, 3600),
+            "Longest time that an HTTP request may take to arrive; every KiB that has arrived buys a second more.";
         bind: Vec<IpAddr> = vec![IpAddr::V4(Ipv4Addr::LOCALHOST)], "bind" fixed List,
             "Addresses to listen on, separated by spaces. The default serves this host only.";
         unixsocket: Option<PathBuf> = None, "unixsocket" fixed OptionalPath,

@@ -3,7 +3,7 @@
 //! In: bytes, cut anywhere. Out: batches of whole requests. What must stay true: an idle decoder holds no allocation; a
 //! connection's protocol is decided when it is accepted.
 
-use super::{Requests, memcache, resp};
+use super::{Requests, http, memcache, resp};
 
 /// What one call of [`Decoder::decode`] found.
 #[derive(Debug)]
@@ -17,8 +17,18 @@ pub struct Decoded<'a> {
     /// After the complete requests one begins for whose arguments there is no room, and which will not be delivered:
     /// answer it and say so with [`Decoder::acknowledge_refusal`]. Until then later calls say the same again.
     pub is_refused: bool,
+    /// No request follows the complete ones, by the client's word or because what it sent is none: close the connection
+    /// once they are answered. Later calls say the same again.
+    pub is_last: bool,
     /// The batch was full: more complete requests may be waiting; call again (with an empty input if all was consumed).
     pub is_full: bool,
+}
+
+impl Decoded<'_> {
+    /// Nothing but that so many bytes were taken over.
+    pub(super) fn of(consumed: usize) -> Self {
+        Self { received: &[], consumed, error: None, is_refused: false, is_last: false, is_full: false }
+    }
 }
 
 /// Bounds on what a client may announce.
@@ -57,6 +67,8 @@ pub enum Decoder {
     Resp(resp::Decoder),
     /// memcached's text protocol.
     Memcache(memcache::Decoder),
+    /// HTTP/1.1.
+    Http(http::Decoder),
 }
 
 impl Default for Decoder {
@@ -70,6 +82,7 @@ macro_rules! each {
         match $decoder {
             Self::Resp($inner) => $body,
             Self::Memcache($inner) => $body,
+            Self::Http($inner) => $body,
         }
     };
 }
@@ -105,8 +118,13 @@ impl Decoder {
     pub fn acknowledge_refusal(&mut self) {
         match self {
             Self::Resp(decoder) => decoder.acknowledge_refusal(),
-            // It delivers what has no room as a request without its data.
-            Self::Memcache(_) => {}
+            // They deliver what has no room as a request without its data.
+            Self::Memcache(_) | Self::Http(_) => {}
         }
+    }
+
+    /// Whether a request has begun to arrive that must not take for ever.
+    pub fn is_in_haste(&self) -> bool {
+        matches!(self, Self::Http(decoder) if decoder.is_partial())
     }
 }

@@ -5,7 +5,9 @@
 //! as one received whole; limits are enforced before anything is allocated; a malformed request is a
 //! [`ProtocolError`], never a panic.
 
+pub mod base64;
 pub mod decode;
+pub mod http;
 pub mod memcache;
 pub mod output;
 pub mod request;

@@ -327,7 +327,7 @@ impl Shard {
     fn runs_short(&self) -> bool {
         let segment_bytes = self.log.segment_bytes() as u64;
         let gone = self.garbage_bytes + self.alive.dead_bytes();
-        let free = (self.budget_bytes + gone).saturating_sub(self.planned_bytes()) / segment_bytes;
+        let free = self.budget_bytes.saturating_add(gone).saturating_sub(self.planned_bytes()) / segment_bytes;
         let free = free + self.log.warm() as u64;
         free < RESERVE as u64 + 2 && self.policy != Policy::NoEviction
     }

@@ -32,8 +32,8 @@ const SMALL_OVERHEAD_BYTES: usize = 4 + 11;
 /// Units of the index that one call of [`Shard::scan`] looks at, at most.
 const SCANNED_UNITS_MAX: usize = 16;
 
-/// Random looks for a random key, before a search; and units of the index that this looks at, at most: all that is there
-/// may have expired.
+/// Random looks for a random key, before a search; and units of the index that this looks at, at most: all that is
+/// there may have expired.
 const SAMPLES: usize = 16;
 const UNITS_SEARCHED_MAX: usize = 64;
 

@@ -23,6 +23,11 @@ impl Shard {
         self.version << SHARD_BITS | self.seed & ((1 << SHARD_BITS) - 1)
     }
 
+    /// About when a version was given.
+    pub fn versioned_at(version: u64) -> UnixMs {
+        (version >> SHARD_BITS) / COUNTS_PER_MS
+    }
+
     /// The version of a key's item, which gets one if it has none.
     pub fn version(&mut self, view: View, key: &[u8], now: UnixMs) -> Option<u64> {
         let item = self.peek_as(view, key, now)?;

@@ -4,6 +4,7 @@
 //! [`lifecycle`](super::lifecycle) looks at its state and pushes what is missing.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::command::{Front, Session};
 use crate::protocol::{Decoder, Output, Requests};
@@ -111,6 +112,8 @@ pub(super) struct Connection {
     pub(super) connected_ns: u64,
     /// When the last request came.
     pub(super) active_ns: u64,
+    /// When the request began to arrive that has to arrive in time; `u64::MAX` when there is none.
+    pub(super) request_ns: u64,
     /// When the output last made progress, or lingering began.
     pub(super) progress_ns: u64,
     /// Bytes received since it was last open, and thrown away.
@@ -151,6 +154,7 @@ impl Connection {
             requests_in_tick: 0,
             connected_ns: now_ns,
             active_ns: now_ns,
+            request_ns: u64::MAX,
             progress_ns: now_ns,
             discarded_bytes: 0,
             accounted: (0, 0),
@@ -183,6 +187,22 @@ impl Connection {
             || self.is_paused
             || self.is_over_limit
             || self.gather.len() >= self.pending_max
+    }
+
+    /// Takes note of a request that is arriving, now that those before it are dealt with.
+    pub(super) fn note_request(&mut self, is_new: bool, now_ns: u64) {
+        self.request_ns = match self.decoder.is_in_haste() {
+            true if is_new || self.request_ns == u64::MAX => now_ns,
+            true => self.request_ns,
+            false => u64::MAX,
+        };
+    }
+
+    /// When the request that is arriving is given up, if it is for the client to go on: each KiB buys a second.
+    pub(super) fn request_deadline_ns(&self, limit: Duration) -> Option<u64> {
+        let is_awaited = self.request_ns != u64::MAX && !self.must_wait() && !self.is_runnable && self.held.is_none();
+        let bought = Duration::from_millis(self.decoder.buffered_bytes() as u64);
+        is_awaited.then(|| self.request_ns.saturating_add((limit + bought).as_nanos() as u64))
     }
 
     /// Whether bytes should be received.

@@ -382,7 +382,13 @@ impl Core {
                 if connection.sending_bytes > 0 {
                     self.instance.metrics.worker(self.index).add(Metric::OutputLimitClosed, 1);
                 }
-                connection.abandon();
+                let request = connection.request_deadline_ns(self.settings.http_request_timeout);
+                if connection.state == State::Open && request.is_some_and(|deadline| deadline <= self.now.mono_ns) {
+                    connection.state = State::Flushing;
+                    self.refuse(slot, b"TIMEOUT the request did not arrive within http-request-timeout");
+                } else {
+                    connection.abandon();
+                }
             }
             self.mark_dirty(slot);
         }
@@ -419,7 +425,10 @@ impl Connection {
         };
         match self.state {
             State::Open | State::Flushing if self.sending_bytes > 0 => after(self.progress_ns, settings.send_timeout),
-            State::Open if self.is_admitted => after(self.active_ns, settings.timeout),
+            State::Open if self.is_admitted => {
+                let request = self.request_deadline_ns(settings.http_request_timeout);
+                [after(self.active_ns, settings.timeout), request].into_iter().flatten().min()
+            }
             State::Lingering => Some(self.progress_ns + LINGER_NS),
             State::Open | State::Flushing | State::Closing | State::Closed => None,
         }

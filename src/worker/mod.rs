@@ -519,6 +519,7 @@ impl Core {
             || !self.unfinished.is_empty()
             || !self.hops.serving.is_empty()
             || self.is_upkeep_due
+            || self.waiting.iter().any(|waiting| waiting.at_ms <= self.now.mono_ns / 1_000_000)
             || self.leftovers.is_searched()
     }
 

@@ -81,6 +81,7 @@ impl Core {
             self.weigh(slot);
             self.shard.set_budget(self.budget.items());
         }
+        let mut is_new = input.is_empty();
         let mut goes_on = self.execute_held(slot);
         while goes_on {
             let allowance = self.allowance(slot);
@@ -91,12 +92,16 @@ impl Core {
             limits.is_unauthenticated = !self.connections[slot].session.is_authenticated;
             let decoded = decoder.decode(input, allowance.min(BATCH_REQUESTS), &limits, &mut batch);
             input = &input[decoded.consumed..];
+            is_new |= !batch.is_empty();
             let executed = self.execute_batch(slot, &batch, decoded.received);
             if executed < batch.len() {
                 self.hold(slot, &batch, executed, decoded.received);
                 goes_on = false;
             } else if let Some(error) = decoded.error {
                 self.refuse(slot, format!("ERR {}", error.0).as_bytes());
+                self.connections[slot].state = State::Flushing;
+                goes_on = false;
+            } else if decoded.is_last {
                 self.connections[slot].state = State::Flushing;
                 goes_on = false;
             } else {
@@ -113,6 +118,7 @@ impl Core {
             decoder.hold(input);
         }
         connection.decoder = decoder;
+        connection.note_request(is_new, self.now.mono_ns);
         batch.clear();
         self.batch = batch;
         if self.connections[slot].decoder.announced_bytes() > 0 {
@@ -210,7 +216,7 @@ impl Core {
     fn execute_one(&mut self, slot: usize, args: Args<'_>, key_slot: Option<u16>) -> Flow {
         let connection = &mut self.connections[slot];
         connection.requests_in_tick += 1;
-        let command = match command::find(&connection.session, args) {
+        let command = match command::find(&connection.session, &self.settings, args) {
             Ok(command) => command,
             Err(unfit) => {
                 unfit.command.into_iter().for_each(|command| self.reject(command));
@@ -230,7 +236,8 @@ impl Core {
             return Flow::Hold;
         }
         connection.session.last_command = Some(command);
-        let entrance = Entrance { map: &self.map, front: connection.session.front, here: self.index };
+        let (front, unix_ms) = (connection.session.front, self.now.unix_ms);
+        let entrance = Entrance { map: &self.map, front, here: self.index, unix_ms };
         match command::route(command, args, key_slot, entrance) {
             Route::Here => self.run_here(slot, command, args),
             Route::Worker(to) => self.hop(slot, to, command, args),
@@ -302,7 +309,15 @@ impl Core {
     fn run(&mut self, command: CommandId, args: Args<'_>, version: Version, caller: Caller, output: &mut Output) {
         let execute = match command.spec().run {
             Run::Keyed(execute) | Run::Spread(execute, _) | Run::Everywhere(execute, _) => execute,
-            Run::Session(_) | Run::Container => return,
+            Run::Session(converse) => {
+                // An HTTP request's command: there is no session that it could change.
+                let mut session =
+                    Session { front: caller.front, is_authenticated: true, version, ..Session::default() };
+                return self.with_call(caller, |call| {
+                    converse(call, &mut session, args, &mut Reply { output, version });
+                });
+            }
+            Run::Container => return,
         };
         self.with_call(caller, |call| execute(call, args, &mut Reply { output, version }));
     }
@@ -350,7 +365,7 @@ impl Core {
     }
 
     /// Answers with an error that is no command's, in the words of the client's protocol.
-    fn refuse(&mut self, slot: usize, text: &[u8]) {
+    pub(super) fn refuse(&mut self, slot: usize, text: &[u8]) {
         let front = self.connections[slot].session.front;
         self.answer(slot, |reply| front.write_error(text, reply.output));
     }

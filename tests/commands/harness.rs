@@ -74,12 +74,14 @@ impl Harness {
         let version = self.session.version;
         match table::find(args) {
             Err(error) => Reply { output: &mut output, version }.error_bytes(&error.text),
-            Ok(command) => match route(command, args, None, Entrance { map: &self.map, front: Front::Resp, here: 0 }) {
-                Route::Here => self.execute(0, command, args, version, &mut output),
-                Route::Worker(worker) => self.execute(worker, command, args, version, &mut output),
-                Route::Fanout(fanout, round) => self.fan_out(*fanout, round, &mut output),
-                Route::Moved(_) | Route::CrossSlot => unreachable!("every slot is served"),
-            },
+            Ok(command) => {
+                match route(command, args, None, Entrance { map: &self.map, front: Front::Resp, here: 0, unix_ms: 0 }) {
+                    Route::Here => self.execute(0, command, args, version, &mut output),
+                    Route::Worker(worker) => self.execute(worker, command, args, version, &mut output),
+                    Route::Fanout(fanout, round) => self.fan_out(*fanout, round, &mut output),
+                    Route::Moved(_) | Route::CrossSlot => unreachable!("every slot is served"),
+                }
+            }
         }
         output.to_vec()
     }

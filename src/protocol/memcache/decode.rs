@@ -155,8 +155,7 @@ impl Decoder {
         }
         let mut at = 0;
         let stop = parse(input, &mut at, 0, &bounds, batch);
-        let mut decoded =
-            Decoded { received: input, consumed: input.len(), error: None, is_refused: false, is_full: false };
+        let mut decoded = Decoded { received: input, ..Decoded::of(input.len()) };
         match stop {
             Stop::Full => (decoded.consumed, decoded.is_full) = (at, at < input.len()),
             Stop::Line(_) if at == input.len() => {}
@@ -191,13 +190,7 @@ impl Decoder {
     fn go_on<'a>(&'a mut self, input: &[u8], bounds: &Bounds, batch: &mut Requests) -> Decoded<'a> {
         let partial = self.partial.get_or_insert_default();
         partial.take_over(input);
-        let mut decoded = Decoded {
-            received: &[],
-            consumed: input.len(),
-            error: partial.failure.clone(),
-            is_refused: false,
-            is_full: false,
-        };
+        let mut decoded = Decoded { error: partial.failure.clone(), ..Decoded::of(input.len()) };
         if decoded.error.is_some() || !partial.deliver_body(batch) || partial.buffer.len() < partial.needed {
             return decoded;
         }

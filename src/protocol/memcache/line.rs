@@ -6,8 +6,9 @@
 
 use super::decode::Bounds;
 use super::request::{Refused, data_len, is_key_too_long};
-use super::{META_WORDS_MAX, base64, text};
+use super::{META_WORDS_MAX, text};
 use crate::protocol::Requests;
+use crate::protocol::base64;
 
 /// First argument of what is no request: answered with its second, the text.
 pub const BAD: &[u8] = b" bad";

@@ -5,7 +5,6 @@
 //! | `decode`  | bytes, cut anywhere        | [`Requests`](super::Requests): the words of a line, then its data block |
 //! | `line`    | one line                   | its words, and what follows the line                               |
 //! | `request` | a request's arguments      | typed requests: numbers, times, flags                              |
-//! | `base64`  | keys of meta commands      | bytes, and back                                                    |
 //! | `reply`   | an item, a status          | bytes                                                              |
 //!
 //! What must stay true: lines are accepted and refused as memcached 1.6 does, with its texts. On purpose differ: a key
@@ -13,7 +12,6 @@
 //! answered before the connection is closed.
 //! Source: memcached's `doc/protocol.txt`.
 
-mod base64;
 mod decode;
 mod line;
 mod reply;

@@ -2,8 +2,8 @@
 //!
 //! In: keys, numbers. Out: bytes appended to an [`Output`].
 
-use super::base64;
 use crate::protocol::Output;
+use crate::protocol::base64;
 
 /// memcached's texts, without their line end.
 pub mod text {

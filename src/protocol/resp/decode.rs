@@ -72,7 +72,7 @@ impl Decoder {
         let is_full = parse_whole(input, &mut at, bounds, batch);
         if is_full || at == input.len() {
             let is_full = at < input.len();
-            return Decoded { received: input, consumed: at, error: None, is_refused: false, is_full };
+            return Decoded { received: input, is_full, ..Decoded::of(at) };
         }
         let mut partial = Box::new(Partial::default());
         partial.take_over(&input[at..]);
@@ -80,7 +80,7 @@ impl Decoder {
         let is_refused = partial.is_refused();
         self.partial = Some(partial);
         let is_full = resumed == Ok(true);
-        Decoded { received: input, consumed: input.len(), error: resumed.err(), is_refused, is_full }
+        Decoded { received: input, error: resumed.err(), is_refused, is_full, ..Decoded::of(input.len()) }
     }
 
     /// Decodes from the kept bytes. A batch that empties the buffer of whole requests carries the buffer away with it.
@@ -88,7 +88,7 @@ impl Decoder {
         let consumed = input.len();
         let ended = |resumed: Result<bool, ProtocolError>, is_refused| {
             let is_full = resumed == Ok(true);
-            Decoded { received: &[], consumed, error: resumed.err(), is_refused, is_full }
+            Decoded { error: resumed.err(), is_refused, is_full, ..Decoded::of(consumed) }
         };
         let partial = self.partial.get_or_insert_default();
         partial.take_over(input);
@@ -105,7 +105,7 @@ impl Decoder {
         let is_full = partial.parse_whole(bounds, batch);
         if is_full && !partial.is_empty() {
             let partial = self.partial.get_or_insert_default();
-            return Decoded { received: partial.bytes(), consumed, error: None, is_refused: false, is_full };
+            return Decoded { received: partial.bytes(), is_full, ..Decoded::of(consumed) };
         }
         partial.hand_over(batch);
         if partial.is_empty() {

@@ -17,7 +17,7 @@ fn number(letter: u8) -> Option<u32> {
 }
 
 /// Appends the bytes that `text` stands for; `None`, and nothing is appended, when it is empty or malformed.
-pub(super) fn decode(text: &[u8], bytes: &mut Vec<u8>) -> Option<()> {
+pub fn decode(text: &[u8], bytes: &mut Vec<u8>) -> Option<()> {
     let start = bytes.len();
     let decoded = decode_groups(text, bytes);
     if decoded.is_none() {
@@ -44,7 +44,7 @@ fn decode_groups(text: &[u8], bytes: &mut Vec<u8>) -> Option<()> {
 }
 
 /// Gives each letter of the text that stands for `bytes`.
-pub(super) fn encode(bytes: &[u8], mut letter: impl FnMut(u8)) {
+pub fn encode(bytes: &[u8], mut letter: impl FnMut(u8)) {
     for group in bytes.chunks(3) {
         let mut padded = [0; 4];
         padded[1..=group.len()].copy_from_slice(group);

@@ -30,8 +30,7 @@ fn exchange() -> (Vec<u8>, Vec<u8>) {
 }
 
 /// Allocations of the whole process while a client writes and reads again and again.
-fn allocations() -> usize {
-    let server = Server::start(Settings { port: 0, workers: 1, ..Settings::default() }).expect("it starts");
+fn allocations(server: &Server) -> usize {
     let mut client = TcpStream::connect(("127.0.0.1", server.port())).expect("it listens");
     let (requests, expected) = exchange();
     let mut replies = vec![0; expected.len()];
@@ -52,5 +51,11 @@ fn allocations() -> usize {
 /// One test, for the count is the process's.
 #[test]
 fn nothing_is_allocated_per_request() {
-    assert_eq!(allocations(), 0);
+    for workers in [1, 2] {
+        let server = Server::start(Settings { port: 0, workers, ..Settings::default() }).expect("it starts");
+        // So many that either worker has one of them: for the one the first key is its own, for the other it hops.
+        for client in 0..8 {
+            assert_eq!(allocations(&server), 0, "client {client} of {workers} workers");
+        }
+    }
 }

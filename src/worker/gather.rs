@@ -158,7 +158,7 @@ impl Gather {
         let entry = self.entry(sequence);
         entry.state = State::Here(0);
         if is_oldest && !entry.is_muted {
-            out.append_range(letter, range);
+            pass_on(letter, range, out, spares);
         } else if !entry.is_muted {
             let mut output = spares.pop().unwrap_or_default();
             output.append_range(letter, range);
@@ -223,13 +223,13 @@ impl Gather {
             match &mut entry.state {
                 State::Here(len) => {
                     let end = self.released + *len;
-                    out.append_range(&self.local, self.released..end);
+                    pass_on(&self.local, self.released..end, out, spares);
                     self.released = end;
                 }
                 State::Arrived(output) => {
                     let output = std::mem::take(output);
                     self.arrived_bytes -= output.len();
-                    out.append(&output);
+                    pass_on(&output, 0..output.len(), out, spares);
                     keep(spares, output);
                 }
                 State::Waiting | State::Fan(_) => break,
@@ -249,6 +249,14 @@ impl Gather {
             (self.local, self.released) = (rest, 0);
         }
     }
+}
+
+/// Appends `range` of `from` to a connection's output, whose memory may have left with the last send.
+fn pass_on(from: &Output, range: std::ops::Range<usize>, out: &mut Output, spares: &mut Vec<Output>) {
+    if !range.is_empty() && out.capacity() == 0 {
+        *out = spares.pop().unwrap_or_default();
+    }
+    out.append_range(from, range);
 }
 
 /// Keeps an output's memory for another one, unless there is enough or it is large.

@@ -108,7 +108,8 @@ pub struct Options<R> {
     pub clock: Clock,
     /// How its shard is made.
     pub shard: ShardOptions,
-    /// Whether no other worker runs on its CPU: else it never spins, and lets the others run when they have mail.
+    /// Whether no other worker runs on its CPU: else it never spins, and lets the others run after a tick that sent
+    /// something.
     pub has_own_cpu: bool,
 }
 
@@ -291,8 +292,8 @@ impl<R: Ring> Worker<R> {
         // Bells and letters bring no completion here.
         self.core.awaits_completion = self.ring.has_unsubmitted();
         let has_posted = self.post_mail();
-        if has_posted && !self.core.has_own_cpu {
-            // Who is to answer needs this CPU; meanwhile completions gather here.
+        if !self.core.has_own_cpu && (has_posted || self.core.awaits_completion) {
+            // The others have this CPU now, one to answer what was posted; meanwhile completions gather here.
             self.ring.enter(Wait::No)?;
             std::thread::yield_now();
         }

@@ -137,7 +137,8 @@ fn flags(random: &mut Random, known: &[&str]) -> String {
 struct Side {
     client: Client,
     /// Its name of each version, by the order in which they were first seen; a version is one of its key only.
-    named: Vec<String>,
+    /// Keys and their versions, in the order of their first mention.
+    named: Vec<(String, String)>,
     numbers: HashMap<(String, String), usize>,
 }
 
@@ -149,9 +150,12 @@ impl Side {
     /// The reply to a request, with versions replaced by when they were first seen.
     fn ask(&mut self, request: &str) -> String {
         let mut filled = request.to_owned();
+        let key = request.split_ascii_whitespace().nth(1).unwrap_or_default();
         while let Some(at) = filled.find("$v") {
             let back = usize::from(filled.as_bytes()[at + 2] - b'0');
-            let version = self.named.iter().rev().nth(back).map_or("1", String::as_str).to_owned();
+            // Of the same key: which of two keys' versions is the older one is not known across workers.
+            let mut known = self.named.iter().rev().filter(|(other, _)| other == key);
+            let version = known.nth(back).map_or("1", |(_, version)| version.as_str()).to_owned();
             filled.replace_range(at..at + 3, &version);
         }
         filled.push_str("\r\n");
@@ -189,7 +193,7 @@ impl Side {
         let next = self.numbers.len();
         let number = *self.numbers.entry((key.to_owned(), version.to_owned())).or_insert(next);
         if number == next {
-            self.named.push(version.to_owned());
+            self.named.push((key.to_owned(), version.to_owned()));
         }
         format!("version{number}")
     }

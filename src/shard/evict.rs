@@ -41,6 +41,9 @@ const BYTES_FOR_BYTES: u64 = 4;
 /// Segments looked at for the one with the most dead bytes, and those that active expiry passes by in a call.
 const SEGMENTS_PER_CALL: usize = 32;
 
+/// Segments among which a random one is taken, or the one that expires first: all of 512 MiB.
+const SEGMENTS_SAMPLED: usize = 512;
+
 /// Bytes given back in one call, and a few times those that it stores.
 const FREED_BYTES_PER_CALL: u64 = 2 * COOLED_BYTES as u64;
 
@@ -207,7 +210,7 @@ impl Shard {
     fn open(&mut self, segment: u32, queue: Queue, expires_at: UnixMs, now: UnixMs) {
         self.is_stale = true;
         if let Some(full) = self.log.open(segment, queue, expires_at, now) {
-            self.queues[queue as usize].push_back(full);
+            self.queues.push(full, &self.log.segments[full as usize]);
         }
     }
 
@@ -495,9 +498,7 @@ impl Shard {
         let segment = self.choose_oldest().or_else(|| {
             // Whatever may go may lie in segments that are not full yet.
             let needs_expiry = self.policy.is_volatile();
-            let (queue, segment) = self.log.seal_one(|segment| segment.is_volatile() || !needs_expiry)?;
-            self.queues[queue as usize].push_back(segment);
-            self.choose_oldest()
+            self.log.seal_one(|segment| segment.is_volatile() || !needs_expiry)
         });
         match segment {
             Some(segment) => Some(self.victim_of(segment, Purpose::Evict)),
@@ -513,61 +514,56 @@ impl Shard {
     /// Takes the segment that the policy gives up first out of its queue.
     fn choose_oldest(&mut self) -> Option<u32> {
         let bytes = |queue: Queue| {
-            let queue = queue as usize;
-            self.queues[queue].len() as u64 * self.log.segment_bytes() as u64 + self.large_bytes_of[queue]
+            self.queues.len(queue) as u64 * self.log.segment_bytes() as u64 + self.large_bytes_of[queue as usize]
         };
         let (small, main) = (bytes(Queue::Small), bytes(Queue::Main));
         let has_small_share = small * 100 >= (small + main) * self.balance.small_percent();
         let order = if has_small_share { [Queue::Small, Queue::Main] } else { [Queue::Main, Queue::Small] };
-        let random = self.next_random() as usize;
-        for queue in order {
-            let segments = &self.log.segments;
-            let numbers = &mut self.queues[queue as usize];
-            let is_volatile = |number: &u32| segments[*number as usize].is_volatile();
-            let position = match self.policy {
-                Policy::AllKeysRandom if numbers.is_empty() => None,
-                Policy::AllKeysRandom => Some(random % numbers.len()),
-                Policy::VolatileTtl => {
-                    let volatile = numbers.iter().enumerate().filter(|(_, number)| is_volatile(number));
-                    volatile.min_by_key(|(_, number)| segments[**number as usize].expires_last).map(|(at, _)| at)
-                }
-                Policy::VolatileRandom => {
-                    let from_there = (0..numbers.len()).map(|at| (random % numbers.len() + at) % numbers.len());
-                    from_there.into_iter().find(|at| is_volatile(&numbers[*at]))
-                }
-                Policy::VolatileLru | Policy::VolatileLfu => numbers.iter().position(is_volatile),
-                _ => (!numbers.is_empty()).then_some(0),
+        let random = self.next_random();
+        let segments = &self.log.segments;
+        let is_volatile = self.policy.is_volatile();
+        let number = order.into_iter().find_map(|queue| {
+            let mut some = self.some_sealed(random, SEGMENTS_SAMPLED).filter(|number| {
+                let segment = &segments[*number as usize];
+                segment.queue == queue && (segment.is_volatile() || !is_volatile)
+            });
+            let chosen = match self.policy {
+                Policy::AllKeysRandom | Policy::VolatileRandom => some.next(),
+                Policy::VolatileTtl => some.min_by_key(|number| segments[*number as usize].expires_last),
+                _ => None,
             };
-            if let Some(segment) = position.and_then(|position| numbers.remove(position)) {
-                return Some(segment);
-            }
-        }
-        None
+            chosen.or_else(|| self.queues.oldest(queue, is_volatile))
+        })?;
+        self.queues.remove(number, &segments[number as usize]);
+        Some(number)
+    }
+
+    /// The full ones of so many segments, from a random one on.
+    fn some_sealed(&self, random: u64, count: usize) -> impl Iterator<Item = u32> {
+        let segments = &self.log.segments;
+        let start = random as usize % segments.len().max(1);
+        let some = (0..segments.len().min(count)).map(move |index| (start + index) % segments.len());
+        some.filter(|number| segments[*number].state == State::Sealed).map(|number| number as u32)
     }
 
     /// Takes the full segment with the most dead bytes, of some, out of its queue.
     fn choose_dirty(&mut self) -> Option<Victim> {
-        let count = self.log.segments.len();
-        let start = self.next_random() as usize % count.max(1);
-        let some = (0..count.min(SEGMENTS_PER_CALL)).map(|index| (start + index) % count);
-        let sealed = some.filter(|number| self.log.segments[*number].state == State::Sealed);
-        let dirtiest = sealed.max_by_key(|number| self.log.dead_bytes_of(&self.log.segments[*number]))?;
-        let segment = &self.log.segments[dirtiest];
+        let random = self.next_random();
+        let dead_bytes = |number: &u32| self.log.dead_bytes_of(&self.log.segments[*number as usize]);
+        let dirtiest = self.some_sealed(random, SEGMENTS_PER_CALL).max_by_key(dead_bytes)?;
         // Less than that may be the ends of the segments that it would be gathered in.
         let worth = (self.log.segment_bytes() / 16).max(2 * self.log.large_bytes_min()) as u64;
-        if self.log.dead_bytes_of(segment) < worth {
+        if dead_bytes(&dirtiest) < worth {
             return None;
         }
-        let numbers = &mut self.queues[segment.queue as usize];
-        let position = numbers.iter().position(|number| *number == dirtiest as u32)?;
-        numbers.remove(position);
-        Some(self.victim_of(dirtiest as u32, Purpose::Clean))
+        self.queues.remove(dirtiest, &self.log.segments[dirtiest as usize]);
+        Some(self.victim_of(dirtiest, Purpose::Clean))
     }
 
     /// Has the next segment emptied in which everything has expired, if there is one among some.
     fn choose_expired(&mut self, now: UnixMs) {
         if self.victim.is_none()
-            && let Some((_, open)) = self.log.seal_one(|segment| segment.is_volatile() && segment.expires_last <= now)
+            && let Some(open) = self.log.seal_one(|segment| segment.is_volatile() && segment.expires_last <= now)
         {
             self.victim = Some(self.victim_of(open, Purpose::Expire));
         }
@@ -580,7 +576,7 @@ impl Shard {
             self.walk.whole = number + 1;
             let segment = &self.log.segments[number];
             if segment.is_volatile() && segment.state == State::Sealed && segment.expires_last <= now {
-                self.queues[segment.queue as usize].retain(|other| *other as usize != number);
+                self.queues.remove(number as u32, segment);
                 self.victim = Some(self.victim_of(number as u32, Purpose::Expire));
             }
         }

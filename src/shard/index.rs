@@ -5,12 +5,12 @@
 //! once. No call moves more than one unit's entries.
 //!
 //! ```text
-//! hash 64:  high 32: place in the keyspace, unit = place × units / 2^32; its low 22 bits are the tag  | … | bucket 6
+//! hash 64:  high 30: place in the keyspace, unit = place × units / 2^30; its low 22 bits are the tag  | … | bucket 6
 //! unit   :  64 buckets of 64 bytes; second bucket = first bucket xor (1 + tag mod 63)
 //! ```
 //!
 //! Since places keep their order whatever the number of units, a scan that goes by place is not disturbed by growth.
-//! From 1024 units on, the places of a unit differ in their low 22 bits: an entry's place follows from its unit and its
+//! From 256 units on, the places of a unit differ in their low 22 bits: an entry's place follows from its unit and its
 //! tag, and entries move without a look at the items.
 #![allow(unsafe_code, reason = "tags are compared four at a time")]
 
@@ -97,9 +97,9 @@ fn tag_of(hash: KeyHash) -> u64 {
 /// A hash that leads to the same buckets as that of an entry with this tag, which lies in one of them, in a unit of so
 /// many.
 fn hash_of_entry(unit: usize, units: usize, bucket: usize, tag: u64) -> KeyHash {
-    let first = ((unit as u64) << 32).div_ceil(units as u64);
+    let first = ((unit as u64) << PLACE_BITS).div_ceil(units as u64);
     let place = first + (tag.wrapping_sub(first) & TAG_MASK);
-    KeyHash(place << 32 | bucket as u64)
+    KeyHash(place << (u64::BITS - PLACE_BITS) | bucket as u64)
 }
 
 fn bucket_of(hash: KeyHash) -> usize {
@@ -146,11 +146,15 @@ fn candidates_by_four(words: &[u64; BUCKET_ENTRIES], tag: u64) -> u32 {
 
 /// A key's place in the order of the table, which scans follow.
 pub(super) fn place_of(hash: KeyHash) -> u64 {
-    hash.0 >> 32
+    hash.0 >> (u64::BITS - PLACE_BITS)
 }
 
+/// Fewer would leave less of the tag to tell a large unit's keys apart; with more, a larger table would still need the
+/// items to move their entries.
+const PLACE_BITS: u32 = 30;
+
 /// One more than the last place.
-pub(super) const PLACES: u64 = 1 << 32;
+pub(super) const PLACES: u64 = 1 << PLACE_BITS;
 
 /// Where an entry is, until the next change of the table: an index into its words, or into the stash beyond.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -271,9 +275,9 @@ impl Index {
 
     /// The unit that a place has now.
     fn unit_of(&self, place: u64) -> usize {
-        let old = ((place * self.units_old as u64) >> 32) as usize;
+        let old = ((place * self.units_old as u64) >> PLACE_BITS) as usize;
         let has_migrated = if self.units_new > self.units_old { old >= self.frontier } else { old < self.frontier };
-        if has_migrated { ((place * self.units_new as u64) >> 32) as usize } else { old }
+        if has_migrated { ((place * self.units_new as u64) >> PLACE_BITS) as usize } else { old }
     }
 
     /// The words of a key's two buckets.
@@ -513,12 +517,12 @@ impl Index {
     /// Shows the entries that may have places from `place` on, all of one unit, with their places where these can be
     /// told without a look at the item. Returns the first place beyond the unit.
     pub(super) fn unit_from(&self, place: u64, mut show: impl FnMut(Option<u64>, Entry)) -> u64 {
-        let old = ((place * self.units_old as u64) >> 32) as usize;
+        let old = ((place * self.units_old as u64) >> PLACE_BITS) as usize;
         let unit = self.unit_of(place);
         // A unit of the size that the place goes by; the frontier is a boundary of the old size, and so of both.
         let has_migrated = if self.units_new > self.units_old { old >= self.frontier } else { old < self.frontier };
-        let end = |unit: usize, units: usize| ((unit as u64 + 1) << 32).div_ceil(units as u64);
-        let frontier_place = ((self.frontier as u64) << 32).div_ceil(self.units_old as u64);
+        let end = |unit: usize, units: usize| ((unit as u64 + 1) << PLACE_BITS).div_ceil(units as u64);
+        let frontier_place = ((self.frontier as u64) << PLACE_BITS).div_ceil(self.units_old as u64);
         let next = match (has_migrated, self.units_new > self.units_old) {
             (false, _) => end(unit, self.units_old),
             (true, true) => end(unit, self.units_new),

@@ -161,7 +161,7 @@ pub(super) enum State {
 pub(super) struct Segment {
     pub(super) state: State,
     pub(super) queue: Queue,
-    class: usize,
+    pub(super) class: usize,
     /// Bytes written.
     pub(super) end: u32,
     /// Bytes of records that the index knows.
@@ -177,6 +177,19 @@ pub(super) struct Segment {
 }
 
 impl Segment {
+    /// One that was never used.
+    pub(super) const FREE: Self = Self {
+        state: State::Free,
+        queue: Queue::Small,
+        class: 0,
+        end: FIRST,
+        live: 0,
+        expires_last: 0,
+        opened_at: 0,
+        generation: 0,
+        has_pages: false,
+    };
+
     /// Whether any of its records may expire.
     pub(super) fn is_volatile(&self) -> bool {
         self.class != 0
@@ -411,17 +424,7 @@ impl Log {
         if (self.segments.len() + 1) * self.segment_bytes > self.memory.bytes().len() {
             return None;
         }
-        self.segments.push(Segment {
-            state: State::Free,
-            queue: Queue::Small,
-            class: 0,
-            end: FIRST,
-            live: 0,
-            expires_last: 0,
-            opened_at: 0,
-            generation: 0,
-            has_pages: false,
-        });
+        self.segments.push(Segment::FREE);
         Some(self.segments.len() as u32 - 1)
     }
 
@@ -499,12 +502,12 @@ impl Log {
     }
 
     /// Closes the segments that are appended to and whose items may go, because nothing else may; one at a time.
-    pub(super) fn seal_one(&mut self, may_go: impl Fn(&Segment) -> bool) -> Option<(Queue, u32)> {
+    pub(super) fn seal_one(&mut self, may_go: impl Fn(&Segment) -> bool) -> Option<u32> {
         let segments = &self.segments;
         let is_wanted = |segment: &&mut Option<u32>| segment.is_some_and(|number| may_go(&segments[number as usize]));
         let segment = self.open.iter_mut().flatten().find(is_wanted)?.take()?;
         self.seal(segment);
-        Some((self.segments[segment as usize].queue, segment))
+        Some(segment)
     }
 
     /// Bytes of a full segment in which nothing lives.

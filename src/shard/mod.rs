@@ -176,6 +176,7 @@ mod large;
 mod lease;
 mod log;
 mod memory;
+mod queues;
 mod store;
 mod version;
 

@@ -3,8 +3,6 @@
 //! In and out: see [`shard`](super). What must stay true: every entry of the index has a live record, and the other way
 //! round; a large item's number stands in exactly one live record; `used_bytes` counts every byte that is held.
 
-use std::collections::VecDeque;
-
 use ahash::RandomState;
 use bytes::Bytes;
 use slab::Slab;
@@ -17,6 +15,7 @@ use super::ghost::Ghost;
 use super::index::{Index, LOCATION_MAX, PLACES, Slot, place_of};
 use super::large::{Alive, Large, Source};
 use super::log::{Draft, EXPIRY_MAX, Log, Record};
+use super::queues::Queues;
 use super::{
     Expiry, Item, KeyHash, LARGE_VALUE_BYTES, NewValue, ShardOptions, ShardStats, Stored, TimeToLive, UnixMs, Usage,
     When,
@@ -57,8 +56,7 @@ pub struct Shard {
     pub(super) hasher: RandomState,
     pub(super) budget_bytes: u64,
     pub(super) policy: Policy,
-    /// Full segments, oldest first, by queue.
-    pub(super) queues: [VecDeque<u32>; 2],
+    pub(super) queues: Queues,
     pub(super) victim: Option<Victim>,
     pub(super) walk: Walk,
     pub(super) ahead: Ahead,
@@ -157,7 +155,7 @@ impl Shard {
             hasher: RandomState::with_seeds(seed, !seed, seed.rotate_left(17), seed.rotate_left(43)),
             budget_bytes: options.budget_bytes,
             policy: options.policy,
-            queues: [VecDeque::new(), VecDeque::new()],
+            queues: Queues::new(),
             victim: None,
             walk: Walk::default(),
             ahead: Ahead::new(options.huge_pages),
@@ -628,7 +626,7 @@ impl Shard {
             let location = self.index.sample(random)?.location();
             self.is_value(location, now).then_some(location)
         });
-        let mut place = self.next_random() >> 32;
+        let mut place = place_of(KeyHash(self.next_random()));
         let location = sampled.or_else(|| {
             (0..UNITS_SEARCHED_MAX).find_map(|_| {
                 let mut found = None;
@@ -666,7 +664,7 @@ impl Shard {
         self.garbage.push(std::mem::take(&mut self.larges).into_iter());
         self.garbage_bytes += self.large_bytes_of.iter().sum::<u64>();
         self.ahead.restart();
-        self.queues.iter_mut().for_each(VecDeque::clear);
+        self.queues.clear();
         self.victim = None;
         self.large_bytes_of = [0; 2];
         self.moves += 1;

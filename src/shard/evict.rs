@@ -14,8 +14,8 @@
 
 use super::ghost::Ghost;
 use super::index::Slot;
-use super::large::SLICE_BYTES;
-use super::log::{COOLED_BYTES, Draft, Queue, State};
+use super::log::{Draft, Queue, State};
+use super::memory::RELEASED_BYTES;
 use super::store::Found;
 use super::{KeyHash, Shard, UnixMs};
 use crate::config::Policy;
@@ -45,7 +45,7 @@ const SEGMENTS_PER_CALL: usize = 32;
 const SEGMENTS_SAMPLED: usize = 512;
 
 /// Bytes given back in one call, and a few times those that it stores.
-const FREED_BYTES_PER_CALL: u64 = 2 * COOLED_BYTES as u64;
+const FREED_BYTES_PER_CALL: u64 = 2 * RELEASED_BYTES as u64;
 
 /// Large items of a cleared shard that are freed in one call.
 const FREED_PER_CALL: usize = 64;
@@ -283,9 +283,9 @@ impl Shard {
             freed
         } else if self.log.warm() > RESERVE && self.log.cool() {
             self.ahead.restart();
-            COOLED_BYTES as u64
+            RELEASED_BYTES as u64
         } else if self.alive.free_slice() {
-            SLICE_BYTES as u64
+            RELEASED_BYTES as u64
         } else {
             return false;
         };

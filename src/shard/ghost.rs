@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::KeyHash;
 use super::log::Queue;
-use super::memory::{PAGE_BYTES, Reservation};
+use super::memory::{PAGE_BYTES, RELEASED_BYTES, Reservation};
 
 /// Fingerprints that push each other out, oldest first; two to a cache line.
 const SET: usize = 16;
@@ -36,12 +36,9 @@ pub(super) struct Known {
     pub(super) is_recent: bool,
 }
 
-/// Pages that are given back in one call.
-const COOLED_PAGES: usize = 32;
-
 /// Pages that are taken in one call. Keys are evicted many at a time and lie anywhere, so that a first touch for each
 /// would make the first evictions slow.
-const WARMED_PAGES: usize = 8;
+const WARMED_PAGES: usize = 4;
 
 /// The fingerprints.
 #[derive(Debug)]
@@ -99,7 +96,7 @@ impl Ghost {
     /// Gives back some of the pages that are not in use any more; whether there are more.
     pub(super) fn cool(&mut self) -> bool {
         let used = self.sets_next * SET_BYTES;
-        let end = self.stale_end.saturating_sub(COOLED_PAGES * PAGE_BYTES).max(used);
+        let end = self.stale_end.saturating_sub(RELEASED_BYTES).max(used);
         if end < self.stale_end {
             self.memory.release(end..self.stale_end);
             self.stale_end = end;
@@ -192,7 +189,7 @@ mod tests {
         assert_eq!(bytes, Ghost::bytes_for(1_000_000));
         assert!(!ghost.cool() && ghost.memory_bytes() == bytes);
         ghost.fit(1_000);
-        assert!(ghost.cool() && ghost.memory_bytes() == bytes - COOLED_PAGES * PAGE_BYTES);
+        assert!(ghost.cool() && ghost.memory_bytes() == bytes - RELEASED_BYTES);
         while ghost.cool() {}
         assert_eq!(ghost.memory_bytes(), Ghost::bytes_for(1_000));
     }

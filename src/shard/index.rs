@@ -17,7 +17,7 @@
 use std::ops::Range;
 
 use super::KeyHash;
-use super::memory::{Advice, HUGE_PAGE_BYTES, PAGE_BYTES, PageAdvice, Reservation};
+use super::memory::{Advice, HUGE_PAGE_BYTES, PAGE_BYTES, PageAdvice, RELEASED_BYTES, Reservation};
 
 /// Entries of a bucket: one cache line.
 const BUCKET_ENTRIES: usize = 8;
@@ -37,7 +37,7 @@ const LOAD_MIN: usize = UNIT_ENTRIES * 11 / 20;
 const CHANGES_PER_UNIT: usize = 24;
 
 /// Units whose pages are given back in one call.
-const COOLED_UNITS: usize = 32;
+const COOLED_UNITS: usize = RELEASED_BYTES / PAGE_BYTES;
 
 /// A table smaller than that has small pages: the processor finds them, and large ones would be a waste.
 const SMALL_PAGES_BYTES: usize = 16 * 1024 * 1024;

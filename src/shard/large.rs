@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use super::memory::release;
+use super::memory::{RELEASED_BYTES, release};
 use super::{NewValue, UnixMs};
 
 /// Bytes of a large item beyond key and value: its place, its record, three allocations' headers.
@@ -52,11 +52,8 @@ struct Values {
     dead_bytes: AtomicU64,
 }
 
-/// A value at least as large is freed in slices: a page takes some 50 ns.
-const SLICED_BYTES_MIN: usize = 256 * 1024;
-
-/// Bytes freed in one slice.
-pub(super) const SLICE_BYTES: usize = 1024 * 1024;
+/// A value at least as large is freed in slices.
+const SLICED_BYTES_MIN: usize = 2 * RELEASED_BYTES;
 
 impl Alive {
     pub(super) fn bytes(&self) -> u64 {
@@ -78,8 +75,8 @@ impl Alive {
         let Some(value) = value else { return false };
         let len = value.len();
         // A request may still refer to it, whose end frees the rest.
-        let left = value.try_into_mut().ok().filter(|value| value.len() > SLICE_BYTES).map(|mut value| {
-            let kept = value.len() - SLICE_BYTES;
+        let left = value.try_into_mut().ok().filter(|value| value.len() > RELEASED_BYTES).map(|mut value| {
+            let kept = value.len() - RELEASED_BYTES;
             release(&mut value[kept..]);
             value.truncate(kept);
             value.freeze()
@@ -173,7 +170,7 @@ mod tests {
     #[test]
     fn a_large_value_is_freed_in_slices_and_counts_until_then() {
         let alive = Alive::default();
-        let len = 3 * SLICE_BYTES as u64 + 5;
+        let len = 3 * RELEASED_BYTES as u64 + 5;
         let value = Bytes::from(vec![1; len as usize]);
         let (kept, request) = (Source::New(NewValue::Shared(&value)).to_large(&alive), value.clone());
         assert!(!alive.free_slice());
@@ -182,7 +179,7 @@ mod tests {
         assert!(alive.free_slice() && alive.bytes() == 0 && !alive.free_slice() && request[0] == 1);
         let kept = Source::New(NewValue::Shared(&request)).to_large(&alive);
         drop((kept, request));
-        for left in [2 * SLICE_BYTES as u64 + 5, SLICE_BYTES as u64 + 5, 5, 0] {
+        for left in [2 * RELEASED_BYTES as u64 + 5, RELEASED_BYTES as u64 + 5, 5, 0] {
             assert!(alive.free_slice());
             assert_eq!(alive.bytes(), left);
         }

@@ -7,7 +7,7 @@
 use std::io;
 use std::ops::Range;
 
-use super::memory::{Advice, HUGE_PAGE_BYTES, PAGE_BYTES, PageAdvice, Reservation};
+use super::memory::{Advice, HUGE_PAGE_BYTES, PAGE_BYTES, PageAdvice, RELEASED_BYTES, Reservation};
 use super::{LARGE_VALUE_BYTES, UnixMs};
 
 /// Where a segment's first record lies: no record is at location 0.
@@ -19,9 +19,6 @@ const SEGMENT_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Segments that a budget is divided into.
 const SEGMENTS: u64 = 512;
-
-/// Bytes whose pages are given back in one call.
-pub(super) const COOLED_BYTES: usize = 32 * PAGE_BYTES;
 
 /// Segments below have small pages: the processor finds them, and large ones would be a waste.
 const SMALL_PAGES_BYTES: usize = 64 * 1024 * 1024;
@@ -529,7 +526,7 @@ impl Log {
     pub(super) fn cool(&mut self) -> bool {
         let next = || self.warm.pop().map(|segment| (segment, 0));
         let Some((segment, from)) = self.cooling.take().or_else(next) else { return false };
-        let (start, end) = (segment as usize * self.segment_bytes, self.segment_bytes.min(from + COOLED_BYTES));
+        let (start, end) = (segment as usize * self.segment_bytes, self.segment_bytes.min(from + RELEASED_BYTES));
         self.memory.release(start + from..start + end);
         self.small_end = self.small_end.max(start + end);
         self.segments[segment as usize].has_pages = false;

@@ -15,6 +15,9 @@ pub(super) const PAGE_BYTES: usize = 4096;
 /// Pages of the larger size.
 pub(super) const HUGE_PAGE_BYTES: usize = 2 * 1024 * 1024;
 
+/// Bytes whose pages are given back in one call: a page takes up to a microsecond.
+pub(super) const RELEASED_BYTES: usize = 16 * PAGE_BYTES;
+
 /// What the kernel is asked to do with some pages. None of it changes what lies in them, or who may use them. See
 /// madvise(2) and transhuge.rst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -55,6 +55,11 @@ impl Ahead {
         Self { is_wanted: is_wanted && !cfg!(miri), pages: None, is_asked: false, replaced: [0; 2] }
     }
 
+    /// For the shard that takes the place of this one's: the same is wanted, and what was asked will be answered.
+    pub(super) fn of_next(&self) -> Self {
+        Self { is_asked: self.is_asked, ..Self::new(self.is_wanted) }
+    }
+
     /// Large pages were given back: the small ones that come again are to be replaced.
     pub(super) fn restart(&mut self) {
         self.replaced = [0; 2];

@@ -144,6 +144,12 @@ pub(super) fn is_seen(extras: &[u8], view: View) -> bool {
     extras.is_empty() || view.sees(presence_of(extras))
 }
 
+/// Whether an item with these packed attributes has no value.
+#[inline]
+pub(super) fn is_hidden(extras: &[u8]) -> bool {
+    !is_seen(extras, View::Values)
+}
+
 /// Packed attributes.
 pub(super) struct Packed {
     bytes: [u8; PACKED_BYTES_MAX],

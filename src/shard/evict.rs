@@ -48,7 +48,7 @@ const SEGMENTS_SAMPLED: usize = 512;
 const FREED_BYTES_PER_CALL: u64 = 2 * RELEASED_BYTES as u64;
 
 /// Large items of a cleared shard that are freed in one call.
-const FREED_PER_CALL: usize = 64;
+pub(super) const FREED_PER_CALL: usize = 64;
 
 /// The share of the budget that may be held beyond it before more records are looked at for each change, and before
 /// items go although they were used.
@@ -170,7 +170,7 @@ impl Shard {
     }
 
     /// Whether anything may be evicted.
-    fn may_evict(&self) -> bool {
+    pub(super) fn may_evict(&self) -> bool {
         match self.policy {
             Policy::NoEviction => false,
             policy if policy.is_volatile() => self.stats.expires > 0,
@@ -274,7 +274,8 @@ impl Shard {
     /// Bytes that count as used, but only have to be given back.
     fn freeable_bytes(&self) -> u64 {
         let spare = self.log.warm().saturating_sub(RESERVE) * self.log.segment_bytes();
-        spare as u64 + self.garbage_bytes + self.alive.dead_bytes()
+        let former = self.former.as_ref().map_or(0, |former| former.used_bytes());
+        spare as u64 + self.garbage_bytes + self.alive.dead_bytes() + former
     }
 
     /// Gives something back; false when there is nothing.
@@ -284,7 +285,7 @@ impl Shard {
         } else if self.log.warm() > RESERVE && self.log.cool() {
             self.ahead.restart();
             RELEASED_BYTES as u64
-        } else if self.alive.free_slice() {
+        } else if self.alive.free_slice() || self.dismantle_former() {
             RELEASED_BYTES as u64
         } else {
             return false;
@@ -353,6 +354,7 @@ impl Shard {
         // One kind of work that takes long is enough for a call.
         if self.free_garbage(FREED_PER_CALL).is_some()
             || self.alive.free_slice()
+            || self.dismantle_former()
             || self.index.cool()
             || self.ghost.cool()
         {

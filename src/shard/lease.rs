@@ -49,6 +49,11 @@ impl Shard {
             let attributes = item.attributes();
             (attributes.presence, attributes.is_leased(now), attributes.is_stale(now))
         });
+        if matches!(found, Some((Presence::Awaited | Presence::Vivified, ..))) {
+            // There is nothing for it yet.
+            self.stats.hits -= 1;
+            self.stats.misses += 1;
+        }
         match found {
             None => return self.lease_missing(key, until, now),
             Some((Presence::Absent, ..)) => return Leased::Absent,

@@ -222,10 +222,9 @@ impl Log {
     /// # Errors
     /// When the address space cannot be reserved.
     pub(super) fn new(budget_bytes: u64, reserve_bytes: usize) -> io::Result<Self> {
-        let segment_bytes = (budget_bytes / SEGMENTS).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
         Ok(Self {
             memory: Reservation::new(reserve_bytes)?,
-            segment_bytes: 1 << segment_bytes.ilog2(),
+            segment_bytes: Self::segment_bytes_for(budget_bytes),
             segments: Vec::new(),
             warm: Vec::new(),
             cold: Vec::new(),
@@ -235,6 +234,11 @@ impl Log {
             open: [[None; CLASSES]; 2],
             dead_bytes: 0,
         })
+    }
+
+    /// The size of segments that suits a budget.
+    pub(super) fn segment_bytes_for(budget_bytes: u64) -> usize {
+        1 << (budget_bytes / SEGMENTS).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX).ilog2()
     }
 
     pub(super) fn segment_bytes(&self) -> usize {

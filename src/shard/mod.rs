@@ -137,7 +137,7 @@ pub enum TimeToLive {
 /// Counters and gauges of a shard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ShardStats {
-    /// Items present, those past their expiry but not yet swept included.
+    /// Items with a value, those past their expiry but not yet swept included.
     pub keys: u64,
     /// Items that have an expiry.
     pub expires: u64,
@@ -177,6 +177,7 @@ mod lease;
 mod log;
 mod memory;
 mod queues;
+mod resize;
 mod store;
 mod version;
 

@@ -3,12 +3,14 @@
 //! In and out: see [`shard`](super). What must stay true: every entry of the index has a live record, and the other way
 //! round; a large item's number stands in exactly one live record; `used_bytes` counts every byte that is held.
 
+use std::io;
+
 use ahash::RandomState;
 use bytes::Bytes;
 use slab::Slab;
 
 use super::ahead::Ahead;
-use super::attributes::{Attributes, Packed, View, is_seen};
+use super::attributes::{Attributes, Packed, View, is_hidden, is_seen};
 use super::balance::{Balance, Keeping};
 use super::evict::{Victim, Walk, Work};
 use super::ghost::Ghost;
@@ -24,6 +26,9 @@ use crate::config::Policy;
 
 /// Address space for the log when the budget is unlimited, and at least; for the index an eighth of it.
 const RESERVE_BYTES: usize = if cfg!(miri) { 8 << 20 } else { 256 << 30 };
+
+/// Address space for the log at least.
+const RESERVE_BYTES_MIN: usize = 2 << 20;
 
 /// Bytes of a small item beyond key and value and expiry: its header, and its share of an index at its mean load.
 const SMALL_OVERHEAD_BYTES: usize = 4 + 11;
@@ -70,6 +75,8 @@ pub struct Shard {
     /// Changes whenever slots may have changed their meaning.
     pub(super) moves: u64,
     pub(super) stats: ShardStats,
+    /// Items without a value, which are there for leases only.
+    hidden: u64,
     /// Sum of all expiries, for the mean.
     expiry_sum: u128,
     pub(super) now_seen: UnixMs,
@@ -78,6 +85,8 @@ pub struct Shard {
     pub(super) seed: u64,
     /// When everything is to be removed (memcached's `flush_all` with a delay).
     pub(super) clear_at: UnixMs,
+    /// What this one has taken the place of, cleared, while its memory is given back.
+    pub(super) former: Option<Box<Shard>>,
 }
 
 /// What is known of an item from its record.
@@ -125,6 +134,10 @@ impl Shard {
     /// # Panics
     /// When not even the address space for a small shard is to be had.
     pub fn new(options: ShardOptions) -> Self {
+        Self::try_new(options).expect("address space for a shard")
+    }
+
+    pub(super) fn try_new(options: ShardOptions) -> io::Result<Self> {
         let seed = options.seed;
         let budget = usize::try_from(options.budget_bytes).unwrap_or(usize::MAX);
         let mut reserve_bytes = RESERVE_BYTES.max(if budget == usize::MAX { 0 } else { budget.saturating_mul(2) });
@@ -136,13 +149,11 @@ impl Shard {
             match (log, Index::new(items_max), Ghost::new(items_max)) {
                 (Ok(log), Ok(index), Ok(ghost)) => break (log, index, ghost),
                 // A limit of the address space (`ulimit -v`): less will do.
-                (log, ..) => {
-                    reserve_bytes /= 2;
-                    assert!(reserve_bytes > 1 << 20, "no address space: {:?}", log.err());
-                }
+                _ if reserve_bytes > RESERVE_BYTES_MIN => reserve_bytes /= 2,
+                (Err(error), ..) | (_, Err(error), _) | (_, _, Err(error)) => return Err(error),
             }
         };
-        Self {
+        Ok(Self {
             index,
             log,
             ghost,
@@ -167,12 +178,14 @@ impl Shard {
             random: seed | 1,
             moves: 0,
             stats: ShardStats::default(),
+            hidden: 0,
             expiry_sum: 0,
             now_seen: 0,
             version: 0,
             seed,
             clear_at: UnixMs::MAX,
-        }
+            former: None,
+        })
     }
 
     /// The hash that every look-up of `key` begins with.
@@ -338,7 +351,7 @@ impl Shard {
             let old = record.expires_at;
             self.log.overwrite(location, value);
             if !extras.is_empty() {
-                self.log.overwrite_extras(location, extras);
+                self.overwrite_extras(location, extras);
             }
             if old != expires_at {
                 self.log.overwrite_expiry(location, expires_at);
@@ -405,7 +418,18 @@ impl Shard {
         }
         self.stats.dataset_bytes += (key.len() + value.bytes().len()) as u64;
         self.account_expiry(0, expires_at);
+        self.hidden += u64::from(is_hidden(extras));
         true
+    }
+
+    /// Overwrites the attributes of a small item with ones of the same length.
+    fn overwrite_extras(&mut self, location: u64, extras: &[u8]) {
+        self.account_hidden(is_hidden(self.found(location).extras), is_hidden(extras));
+        self.log.overwrite_extras(location, extras);
+    }
+
+    fn account_hidden(&mut self, old: bool, new: bool) {
+        self.hidden = self.hidden + u64::from(new) - u64::from(old);
     }
 
     fn account_expiry(&mut self, old: UnixMs, new: UnixMs) {
@@ -417,7 +441,9 @@ impl Shard {
     pub(super) fn forget(&mut self, location: u64) {
         let found = self.found(location);
         let (expires_at, dataset_bytes) = (found.expires_at, found.key.len() + found.value.len());
+        let was_hidden = is_hidden(found.extras);
         self.account_expiry(expires_at, 0);
+        self.account_hidden(was_hidden, false);
         self.stats.dataset_bytes -= dataset_bytes as u64;
         let record = self.log.record(location);
         let (len, number) = (record.len, record.is_large.then(|| record.number()));
@@ -561,9 +587,11 @@ impl Shard {
             if is_large {
                 let large = &mut self.larges[record.number()];
                 large.expires_at = expires_at;
+                let was_hidden = is_hidden(&large.extras);
                 large.extras.copy_from_slice(extras);
+                self.account_hidden(was_hidden, is_hidden(extras));
             } else if !extras.is_empty() {
-                self.log.overwrite_extras(location, extras);
+                self.overwrite_extras(location, extras);
             }
             if expires_at != 0 {
                 self.log.overwrite_expiry(location, expires_at.min(EXPIRY_MAX));
@@ -650,10 +678,10 @@ impl Shard {
         self.random ^ self.random >> 29
     }
 
-    /// Number of keys, those past their expiry but not yet swept included.
+    /// Number of keys with a value, those past their expiry but not yet swept included.
     #[allow(clippy::len_without_is_empty, reason = "nobody asks")]
     pub fn len(&self) -> usize {
-        self.index.len()
+        self.index.len() - self.hidden as usize
     }
 
     /// Removes everything. What takes long is done in [`maintain`](Self::maintain).
@@ -669,7 +697,7 @@ impl Shard {
         self.large_bytes_of = [0; 2];
         self.moves += 1;
         self.clear_at = UnixMs::MAX;
-        self.expiry_sum = 0;
+        (self.hidden, self.expiry_sum) = (0, 0);
         (self.stats.expires, self.stats.dataset_bytes) = (0, 0);
     }
 
@@ -690,7 +718,8 @@ impl Shard {
     /// Everything that is held, in bytes.
     pub(super) fn used_bytes(&self) -> u64 {
         let tables = self.index.memory_bytes() + self.ghost.memory_bytes();
-        self.log.memory_bytes() + tables as u64 + self.large_own_bytes + self.alive.bytes()
+        let former = self.former.as_ref().map_or(0, |former| former.used_bytes());
+        self.log.memory_bytes() + tables as u64 + self.large_own_bytes + self.alive.bytes() + former
     }
 
     /// Changes the budget; shrinking happens in [`maintain`](Self::maintain).
@@ -710,7 +739,7 @@ impl Shard {
         let expires = u128::from(self.stats.expires);
         let mean = self.expiry_sum.checked_div(expires).unwrap_or(0) as u64;
         ShardStats {
-            keys: self.index.len() as u64,
+            keys: self.len() as u64,
             used_bytes: self.used_bytes(),
             ttl_ms_mean: mean.saturating_sub(self.now_seen),
             ..self.stats

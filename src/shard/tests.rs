@@ -475,6 +475,43 @@ fn lowering_the_budget_shrinks_in_slices() {
 }
 
 #[test]
+fn a_budget_far_from_the_first_is_used_all_the_same() {
+    let mut cache = shard(1024 * MIB, Policy::Cache);
+    churn(&mut cache, 0, 300_000, 100, |_| 0);
+    let large = Bytes::from(vec![1; 1 << 20]);
+    (0..20_u32).for_each(|key| {
+        cache.set(&key.to_be_bytes(), NewValue::Shared(&large), Expiry::Never, When::Always, 1_000);
+    });
+    let before = cache.stats();
+    assert!(before.used_bytes > 50 * MIB, "{before:?}");
+    cache.resize(4 * MIB);
+    assert_eq!(cache.stats().keys + cache.stats().evicted, before.keys);
+    let slices = (0..10_000).take_while(|_| cache.maintain(1_000)).count();
+    let after = cache.stats();
+    assert!(slices > 100 && after.used_bytes < 4 * MIB, "{slices} {after:?}");
+    churn(&mut cache, 0, 300_000, 100, |_| 0);
+    let after = cache.stats();
+    assert!(after.used_bytes <= 4 * MIB + MIB / 8 && after.keys > 20_000, "{after:?}");
+    // Back again, with what it holds; and empty.
+    cache.resize(1024 * MIB);
+    assert!(cache.stats().keys == after.keys && cache.log.segment_bytes() < 1 << 20);
+    cache.clear();
+    cache.resize(512 * MIB);
+    assert_eq!(cache.log.segment_bytes(), 1 << 20);
+}
+
+#[test]
+fn a_far_lower_budget_takes_nothing_that_must_not_be_evicted() {
+    for (policy, keys) in [(Policy::NoEviction, 20_000), (Policy::VolatileLru, 10_000)] {
+        let mut cache = shard(1024 * MIB, policy);
+        churn(&mut cache, 0, 20_000, 100, |key| if key % 2 == 0 { 0 } else { 100_000 });
+        cache.resize(MIB);
+        (0..10_000).take_while(|_| cache.maintain(1_000)).count();
+        assert_eq!(cache.stats().keys, keys, "{policy:?}");
+    }
+}
+
+#[test]
 fn a_scan_shows_whatever_stays_while_the_table_grows_and_shrinks() {
     let mut cache = shard(u64::MAX, Policy::NoEviction);
     let stays = 5_000;

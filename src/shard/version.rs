@@ -136,12 +136,23 @@ mod tests {
             shard.put(b"k", NewValue::Copied(b""), Expiry::At(NOW + 10), &attributes, NOW);
             let seen = [View::Values, View::Memcache, View::All].map(|view| shard.peek_as(view, b"k", NOW).is_some());
             assert_eq!(seen, expected, "{presence:?}");
+            assert_eq!(shard.len(), usize::from(expected[0]), "{presence:?}");
             let mut shown = 0;
             shard.scan(0, 100, NOW, &mut |_| shown += 1);
             assert_eq!((shown == 1, shard.random_key(NOW).is_some()), (expected[0], expected[0]), "{presence:?}");
             let stored = shard.set(b"k", NewValue::Copied(b"v"), Expiry::Never, When::Absent, NOW);
             assert_eq!(stored == Stored::Refused, expected[0], "{presence:?}");
-            assert!(shard.delete(b"k", NOW), "{presence:?}");
+            assert_eq!(shard.len(), 1, "{presence:?}");
+            // In place, and in another shape.
+            for change in [
+                Attributes { presence, ..Attributes::default() },
+                Attributes { presence: Presence::Absent, ..Attributes::default() },
+                Attributes { presence, flags: 7, ..Attributes::default() },
+            ] {
+                shard.change(b"k", NOW, |_, attributes| *attributes = change);
+                assert_eq!(shard.len(), usize::from(change.presence == Presence::Value), "{presence:?} {change:?}");
+            }
+            assert!(shard.delete_as(View::All, b"k", NOW) && shard.len() == 0, "{presence:?}");
         }
     }
 

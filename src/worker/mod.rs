@@ -438,7 +438,10 @@ impl Core {
         self.settings = self.instance.settings();
         self.limits = limits(&self.settings);
         self.shard.set_policy(self.settings.maxmemory_policy);
-        self.budget.share = self.settings.worker_budget_bytes(self.workers);
+        let share = std::mem::replace(&mut self.budget.share, self.settings.worker_budget_bytes(self.workers));
+        if self.budget.share != share {
+            self.shard.resize(self.budget.share);
+        }
         self.spin.set_max(spin_max(&self.settings, self.has_own_cpu));
         // A new time-out applies to the connections that are there, and so does that there is no password any more.
         let slots: Vec<usize> = self.connections.iter().map(|(slot, _)| slot).collect();

@@ -1,0 +1,51 @@
+//! A budget for which the log is cut too coarsely: another shard takes the place of this one.
+//!
+//! In: the budget that the operator has set. Out: a shard whose segments suit it. What must stay true: nothing goes
+//! that may not be evicted; what the former shard holds counts as used until it was given back, in slices.
+
+use super::evict::FREED_PER_CALL;
+use super::log::Log;
+use super::{Shard, ShardOptions, ShardStats};
+
+/// With fewer segments the open ones, of which each class of expiry has its own, would be most of the log.
+const SEGMENTS_MIN: u64 = 32;
+
+impl Shard {
+    /// Changes the budget for good, far from what it was when the shard was made too. Below a sixteenth of that, all
+    /// items go; unless they must not be evicted: then little room is left for others.
+    pub fn resize(&mut self, budget_bytes: u64) {
+        self.set_budget(budget_bytes);
+        let segment_bytes = self.log.segment_bytes();
+        let is_coarse = segment_bytes as u64 > budget_bytes / SEGMENTS_MIN;
+        let is_wanted = self.index.len() == 0 || (is_coarse && self.may_evict() && !self.policy.is_volatile());
+        if Log::segment_bytes_for(budget_bytes) == segment_bytes || !is_wanted {
+            return;
+        }
+        let options = ShardOptions { budget_bytes, policy: self.policy, huge_pages: false, seed: self.seed };
+        // Without address space for another it stays as it is.
+        let Ok(mut next) = Self::try_new(options) else { return };
+        let (evicted, clear_at) = (self.stats.evicted + self.index.len() as u64, self.clear_at);
+        self.clear();
+        next.stats = ShardStats { evicted, ..self.stats };
+        next.alive = std::mem::take(&mut self.alive);
+        next.ahead = self.ahead.of_next();
+        next.moves = self.moves;
+        (next.version, next.now_seen, next.clear_at) = (self.version, self.now_seen, clear_at);
+        let former = std::mem::replace(self, next);
+        self.former = Some(Box::new(former));
+    }
+
+    /// Gives back some of what the former shard held; false when there is none.
+    pub(super) fn dismantle_former(&mut self) -> bool {
+        let Some(former) = &mut self.former else { return false };
+        let has_more = former.free_garbage(FREED_PER_CALL).is_some()
+            || former.index.cool()
+            || former.ghost.cool()
+            || former.log.cool()
+            || former.dismantle_former();
+        if !has_more {
+            self.former = None;
+        }
+        true
+    }
+}

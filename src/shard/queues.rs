@@ -95,23 +95,23 @@ impl Queues {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::Random;
     use super::*;
-    use crate::ring::sim::Random;
 
     #[test]
     fn segments_leave_in_their_order_or_any() {
         const SEGMENTS: usize = 40;
-        let mut random = Random::new(5);
+        let mut random = Random(5);
         let mut queues = Queues::new();
         let mut segments = vec![Segment::FREE; SEGMENTS];
         let mut full: Vec<u32> = Vec::new();
         for _ in 0..20_000 {
-            let number = random.below(SEGMENTS) as u32;
+            let number = random.below(SEGMENTS as u64) as u32;
             match full.iter().position(|other| *other == number) {
                 None => {
                     let segment = &mut segments[number as usize];
                     segment.queue = if random.below(2) == 0 { Queue::Small } else { Queue::Main };
-                    segment.class = random.below(3);
+                    segment.class = random.below(3) as usize;
                     queues.push(number, segment);
                     full.push(number);
                 }

@@ -54,6 +54,17 @@ pub struct Instance {
     pause_all: AtomicBool,
 }
 
+impl Phase {
+    /// What it is called where people and programs see it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::Running => "running",
+            Phase::Draining => "draining",
+            Phase::Stopping => "stopping",
+        }
+    }
+}
+
 impl Instance {
     /// A running server before its first tick.
     pub fn new(settings: Settings, workers: u16, run_id: String, started_unix_ms: u64) -> Self {

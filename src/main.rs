@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use corering::cli::{self, Invocation, Task};
 use corering::config::{LogFormat, LogLevel, Settings, source};
 use corering::control::Control;
+use corering::listen;
 use corering::load::{self, bench::Event, report::table};
 use corering::server::Server;
 
@@ -66,20 +67,27 @@ fn serve(settings: Settings, invocation: Invocation) -> ExitCode {
         Ok(server) => server,
         Err(error) => return fail(error.exit_code(), &error),
     };
-    let _control = match Control::start(server.waker()) {
+    let admin = match listen::bind_admin(&server.instance().settings()) {
+        Ok(listeners) => listeners,
+        Err(error) => return fail(1, &error),
+    };
+    let admin_addresses = admin.iter().filter_map(|listener| listener.local_addr().ok());
+    let admin_addresses: String = admin_addresses.map(|address| format!(", admin port {address}")).collect();
+    let control = match Control::start(server.waker(), admin) {
         Ok(control) => control,
         Err(error) => return fail(1, &format!("the control thread cannot be started: {error}")),
     };
     let addresses = server.addresses().iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
     let memory = if memory == 0 { "no limit".to_owned() } else { format!("{} MiB", memory >> 20) };
     tracing::info!(
-        "corering {} ready on {addresses}: workers on CPUs {:?}, {}, memory {memory}, pid {}",
+        "corering {} ready on {addresses}{admin_addresses}: workers on CPUs {:?}, {}, memory {memory}, pid {}",
         env!("CARGO_PKG_VERSION"),
         server.cpus(),
         server.instance().io_mode,
         std::process::id(),
     );
     match server.wait() {
+        Ok(()) if !control.is_running() => fail(1, &"the control thread has failed, so the server was ended"),
         Ok(()) => {
             tracing::info!("ended");
             ExitCode::SUCCESS

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
 
+pub mod exposition;
 pub mod process;
 pub mod rates;
 
@@ -18,19 +19,42 @@ pub const COMMANDS_MAX: usize = 256;
 pub const ERROR_CODES: &[&str] =
     &["ERR", "NOAUTH", "WRONGPASS", "NOPROTO", "OOM", "WRONGTYPE", "MOVED", "CROSSSLOT", "OTHER"];
 
+/// How a metric moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows, until it is reset.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// The same, in milliseconds: exporters show seconds.
+    GaugeMs,
+}
+
 macro_rules! metrics {
-    ($($(#[$doc:meta])* $variant:ident => $name:literal,)*) => {
+    ($(#[doc = $doc:literal] $variant:ident => $name:literal, $kind:ident $exported:literal;)*) => {
         /// One counter or gauge of a worker.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(u8)]
-        pub enum Metric { $($(#[$doc])* $variant,)* }
+        pub enum Metric { $(#[doc = $doc] $variant,)* }
 
         impl Metric {
             /// All of them, in order.
             pub const ALL: &[Metric] = &[$(Metric::$variant,)*];
-            /// The name that INFO and the exporters use.
+            /// The name in `INFO` and in `/status.json`.
             pub const fn name(self) -> &'static str {
                 match self { $(Metric::$variant => $name,)* }
+            }
+            /// The name by the conventions of Prometheus: base units, counters end in `_total`.
+            pub const fn exported_name(self) -> &'static str {
+                match self { $(Metric::$variant => $exported,)* }
+            }
+            /// How it moves.
+            pub const fn kind(self) -> Kind {
+                match self { $(Metric::$variant => Kind::$kind,)* }
+            }
+            /// What it counts, in a sentence.
+            pub fn help(self) -> &'static str {
+                match self { $(Metric::$variant => $doc.trim_ascii(),)* }
             }
         }
     };
@@ -38,57 +62,57 @@ macro_rules! metrics {
 
 metrics! {
     /// Connections accepted.
-    ConnectionsAccepted => "total_connections_received",
+    ConnectionsAccepted => "total_connections_received", Counter "corering_connections_accepted_total";
     /// Connections refused because of `maxclients`.
-    ConnectionsRejected => "rejected_connections",
+    ConnectionsRejected => "rejected_connections", Counter "corering_connections_rejected_total";
     /// Connections open now.
-    ConnectionsOpen => "connected_clients",
+    ConnectionsOpen => "connected_clients", Gauge "corering_connections";
     /// Commands executed.
-    Commands => "total_commands_processed",
+    Commands => "total_commands_processed", Counter "corering_commands_total";
     /// Bytes received.
-    InputBytes => "total_net_input_bytes",
+    InputBytes => "total_net_input_bytes", Counter "corering_input_bytes_total";
     /// Bytes sent.
-    OutputBytes => "total_net_output_bytes",
+    OutputBytes => "total_net_output_bytes", Counter "corering_output_bytes_total";
     /// Error replies.
-    ErrorReplies => "total_error_replies",
+    ErrorReplies => "total_error_replies", Counter "corering_error_replies_total";
     /// Look-ups that found their key.
-    Hits => "keyspace_hits",
+    Hits => "keyspace_hits", Counter "corering_hits_total";
     /// Look-ups that did not.
-    Misses => "keyspace_misses",
+    Misses => "keyspace_misses", Counter "corering_misses_total";
     /// Items removed because their time had come.
-    Expired => "expired_keys",
+    Expired => "expired_keys", Counter "corering_expired_items_total";
     /// Items removed to make room.
-    Evicted => "evicted_keys",
+    Evicted => "evicted_keys", Counter "corering_evicted_items_total";
     /// Items present.
-    Keys => "keys",
+    Keys => "keys", Gauge "corering_items";
     /// Items with an expiry.
-    Expires => "expires",
-    /// Mean time to live, milliseconds.
-    TtlMsMean => "avg_ttl",
-    /// Memory used by the shard, bytes.
-    ShardBytes => "shard_bytes",
-    /// Memory used by keys and values themselves, bytes.
-    DatasetBytes => "dataset_bytes",
-    /// Memory used by connections: input tails and output, bytes.
-    BufferBytes => "buffer_bytes",
-    /// Most memory that shard and connections have used together, bytes.
-    UsedBytesPeak => "used_memory_peak",
+    Expires => "expires", Gauge "corering_items_with_expiry";
+    /// Mean time to live.
+    TtlMsMean => "avg_ttl", GaugeMs "corering_time_to_live_mean_seconds";
+    /// Memory used by the shard.
+    ShardBytes => "shard_bytes", Gauge "corering_shard_bytes";
+    /// Memory used by keys and values themselves.
+    DatasetBytes => "dataset_bytes", Gauge "corering_dataset_bytes";
+    /// Memory used by connections: input tails and output.
+    BufferBytes => "buffer_bytes", Gauge "corering_connection_buffer_bytes";
+    /// Most memory that shard and connections have used together.
+    UsedBytesPeak => "used_memory_peak", Gauge "corering_used_peak_bytes";
     /// Turns of the loop.
-    Ticks => "eventloop_cycles",
+    Ticks => "eventloop_cycles", Counter "corering_ticks_total";
     /// Requests sent to other workers.
-    HopsSent => "hops_sent",
+    HopsSent => "hops_sent", Counter "corering_hops_sent_total";
     /// Requests executed for other workers.
-    HopsServed => "hops_served",
+    HopsServed => "hops_served", Counter "corering_hops_served_total";
     /// Letters with requests that were posted to other workers.
-    LettersSent => "mailbox_messages_sent",
+    LettersSent => "mailbox_messages_sent", Counter "corering_mailbox_messages_sent_total";
     /// Wake-ups posted to sleeping workers.
-    Wakes => "wakes",
+    Wakes => "wakes", Counter "corering_wakes_total";
     /// Receives that ended because no buffer was free.
-    BuffersExhausted => "receive_buffers_exhausted",
+    BuffersExhausted => "receive_buffers_exhausted", Counter "corering_receive_buffers_exhausted_total";
     /// Completions for operations of an earlier generation.
-    StaleCompletions => "stale_completions",
+    StaleCompletions => "stale_completions", Counter "corering_stale_completions_total";
     /// Clients closed because their output exceeded the hard limit or made no progress.
-    OutputLimitClosed => "client_output_buffer_limit_disconnections",
+    OutputLimitClosed => "client_output_buffer_limit_disconnections", Counter "corering_output_limit_closed_total";
 }
 
 impl Metric {

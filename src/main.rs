@@ -4,11 +4,14 @@
 //! What must stay true: whatever keeps it from starting is one line on standard error, with cause and remedy.
 
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use corering::cli::{self, Invocation, Task};
 use corering::config::{LogFormat, LogLevel, Settings, source};
 use corering::control::Control;
+use corering::doctor::{self, Host, Plan};
 use corering::listen;
 use corering::load::{self, bench::Event, report::table};
 use corering::server::Server;
@@ -30,6 +33,7 @@ fn main() -> ExitCode {
     };
     match invocation.task {
         Task::Config => print(&source::render(&settings)),
+        Task::Doctor => examine(&settings, &invocation),
         _ => serve(settings, invocation),
     }
 }
@@ -54,6 +58,29 @@ fn bench(flags: &[(String, String)]) -> ExitCode {
             fail(1, &"the server has refused requests or sent wrong replies")
         }
         Err(error) => fail(error.exit_code(), &error),
+    }
+}
+
+/// How long the doctor watches the host.
+const EXAMINATION: Duration = Duration::from_secs(1);
+
+/// Looks for what costs latency on this host.
+fn examine(settings: &Settings, invocation: &Invocation) -> ExitCode {
+    let plan = match Plan::of(settings) {
+        Ok(plan) => plan,
+        Err(error) => return fail(EXIT_USAGE, &error),
+    };
+    let host = Host::new(Path::new("/"), plan);
+    std::thread::sleep(EXAMINATION);
+    let findings = doctor::examine(&host, &invocation.accepted);
+    let text = if invocation.is_json {
+        format!("{:#}\n", doctor::report::json(&findings))
+    } else {
+        doctor::report::text(&findings)
+    };
+    match print(&text) {
+        ExitCode::SUCCESS if findings.iter().any(doctor::Finding::costs) => ExitCode::FAILURE,
+        code => code,
     }
 }
 

@@ -354,7 +354,7 @@ impl Drop for Server {
     }
 }
 
-fn ring_options(settings: &Settings) -> uring::Options {
+pub(crate) fn ring_options(settings: &Settings) -> uring::Options {
     uring::Options {
         submissions: settings.ring_submissions,
         completions: settings.ring_completions,

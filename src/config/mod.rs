@@ -14,7 +14,7 @@ pub mod value;
 
 pub use value::{ClusterMode, DebugCommands, LogFormat, LogLevel, Policy, SharedPortMode};
 
-use value::{Bytes, Choice, CpuList, Flag, Kind, List, Memory, Number, Octal, OptionalPath, Text, Time};
+use value::{Bytes, Choice, CpuList, Flag, Kind, List, Memory, Number, Octal, OptionalPath, Signed, Text, Time};
 
 /// One row of the table.
 pub struct Setting {
@@ -186,6 +186,18 @@ settings! {
             "Receive buffers of each ring; rounded up to a power of two.";
         ring_buffer_bytes: u32 = 4096, "ring-buffer-bytes" fixed Bytes(512, 1 << 20),
             "Size of a receive buffer.";
+    }
+    "Slowness" {
+        slowlog_log_slower_than: i64 = 10_000, "slowlog-log-slower-than" live Signed(-1, 1 << 40),
+            "Keep requests in SLOWLOG that took longer, microseconds; below 1000 every command is timed, at some cost. \
+             -1 keeps none.";
+        slowlog_max_len: u32 = 128, "slowlog-max-len" live Number(0, 100_000),
+            "Requests that SLOWLOG keeps.";
+        latency_monitor_threshold: u64 = 0, "latency-monitor-threshold" live Number(0, 1 << 40),
+            "Keep events in LATENCY that took at least so many milliseconds. 0 keeps none.";
+        stage_sampling: u32 = 0, "stage-sampling" live Number(0, 1 << 20),
+            "Time one batch of requests in so many stage by stage, from the socket to the kernel's send (INFO stages), \
+             and name the stage of a slow request in SLOWLOG; 64 costs little. Best set before clients connect. 0: none.";
     }
     "Log" {
         loglevel: LogLevel = LogLevel::Notice, "loglevel" fixed Choice(LogLevel::NAMES),

@@ -13,6 +13,7 @@ use crate::config::TABLE;
 use crate::instance::{Instance, Phase};
 use crate::observe::exposition::{self, Exposition};
 use crate::observe::process::{self, Process};
+use crate::observe::slow::Stage;
 use crate::observe::{Kind, Metric};
 use crate::server::Waker;
 use crate::topology;
@@ -159,6 +160,7 @@ fn metrics(instance: &Instance) -> String {
     for (code, count) in instance.metrics.errors(0..instance.workers) {
         out.sample(&[("code", code)], count as f64);
     }
+    stages(instance, &mut out);
     threads(&mut out);
     this_process(instance, &mut out);
     out.text
@@ -190,6 +192,27 @@ fn commands(instance: &Instance, out: &mut Exposition) {
             out.sample(&[("command", command)], value(totals));
         }
     }
+}
+
+/// Upper bounds of the buckets, seconds: from 1 µs to 4 s, each four times the one before.
+const STAGE_BOUNDS: u32 = 12;
+
+/// Where the time of requests goes; empty histograms while `stage-sampling` is 0.
+fn stages(instance: &Instance, out: &mut Exposition) {
+    out.histogram("corering_stage_seconds", "Time of requests by stage, from a sample of them (stage-sampling).");
+    for stage in Stage::ALL {
+        let times = instance.metrics.stage_times(0..instance.workers, stage);
+        let label = ("stage", stage.name());
+        for us in (0..STAGE_BOUNDS).map(|power| 4_u64.pow(power)) {
+            let bound = (us as f64 / 1e6).to_string();
+            out.sample_of("_bucket", &[label, ("le", &bound)], times.count_within(us * 1000) as f64);
+        }
+        out.sample_of("_bucket", &[label, ("le", "+Inf")], times.count() as f64);
+        out.sample_of("_sum", &[label], times.sum_ns as f64 / 1e9);
+        out.sample_of("_count", &[label], times.count() as f64);
+    }
+    out.family("corering_slow_requests", Kind::Gauge, "Requests that SLOWLOG keeps.")
+        .sample(&[], instance.slow.len() as f64);
 }
 
 fn threads(out: &mut Exposition) {
@@ -250,7 +273,15 @@ fn status(instance: &Instance) -> Value {
     };
     let commands: Map<String, Value> = used_commands(instance).into_iter().map(command).collect();
     let errors: Map<String, Value> =
-        instance.metrics.errors(all).map(|(code, count)| (code.to_owned(), count.into())).collect();
+        instance.metrics.errors(all.clone()).map(|(code, count)| (code.to_owned(), count.into())).collect();
+    let stage = |stage: Stage| {
+        let times = instance.metrics.stage_times(all.clone(), stage);
+        let seconds = |share: f64| times.quantile_ns(share) as f64 / 1e9;
+        let row = json!({"count": times.count(), "seconds": times.sum_ns as f64 / 1e9, "p50_seconds": seconds(0.5),
+            "p99_seconds": seconds(0.99), "p99_9_seconds": seconds(0.999)});
+        (stage.name().to_owned(), row)
+    };
+    let stages: Map<String, Value> = Stage::ALL.into_iter().map(stage).collect();
     let settings = instance.settings();
     let setting = |row: &crate::config::Setting| {
         let value = if row.is_secret() { "(hidden)".to_owned() } else { (row.get)(&settings) };
@@ -268,6 +299,7 @@ fn status(instance: &Instance) -> Value {
             "cpu_system_seconds": process.system_seconds, "open_descriptors": process::open_descriptors(),
         },
         "totals": totals, "workers": workers.collect::<Vec<_>>(), "commands": commands, "errors": errors,
+        "stages": stages,
         "settings": TABLE.iter().map(setting).collect::<Map<String, Value>>(),
     })
 }

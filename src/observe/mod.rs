@@ -4,13 +4,19 @@
 //! stores, and others read them relaxed. Sums are made when somebody asks.
 
 use std::ops::Range;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
 
+use histogram::{Distribution, Histogram};
+use slow::Stage;
+
 pub mod exposition;
+pub mod histogram;
 pub mod process;
 pub mod rates;
+pub mod slow;
 
 /// Most rows that the command table may have: each worker keeps statistics of so many.
 pub const COMMANDS_MAX: usize = 256;
@@ -135,6 +141,8 @@ pub struct CommandMetrics {
     failed: AtomicU64,
     rejected: AtomicU64,
     execution_ns: AtomicU64,
+    /// Made when the command is timed for the first time.
+    times: OnceLock<Box<Histogram>>,
 }
 
 /// A copy of a command's statistics, or a sum of several.
@@ -158,14 +166,21 @@ fn add(value: &AtomicU64, by: u64) {
 /// Calls of a command that are all timed, and later one of so many.
 const TIMED_CALLS: u64 = 64;
 
+/// Times one call in 64; see [`CommandMetrics::begin`].
+pub const TIME_SOME: u64 = TIMED_CALLS - 1;
+
+/// Times every call.
+pub const TIME_ALL: u64 = 0;
+
 impl CommandMetrics {
-    /// Counts a call that begins. Tells whether to time it, and for how many calls its time stands.
-    pub fn begin(&self) -> Option<u64> {
+    /// Counts a call that begins. Tells whether to time it, and for how many calls its time stands. `mask` is
+    /// [`TIME_SOME`] or [`TIME_ALL`].
+    pub fn begin(&self, mask: u64) -> Option<u64> {
         let calls = self.calls.load(Ordering::Relaxed);
         self.calls.store(calls.wrapping_add(1), Ordering::Relaxed);
         match calls {
             0..TIMED_CALLS => Some(1),
-            calls if calls % TIMED_CALLS == 0 => Some(TIMED_CALLS),
+            calls if calls & mask == 0 => Some(mask + 1),
             _ => None,
         }
     }
@@ -173,6 +188,7 @@ impl CommandMetrics {
     /// Adds the time of a call that was timed.
     pub fn add_time(&self, elapsed_ns: u64, stands_for: u64) {
         add(&self.execution_ns, elapsed_ns * stands_for);
+        self.times.get_or_init(Box::default).record(elapsed_ns, stands_for);
     }
 
     /// Counts a call that ended with an error.
@@ -196,6 +212,8 @@ pub struct WorkerMetrics {
     values: [AtomicU64; Metric::ALL.len()],
     errors: [AtomicU64; ERROR_CODES.len()],
     commands: Box<[CommandMetrics]>,
+    /// Made when a stage is timed for the first time.
+    stages: [OnceLock<Box<Histogram>>; Stage::ALL.len()],
 }
 
 impl WorkerMetrics {
@@ -217,10 +235,17 @@ impl WorkerMetrics {
         self.add(Metric::ErrorReplies, 1);
     }
 
+    /// Records how long a stage took. Only the owning worker may call it.
+    pub fn record_stage(&self, stage: Stage, ns: u64, weight: u64) {
+        self.stages[stage as usize].get_or_init(Box::default).record(ns, weight);
+    }
+
     /// Sets counters to zero. Only the owning worker may call it.
     pub fn reset(&self) {
         let commands = self.commands.iter().flat_map(CommandMetrics::all);
         commands.chain(&self.errors).for_each(|value| value.store(0, Ordering::Relaxed));
+        let times = self.commands.iter().filter_map(|command| command.times.get());
+        times.chain(self.stages.iter().filter_map(OnceLock::get)).for_each(|times| times.clear());
         Metric::RESETTABLE.iter().for_each(|metric| self.set(*metric, 0));
     }
 
@@ -249,6 +274,7 @@ impl Metrics {
                 values: std::array::from_fn(|_| AtomicU64::new(0)),
                 errors: std::array::from_fn(|_| AtomicU64::new(0)),
                 commands: (0..COMMANDS_MAX).map(|_| CommandMetrics::default()).collect(),
+                stages: std::array::from_fn(|_| OnceLock::new()),
             })
         };
         Self { workers: (0..workers).map(|_| row()).collect() }
@@ -284,12 +310,28 @@ impl Metrics {
         CommandTotals { calls, failed, rejected, execution_ns }
     }
 
+    /// How long the calls of a command took that were timed, each for those it stands for.
+    pub fn command_times(&self, workers: Range<u16>, row: u16) -> Distribution {
+        distribution(self.rows(workers).map(|worker| &worker.command(row).times))
+    }
+
+    /// How long a stage took.
+    pub fn stage_times(&self, workers: Range<u16>, stage: Stage) -> Distribution {
+        distribution(self.rows(workers).map(|worker| &worker.stages[stage as usize]))
+    }
+
     /// How many error replies of some workers had each of [`ERROR_CODES`].
     pub fn errors(&self, workers: Range<u16>) -> impl Iterator<Item = (&'static str, u64)> {
         let count =
             move |index: usize| self.rows(workers.clone()).map(|row| row.errors[index].load(Ordering::Relaxed)).sum();
         ERROR_CODES.iter().enumerate().map(move |(index, code)| (*code, count(index)))
     }
+}
+
+fn distribution<'a>(histograms: impl Iterator<Item = &'a OnceLock<Box<Histogram>>>) -> Distribution {
+    let mut sum = Distribution::default();
+    histograms.filter_map(OnceLock::get).for_each(|histogram| sum.add(histogram));
+    sum
 }
 
 #[cfg(test)]
@@ -308,13 +350,14 @@ mod tests {
 
         for call in 0..=128 {
             let expected = if call < 64 { Some(1) } else { (call % 64 == 0).then_some(64) };
-            assert_eq!(metrics.worker(0).command(3).begin(), expected);
+            assert_eq!(metrics.worker(0).command(3).begin(TIME_SOME), expected);
         }
-        metrics.worker(1).command(3).begin();
+        metrics.worker(1).command(3).begin(TIME_ALL);
         metrics.worker(1).command(3).fail();
         metrics.worker(1).command(3).add_time(7, 64);
         let totals = CommandTotals { calls: 130, failed: 1, rejected: 0, execution_ns: 448 };
         assert_eq!(metrics.command(0..2, 3), totals);
+        assert_eq!(metrics.command_times(0..2, 3).count(), 64);
         metrics.worker(0).reset();
         assert_eq!(metrics.command(0..2, 3).calls, 1);
         assert_eq!(metrics.total(Metric::ErrorReplies), 2);

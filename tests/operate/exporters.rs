@@ -162,6 +162,7 @@ fn redis_exporter_works_against_the_resp_port() {
         ("redis_db_keys{db=\"db0\"}", "2"),
         ("redis_db_keys_expiring{db=\"db0\"}", "1"),
         ("redis_commands_total{cmd=\"get\"}", "3"),
+        ("redis_slowlog_length", "0"),
         ("redis_key_size{db=\"db0\",key=\"a\"}", "1"),
     ] {
         assert_eq!(value(name), Some(expected), "{name}\n{metrics}");

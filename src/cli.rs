@@ -1,5 +1,5 @@
 //! The command line: `corering [serve]` and `corering config`, with a flag for every row of the settings table;
-//! `corering bench`, with a flag for every row of the load generator's table.
+//! `corering bench`, with a flag for every row of the load generator's table; `corering doctor`.
 //!
 //! In: arguments. Out: what to do, or a message for the person who typed them. Help and parsing both come from the
 //! tables, so a setting cannot be missing here.
@@ -20,6 +20,10 @@ pub struct Invocation {
     pub file: Option<PathBuf>,
     /// Settings, or options of the load generator, given as flags: key and value.
     pub flags: Vec<(String, String)>,
+    /// Of `doctor`: print JSON.
+    pub is_json: bool,
+    /// Of `doctor`: findings that do not count.
+    pub accepted: Vec<String>,
 }
 
 /// A subcommand.
@@ -31,6 +35,8 @@ pub enum Task {
     Config,
     /// Measure a server.
     Bench,
+    /// Look for what costs latency on this host.
+    Doctor,
 }
 
 /// Reads the command line.
@@ -41,14 +47,27 @@ pub fn parse(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<
     let matches = command().try_get_matches_from(arguments)?;
     let (task, matches) = match matches.subcommand() {
         Some(("config", inner)) => (Task::Config, inner.clone()),
+        Some(("doctor", inner)) => (Task::Doctor, inner.clone()),
         Some(("bench", inner)) => {
-            return Ok(Invocation { task: Task::Bench, file: None, flags: bench_flags(inner) });
+            let flags = bench_flags(inner);
+            return Ok(Invocation { task: Task::Bench, file: None, flags, is_json: false, accepted: Vec::new() });
         }
         Some((_, inner)) => (Task::Serve, inner.clone()),
         None => (Task::Serve, matches),
     };
     let file = matches.get_one::<PathBuf>("config").cloned().or_else(source::file_from_environment);
-    Ok(Invocation { task, file, flags: flags(&matches) })
+    let is_doctor = task == Task::Doctor;
+    Ok(Invocation {
+        task,
+        file,
+        flags: flags(&matches),
+        is_json: is_doctor && matches.get_flag("json"),
+        accepted: if is_doctor {
+            matches.get_many("accept").into_iter().flatten().cloned().collect()
+        } else {
+            Vec::new()
+        },
+    })
 }
 
 fn flags(matches: &ArgMatches) -> Vec<(String, String)> {
@@ -76,8 +95,24 @@ fn command() -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .about(about)
         .after_help(after)
-        .subcommands([serve, config, bench()])
+        .subcommands([serve, config, bench(), doctor()])
         .args_conflicts_with_subcommands(true)
+}
+
+fn doctor() -> Command {
+    let about = "Look for what costs latency on this host, for a server with these settings";
+    let after = "Looks for a second and changes nothing. Exit codes: 0 nothing costs latency, 1 something does, 2 bad \
+                 usage or settings.";
+    let names: Vec<&str> = crate::doctor::CHECKS.iter().map(|check| check.name).collect();
+    let json = Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print JSON");
+    let accept = Arg::new("accept")
+        .long("accept")
+        .value_name("FINDING")
+        .action(ArgAction::Append)
+        .value_parser(clap::builder::PossibleValuesParser::new(names))
+        .hide_possible_values(true)
+        .help("A finding to live with: it does not count for the exit code; repeatable");
+    with_settings(Command::new("doctor").about(about).after_help(after).arg(json).arg(accept))
 }
 
 fn bench() -> Command {

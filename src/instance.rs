@@ -9,6 +9,7 @@ use crate::cluster::Map;
 use crate::config::Settings;
 use crate::observe::Metrics;
 use crate::observe::rates::Rates;
+use crate::observe::slow::Slow;
 
 /// How far a server's life has come; it only moves on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,6 +31,8 @@ pub struct Instance {
     /// Commands, bytes in and bytes out per second, as `INFO` shows them: of all workers, then of each node, at the
     /// place of its first worker.
     pub rates: Box<[Rates<3>]>,
+    /// What was slow.
+    pub slow: Slow,
     /// 40 hexadecimal digits, new for each start.
     pub run_id: String,
     /// Wall time of the start, milliseconds since the Unix epoch.
@@ -54,12 +57,24 @@ pub struct Instance {
     pause_all: AtomicBool,
 }
 
+impl Phase {
+    /// What it is called where people and programs see it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::Running => "running",
+            Phase::Draining => "draining",
+            Phase::Stopping => "stopping",
+        }
+    }
+}
+
 impl Instance {
     /// A running server before its first tick.
     pub fn new(settings: Settings, workers: u16, run_id: String, started_unix_ms: u64) -> Self {
         Self {
             metrics: Metrics::new(workers as usize),
             rates: (0..=workers).map(|_| Rates::default()).collect(),
+            slow: Slow::default(),
             run_id,
             started_unix_ms,
             workers,

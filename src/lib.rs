@@ -21,7 +21,7 @@
 //! | layer    | modules                                                                      | may import         |
 //! |----------|------------------------------------------------------------------------------|--------------------|
 //! | process  | `main`, [`cli`]                                                              | all                |
-//! | assembly | [`server`], [`control`], [`listen`], [`load`]                                | all below          |
+//! | assembly | [`server`], [`control`], [`listen`], [`load`], [`doctor`]                    | all below          |
 //! | loop     | [`worker`]                                                                   | all below          |
 //! | edge     | [`ring`], [`mailbox`]                                                        | pure, ground       |
 //! | meaning  | [`command`]                                                                  | pure, ground       |
@@ -55,6 +55,7 @@
 pub mod cli;
 
 pub mod control;
+pub mod doctor;
 pub mod listen;
 pub mod load;
 pub mod server;

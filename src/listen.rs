@@ -4,7 +4,7 @@
 //! address that another process listens on is refused, although SO_REUSEPORT would let us share it.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
@@ -124,6 +124,20 @@ impl Listeners {
         let tcp = self.tcp[index].iter().map(|(socket, front)| (socket, *front));
         tcp.chain(unix).map(|(socket, front)| (Fd(socket.as_raw_fd()), front)).collect()
     }
+}
+
+/// Binds the port for operators at every address of its own; none when it is not set.
+///
+/// # Errors
+/// The first address that cannot be bound.
+pub fn bind_admin(settings: &Settings) -> Result<Vec<TcpListener>, ListenError> {
+    let addresses = settings.admin_bind.iter().filter(|_| settings.admin_port != 0);
+    let bind = |ip: &IpAddr| {
+        let address = SocketAddr::new(*ip, settings.admin_port);
+        let failed = |error| ListenError { address: address.to_string(), flags: "--admin-bind or --admin-port", error };
+        TcpListener::bind(address).map_err(failed)
+    };
+    addresses.map(bind).collect()
 }
 
 impl Drop for Listeners {

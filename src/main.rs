@@ -4,11 +4,15 @@
 //! What must stay true: whatever keeps it from starting is one line on standard error, with cause and remedy.
 
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use corering::cli::{self, Invocation, Task};
 use corering::config::{LogFormat, LogLevel, Settings, source};
 use corering::control::Control;
+use corering::doctor::{self, Host, Plan};
+use corering::listen;
 use corering::load::{self, bench::Event, report::table};
 use corering::server::Server;
 
@@ -29,6 +33,7 @@ fn main() -> ExitCode {
     };
     match invocation.task {
         Task::Config => print(&source::render(&settings)),
+        Task::Doctor => examine(&settings, &invocation),
         _ => serve(settings, invocation),
     }
 }
@@ -56,6 +61,29 @@ fn bench(flags: &[(String, String)]) -> ExitCode {
     }
 }
 
+/// How long the doctor watches the host.
+const EXAMINATION: Duration = Duration::from_secs(1);
+
+/// Looks for what costs latency on this host.
+fn examine(settings: &Settings, invocation: &Invocation) -> ExitCode {
+    let plan = match Plan::of(settings) {
+        Ok(plan) => plan,
+        Err(error) => return fail(EXIT_USAGE, &error),
+    };
+    let host = Host::new(Path::new("/"), plan);
+    std::thread::sleep(EXAMINATION);
+    let findings = doctor::examine(&host, &invocation.accepted);
+    let text = if invocation.is_json {
+        format!("{:#}\n", doctor::report::json(&findings))
+    } else {
+        doctor::report::text(&findings)
+    };
+    match print(&text) {
+        ExitCode::SUCCESS if findings.iter().any(doctor::Finding::costs) => ExitCode::FAILURE,
+        code => code,
+    }
+}
+
 /// Runs the server until a signal or a client ends it.
 fn serve(settings: Settings, invocation: Invocation) -> ExitCode {
     corering::shard::return_freed_memory();
@@ -66,20 +94,27 @@ fn serve(settings: Settings, invocation: Invocation) -> ExitCode {
         Ok(server) => server,
         Err(error) => return fail(error.exit_code(), &error),
     };
-    let _control = match Control::start(server.waker()) {
+    let admin = match listen::bind_admin(&server.instance().settings()) {
+        Ok(listeners) => listeners,
+        Err(error) => return fail(1, &error),
+    };
+    let admin_addresses = admin.iter().filter_map(|listener| listener.local_addr().ok());
+    let admin_addresses: String = admin_addresses.map(|address| format!(", admin port {address}")).collect();
+    let control = match Control::start(server.waker(), admin) {
         Ok(control) => control,
         Err(error) => return fail(1, &format!("the control thread cannot be started: {error}")),
     };
     let addresses = server.addresses().iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
     let memory = if memory == 0 { "no limit".to_owned() } else { format!("{} MiB", memory >> 20) };
     tracing::info!(
-        "corering {} ready on {addresses}: workers on CPUs {:?}, {}, memory {memory}, pid {}",
+        "corering {} ready on {addresses}{admin_addresses}: workers on CPUs {:?}, {}, memory {memory}, pid {}",
         env!("CARGO_PKG_VERSION"),
         server.cpus(),
         server.instance().io_mode,
         std::process::id(),
     );
     match server.wait() {
+        Ok(()) if !control.is_running() => fail(1, &"the control thread has failed, so the server was ended"),
         Ok(()) => {
             tracing::info!("ended");
             ExitCode::SUCCESS

@@ -120,6 +120,11 @@ impl Waker {
         self.instance.phase()
     }
 
+    /// What the workers share.
+    pub fn instance(&self) -> &Arc<Instance> {
+        &self.instance
+    }
+
     /// Reads the file of the fixed map again. Returns the epoch of the new map, or `None` when nothing has changed.
     ///
     /// # Errors
@@ -161,11 +166,26 @@ impl Waker {
 
 /// Ends the server when it is dropped: a worker that fails or panics takes its keys with it, so the others must not
 /// go on as if nothing had happened.
-struct EndsServer(Option<Waker>);
+pub(crate) struct EndsServer {
+    waker: Option<Waker>,
+    phase: Phase,
+}
+
+impl EndsServer {
+    /// Moves the server on to `phase` when it is dropped.
+    pub(crate) fn by(waker: Waker, phase: Phase) -> Self {
+        Self { waker: Some(waker), phase }
+    }
+
+    /// All went well.
+    fn disarm(&mut self) {
+        self.waker = None;
+    }
+}
 
 impl Drop for EndsServer {
     fn drop(&mut self) {
-        self.0.iter().for_each(|waker| waker.advance(Phase::Stopping));
+        self.waker.iter().for_each(|waker| waker.advance(self.phase));
     }
 }
 
@@ -228,7 +248,7 @@ impl Server {
             let has_own_cpu = self.cpus.iter().filter(|other| **other == cpu).count() == 1;
             let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
                 let _ended = ended;
-                let mut guard = EndsServer(Some(waker));
+                let mut guard = EndsServer::by(waker, Phase::Stopping);
                 let settings = instance.settings();
                 if settings.pin && !topology::pin(cpu) {
                     tracing::warn!("worker {index} could not be pinned to CPU {cpu}");
@@ -252,7 +272,7 @@ impl Server {
                 let _ = ready.send((index as u16, Ok(())));
                 first?;
                 worker.run().inspect_err(|error| tracing::error!("worker {index} has failed: {error}"))?;
-                guard.0 = None;
+                guard.disarm();
                 Ok(())
             });
             self.threads.push(thread.map_err(failed)?);
@@ -334,7 +354,7 @@ impl Drop for Server {
     }
 }
 
-fn ring_options(settings: &Settings) -> uring::Options {
+pub(crate) fn ring_options(settings: &Settings) -> uring::Options {
     uring::Options {
         submissions: settings.ring_submissions,
         completions: settings.ring_completions,
@@ -360,7 +380,7 @@ mod tests {
     #[test]
     fn a_worker_that_panics_ends_the_server() {
         let server = Server::start(Settings { port: 0, workers: 1, ..Settings::default() }).unwrap();
-        let guard = EndsServer(Some(server.waker()));
+        let guard = EndsServer::by(server.waker(), Phase::Stopping);
         let thread = std::thread::spawn(move || {
             let _guard = guard;
             panic!("as a bug would");

@@ -108,7 +108,7 @@ pub(super) fn authenticate(call: &Call<'_>, session: &mut Session, user: &[u8], 
 }
 
 /// Compares in a time that depends on the lengths only.
-pub(super) fn is_same(expected: &[u8], given: &[u8]) -> bool {
+pub fn is_same(expected: &[u8], given: &[u8]) -> bool {
     let differs = (0..expected.len().max(given.len()))
         .fold(0, |differs, index| differs | expected.get(index).unwrap_or(&0) ^ given.get(index).unwrap_or(&0));
     differs == 0 && expected.len() == given.len()

@@ -11,7 +11,9 @@ use super::connection::REDIS_VERSION;
 use super::session::{Front, Session};
 use super::{Call, table};
 use crate::observe::Metric;
+use crate::observe::histogram::Distribution;
 use crate::observe::process::Process;
+use crate::observe::slow::Stage;
 use crate::protocol::Args;
 use crate::protocol::resp::Reply;
 use crate::topology;
@@ -31,10 +33,11 @@ static SECTIONS: &[(&str, bool, Section)] = &[
     ("Modules", true, |_, _| {}),
     ("Commandstats", false, command_stats),
     ("Errorstats", true, error_stats),
-    ("Latencystats", false, |_, _| {}),
+    ("Latencystats", false, latency_stats),
     ("Cluster", true, |call, text| line(text, "cluster_enabled", u8::from(call.front.is_cluster()))),
     ("Keyspace", true, keyspace),
     ("Workers", true, workers),
+    ("Stages", false, stages),
 ];
 
 /// `INFO [section …]`.
@@ -205,6 +208,34 @@ fn command_stats(call: &Call<'_>, text: &mut String) {
             totals.rejected,
             totals.failed,
         );
+    }
+}
+
+/// Microseconds at the percentiles that dashboards read.
+fn percentiles(times: &Distribution) -> String {
+    let show = |(name, share): (&str, f64)| format!("{name}={:.3}", times.quantile_ns(share) as f64 / 1000.0);
+    [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)].map(show).join(",")
+}
+
+fn latency_stats(call: &Call<'_>, text: &mut String) {
+    for command in table::rows().filter(|command| !command.full_name().starts_with(' ')) {
+        let times = call.instance.metrics.command_times(call.reach(), command.0);
+        if times.count() > 0 {
+            let _ = write!(text, "latency_percentiles_usec_{}:{}\r\n", command.full_name(), percentiles(&times));
+        }
+    }
+}
+
+/// Where the time of requests goes, microseconds; empty while `stage-sampling` is 0.
+fn stages(call: &Call<'_>, text: &mut String) {
+    line(text, "stage_sampling", call.settings.stage_sampling);
+    for stage in Stage::ALL {
+        let times = call.instance.metrics.stage_times(call.reach(), stage);
+        let count = times.count();
+        if count > 0 {
+            let mean = times.sum_ns as f64 / 1000.0 / count as f64;
+            let _ = write!(text, "stage_{}:count={count},mean={mean:.3},{}\r\n", stage.name(), percentiles(&times));
+        }
     }
 }
 

@@ -46,6 +46,7 @@ pub mod http;
 pub mod info;
 pub mod introspect;
 pub mod keyspace;
+pub mod latency;
 pub mod lease;
 pub mod memcache;
 pub mod number;

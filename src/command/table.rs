@@ -16,6 +16,7 @@ static FAMILIES: &[&[Spec]] = &[
     super::client::COMMANDS,
     super::cluster::COMMANDS,
     super::introspect::COMMANDS,
+    super::latency::COMMANDS,
     super::server::COMMANDS,
     super::keyspace::COMMANDS,
     super::string::COMMANDS,

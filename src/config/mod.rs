@@ -14,7 +14,7 @@ pub mod value;
 
 pub use value::{ClusterMode, DebugCommands, LogFormat, LogLevel, Policy, SharedPortMode};
 
-use value::{Bytes, Choice, CpuList, Flag, Kind, List, Memory, Number, Octal, OptionalPath, Text, Time};
+use value::{Bytes, Choice, CpuList, Flag, Kind, List, Memory, Number, Octal, OptionalPath, Signed, Text, Time};
 
 /// One row of the table.
 pub struct Setting {
@@ -32,6 +32,13 @@ pub struct Setting {
     pub get: fn(&Settings) -> String,
     /// Reads a value.
     pub set: fn(&mut Settings, &str) -> Result<(), String>,
+}
+
+impl Setting {
+    /// Whether its value is shown to nobody but those who ask for it by `CONFIG GET`.
+    pub fn is_secret(&self) -> bool {
+        matches!(self.key, "requirepass" | "admin-token")
+    }
 }
 
 macro_rules! settings {
@@ -92,6 +99,15 @@ settings! {
             "Close a client that has been idle for this long; 0 never does.";
         send_timeout: Duration = Duration::from_secs(60), "send-timeout" live Time::seconds(0, 86400),
             "Close a client that takes less than send-bytes of its replies in this time; 0 never does.";
+    }
+    "Admin" {
+        admin_port: u16 = 0, "admin-port" fixed Number(0, 65535),
+            "TCP port for operators, for example 9180: /metrics, /health, /ready, /status.json. 0: none.";
+        admin_bind: Vec<IpAddr> = vec![IpAddr::V4(Ipv4Addr::LOCALHOST)], "admin-bind" fixed List,
+            "Addresses to listen on for operators, separated by spaces. The default serves this host only.";
+        admin_token: String = String::new(), "admin-token" live Text,
+            "Token that operators' requests must show as Authorization: Bearer; /health and /ready need none. Empty: \
+             none is asked for.";
     }
     "Access" {
         requirepass: String = String::new(), "requirepass" live Text,
@@ -171,6 +187,18 @@ settings! {
         ring_buffer_bytes: u32 = 4096, "ring-buffer-bytes" fixed Bytes(512, 1 << 20),
             "Size of a receive buffer.";
     }
+    "Slowness" {
+        slowlog_log_slower_than: i64 = 10_000, "slowlog-log-slower-than" live Signed(-1, 1 << 40),
+            "Keep requests in SLOWLOG that took longer, microseconds; below 1000 every command is timed, at some cost. \
+             -1 keeps none.";
+        slowlog_max_len: u32 = 128, "slowlog-max-len" live Number(0, 100_000),
+            "Requests that SLOWLOG keeps.";
+        latency_monitor_threshold: u64 = 0, "latency-monitor-threshold" live Number(0, 1 << 40),
+            "Keep events in LATENCY that took at least so many milliseconds. 0 keeps none.";
+        stage_sampling: u32 = 0, "stage-sampling" live Number(0, 1 << 20),
+            "Time one batch of requests in so many stage by stage, from the socket to the kernel's send (INFO stages), \
+             and name the stage of a slow request in SLOWLOG; 64 costs little. Best set before clients connect. 0: none.";
+    }
     "Log" {
         loglevel: LogLevel = LogLevel::Notice, "loglevel" fixed Choice(LogLevel::NAMES),
             "How much is logged, to standard error.";
@@ -226,6 +254,9 @@ impl Settings {
         if self.bind.is_empty() && self.unixsocket.is_none() {
             return Err("bind is empty and no unixsocket is set; give at least one address".to_owned());
         }
+        if self.admin_port != 0 && self.admin_bind.is_empty() {
+            return Err("admin-bind is empty and admin-port is set; give an address or leave admin-port out".to_owned());
+        }
         self.check_cluster()?;
         if let Some((_, twice)) = self.bind.iter().enumerate().find(|(at, ip)| self.bind[..*at].contains(ip)) {
             return Err(format!("bind names {twice} twice; give each address once"));
@@ -238,6 +269,11 @@ impl Settings {
             !self.announce_host.is_empty() || !self.announce_hostname.is_empty() || self.announce_port_base != 0;
         if self.cluster_map.is_some() && self.cluster_mode == ClusterMode::Off {
             return Err("cluster-map is set and cluster-mode is off; set cluster-mode to cores".to_owned());
+        }
+        if self.cluster_map.is_none() && !self.cluster_process.is_empty() {
+            return Err("cluster-process names a process of a cluster-map and none is set; set cluster-map or leave \
+                        it out"
+                .to_owned());
         }
         if self.cluster_map.is_some() && announces {
             return Err("cluster-map says what clients are told; leave out announce-host, announce-port-base and \

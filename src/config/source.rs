@@ -57,7 +57,7 @@ fn apply(settings: &mut Settings, key: &str, value: &str, source: &str) -> Resul
         return Err(BadSetting(format!("{source}: there is no setting {key:?}; `corering config` lists them all")));
     };
     (setting.set)(settings, value).map_err(|error| {
-        let shown = if setting.key == "requirepass" { "(hidden)" } else { value };
+        let shown = if setting.is_secret() { "(hidden)" } else { value };
         BadSetting(format!("{source}: {shown:?} {error}"))
     })
 }

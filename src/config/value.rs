@@ -37,6 +37,24 @@ impl<T: TryFrom<u64> + Copy + Into<u64>> Kind<T> for Number {
     }
 }
 
+/// A whole number that may be negative, within bounds, both included.
+pub struct Signed(pub i64, pub i64);
+
+impl Kind<i64> for Signed {
+    fn form(&self) -> String {
+        format!("{}..{}", self.0, self.1)
+    }
+
+    fn parse(&self, text: &str) -> Result<i64, String> {
+        let number = text.parse().ok().filter(|number| (self.0..=self.1).contains(number));
+        number.ok_or_else(|| format!("is no whole number from {} to {}", self.0, self.1))
+    }
+
+    fn render(&self, value: &i64) -> String {
+        value.to_string()
+    }
+}
+
 fn within<T: TryFrom<u64>>(number: u64, min: u64, max: u64, show: fn(u64) -> String) -> Result<T, String> {
     let is_inside = (min..=max).contains(&number);
     let narrowed = T::try_from(number).ok().filter(|_| is_inside);

@@ -4,12 +4,19 @@
 //! stores, and others read them relaxed. Sums are made when somebody asks.
 
 use std::ops::Range;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
 
+use histogram::{Distribution, Histogram};
+use slow::Stage;
+
+pub mod exposition;
+pub mod histogram;
 pub mod process;
 pub mod rates;
+pub mod slow;
 
 /// Most rows that the command table may have: each worker keeps statistics of so many.
 pub const COMMANDS_MAX: usize = 256;
@@ -18,19 +25,42 @@ pub const COMMANDS_MAX: usize = 256;
 pub const ERROR_CODES: &[&str] =
     &["ERR", "NOAUTH", "WRONGPASS", "NOPROTO", "OOM", "WRONGTYPE", "MOVED", "CROSSSLOT", "OTHER"];
 
+/// How a metric moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows, until it is reset.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// The same, in milliseconds: exporters show seconds.
+    GaugeMs,
+}
+
 macro_rules! metrics {
-    ($($(#[$doc:meta])* $variant:ident => $name:literal,)*) => {
+    ($(#[doc = $doc:literal] $variant:ident => $name:literal, $kind:ident $exported:literal;)*) => {
         /// One counter or gauge of a worker.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(u8)]
-        pub enum Metric { $($(#[$doc])* $variant,)* }
+        pub enum Metric { $(#[doc = $doc] $variant,)* }
 
         impl Metric {
             /// All of them, in order.
             pub const ALL: &[Metric] = &[$(Metric::$variant,)*];
-            /// The name that INFO and the exporters use.
+            /// The name in `INFO` and in `/status.json`.
             pub const fn name(self) -> &'static str {
                 match self { $(Metric::$variant => $name,)* }
+            }
+            /// The name by the conventions of Prometheus: base units, counters end in `_total`.
+            pub const fn exported_name(self) -> &'static str {
+                match self { $(Metric::$variant => $exported,)* }
+            }
+            /// How it moves.
+            pub const fn kind(self) -> Kind {
+                match self { $(Metric::$variant => Kind::$kind,)* }
+            }
+            /// What it counts, in a sentence.
+            pub fn help(self) -> &'static str {
+                match self { $(Metric::$variant => $doc.trim_ascii(),)* }
             }
         }
     };
@@ -38,57 +68,57 @@ macro_rules! metrics {
 
 metrics! {
     /// Connections accepted.
-    ConnectionsAccepted => "total_connections_received",
+    ConnectionsAccepted => "total_connections_received", Counter "corering_connections_accepted_total";
     /// Connections refused because of `maxclients`.
-    ConnectionsRejected => "rejected_connections",
+    ConnectionsRejected => "rejected_connections", Counter "corering_connections_rejected_total";
     /// Connections open now.
-    ConnectionsOpen => "connected_clients",
+    ConnectionsOpen => "connected_clients", Gauge "corering_connections";
     /// Commands executed.
-    Commands => "total_commands_processed",
+    Commands => "total_commands_processed", Counter "corering_commands_total";
     /// Bytes received.
-    InputBytes => "total_net_input_bytes",
+    InputBytes => "total_net_input_bytes", Counter "corering_input_bytes_total";
     /// Bytes sent.
-    OutputBytes => "total_net_output_bytes",
+    OutputBytes => "total_net_output_bytes", Counter "corering_output_bytes_total";
     /// Error replies.
-    ErrorReplies => "total_error_replies",
+    ErrorReplies => "total_error_replies", Counter "corering_error_replies_total";
     /// Look-ups that found their key.
-    Hits => "keyspace_hits",
+    Hits => "keyspace_hits", Counter "corering_hits_total";
     /// Look-ups that did not.
-    Misses => "keyspace_misses",
+    Misses => "keyspace_misses", Counter "corering_misses_total";
     /// Items removed because their time had come.
-    Expired => "expired_keys",
+    Expired => "expired_keys", Counter "corering_expired_items_total";
     /// Items removed to make room.
-    Evicted => "evicted_keys",
+    Evicted => "evicted_keys", Counter "corering_evicted_items_total";
     /// Items present.
-    Keys => "keys",
+    Keys => "keys", Gauge "corering_items";
     /// Items with an expiry.
-    Expires => "expires",
-    /// Mean time to live, milliseconds.
-    TtlMsMean => "avg_ttl",
-    /// Memory used by the shard, bytes.
-    ShardBytes => "shard_bytes",
-    /// Memory used by keys and values themselves, bytes.
-    DatasetBytes => "dataset_bytes",
-    /// Memory used by connections: input tails and output, bytes.
-    BufferBytes => "buffer_bytes",
-    /// Most memory that shard and connections have used together, bytes.
-    UsedBytesPeak => "used_memory_peak",
+    Expires => "expires", Gauge "corering_items_with_expiry";
+    /// Mean time to live.
+    TtlMsMean => "avg_ttl", GaugeMs "corering_time_to_live_mean_seconds";
+    /// Memory used by the shard.
+    ShardBytes => "shard_bytes", Gauge "corering_shard_bytes";
+    /// Memory used by keys and values themselves.
+    DatasetBytes => "dataset_bytes", Gauge "corering_dataset_bytes";
+    /// Memory used by connections: input tails and output.
+    BufferBytes => "buffer_bytes", Gauge "corering_connection_buffer_bytes";
+    /// Most memory that shard and connections have used together.
+    UsedBytesPeak => "used_memory_peak", Gauge "corering_used_peak_bytes";
     /// Turns of the loop.
-    Ticks => "eventloop_cycles",
+    Ticks => "eventloop_cycles", Counter "corering_ticks_total";
     /// Requests sent to other workers.
-    HopsSent => "hops_sent",
+    HopsSent => "hops_sent", Counter "corering_hops_sent_total";
     /// Requests executed for other workers.
-    HopsServed => "hops_served",
+    HopsServed => "hops_served", Counter "corering_hops_served_total";
     /// Letters with requests that were posted to other workers.
-    LettersSent => "mailbox_messages_sent",
+    LettersSent => "mailbox_messages_sent", Counter "corering_mailbox_messages_sent_total";
     /// Wake-ups posted to sleeping workers.
-    Wakes => "wakes",
+    Wakes => "wakes", Counter "corering_wakes_total";
     /// Receives that ended because no buffer was free.
-    BuffersExhausted => "receive_buffers_exhausted",
+    BuffersExhausted => "receive_buffers_exhausted", Counter "corering_receive_buffers_exhausted_total";
     /// Completions for operations of an earlier generation.
-    StaleCompletions => "stale_completions",
+    StaleCompletions => "stale_completions", Counter "corering_stale_completions_total";
     /// Clients closed because their output exceeded the hard limit or made no progress.
-    OutputLimitClosed => "client_output_buffer_limit_disconnections",
+    OutputLimitClosed => "client_output_buffer_limit_disconnections", Counter "corering_output_limit_closed_total";
 }
 
 impl Metric {
@@ -111,6 +141,8 @@ pub struct CommandMetrics {
     failed: AtomicU64,
     rejected: AtomicU64,
     execution_ns: AtomicU64,
+    /// Made when the command is timed for the first time.
+    times: OnceLock<Box<Histogram>>,
 }
 
 /// A copy of a command's statistics, or a sum of several.
@@ -134,14 +166,21 @@ fn add(value: &AtomicU64, by: u64) {
 /// Calls of a command that are all timed, and later one of so many.
 const TIMED_CALLS: u64 = 64;
 
+/// Times one call in 64; see [`CommandMetrics::begin`].
+pub const TIME_SOME: u64 = TIMED_CALLS - 1;
+
+/// Times every call.
+pub const TIME_ALL: u64 = 0;
+
 impl CommandMetrics {
-    /// Counts a call that begins. Tells whether to time it, and for how many calls its time stands.
-    pub fn begin(&self) -> Option<u64> {
+    /// Counts a call that begins. Tells whether to time it, and for how many calls its time stands. `mask` is
+    /// [`TIME_SOME`] or [`TIME_ALL`].
+    pub fn begin(&self, mask: u64) -> Option<u64> {
         let calls = self.calls.load(Ordering::Relaxed);
         self.calls.store(calls.wrapping_add(1), Ordering::Relaxed);
         match calls {
             0..TIMED_CALLS => Some(1),
-            calls if calls % TIMED_CALLS == 0 => Some(TIMED_CALLS),
+            calls if calls & mask == 0 => Some(mask + 1),
             _ => None,
         }
     }
@@ -149,6 +188,7 @@ impl CommandMetrics {
     /// Adds the time of a call that was timed.
     pub fn add_time(&self, elapsed_ns: u64, stands_for: u64) {
         add(&self.execution_ns, elapsed_ns * stands_for);
+        self.times.get_or_init(Box::default).record(elapsed_ns, stands_for);
     }
 
     /// Counts a call that ended with an error.
@@ -172,6 +212,8 @@ pub struct WorkerMetrics {
     values: [AtomicU64; Metric::ALL.len()],
     errors: [AtomicU64; ERROR_CODES.len()],
     commands: Box<[CommandMetrics]>,
+    /// Made when a stage is timed for the first time.
+    stages: [OnceLock<Box<Histogram>>; Stage::ALL.len()],
 }
 
 impl WorkerMetrics {
@@ -193,10 +235,17 @@ impl WorkerMetrics {
         self.add(Metric::ErrorReplies, 1);
     }
 
+    /// Records how long a stage took. Only the owning worker may call it.
+    pub fn record_stage(&self, stage: Stage, ns: u64, weight: u64) {
+        self.stages[stage as usize].get_or_init(Box::default).record(ns, weight);
+    }
+
     /// Sets counters to zero. Only the owning worker may call it.
     pub fn reset(&self) {
         let commands = self.commands.iter().flat_map(CommandMetrics::all);
         commands.chain(&self.errors).for_each(|value| value.store(0, Ordering::Relaxed));
+        let times = self.commands.iter().filter_map(|command| command.times.get());
+        times.chain(self.stages.iter().filter_map(OnceLock::get)).for_each(|times| times.clear());
         Metric::RESETTABLE.iter().for_each(|metric| self.set(*metric, 0));
     }
 
@@ -225,6 +274,7 @@ impl Metrics {
                 values: std::array::from_fn(|_| AtomicU64::new(0)),
                 errors: std::array::from_fn(|_| AtomicU64::new(0)),
                 commands: (0..COMMANDS_MAX).map(|_| CommandMetrics::default()).collect(),
+                stages: std::array::from_fn(|_| OnceLock::new()),
             })
         };
         Self { workers: (0..workers).map(|_| row()).collect() }
@@ -260,12 +310,28 @@ impl Metrics {
         CommandTotals { calls, failed, rejected, execution_ns }
     }
 
+    /// How long the calls of a command took that were timed, each for those it stands for.
+    pub fn command_times(&self, workers: Range<u16>, row: u16) -> Distribution {
+        distribution(self.rows(workers).map(|worker| &worker.command(row).times))
+    }
+
+    /// How long a stage took.
+    pub fn stage_times(&self, workers: Range<u16>, stage: Stage) -> Distribution {
+        distribution(self.rows(workers).map(|worker| &worker.stages[stage as usize]))
+    }
+
     /// How many error replies of some workers had each of [`ERROR_CODES`].
     pub fn errors(&self, workers: Range<u16>) -> impl Iterator<Item = (&'static str, u64)> {
         let count =
             move |index: usize| self.rows(workers.clone()).map(|row| row.errors[index].load(Ordering::Relaxed)).sum();
         ERROR_CODES.iter().enumerate().map(move |(index, code)| (*code, count(index)))
     }
+}
+
+fn distribution<'a>(histograms: impl Iterator<Item = &'a OnceLock<Box<Histogram>>>) -> Distribution {
+    let mut sum = Distribution::default();
+    histograms.filter_map(OnceLock::get).for_each(|histogram| sum.add(histogram));
+    sum
 }
 
 #[cfg(test)]
@@ -284,13 +350,14 @@ mod tests {
 
         for call in 0..=128 {
             let expected = if call < 64 { Some(1) } else { (call % 64 == 0).then_some(64) };
-            assert_eq!(metrics.worker(0).command(3).begin(), expected);
+            assert_eq!(metrics.worker(0).command(3).begin(TIME_SOME), expected);
         }
-        metrics.worker(1).command(3).begin();
+        metrics.worker(1).command(3).begin(TIME_ALL);
         metrics.worker(1).command(3).fail();
         metrics.worker(1).command(3).add_time(7, 64);
         let totals = CommandTotals { calls: 130, failed: 1, rejected: 0, execution_ns: 448 };
         assert_eq!(metrics.command(0..2, 3), totals);
+        assert_eq!(metrics.command_times(0..2, 3).count(), 64);
         metrics.worker(0).reset();
         assert_eq!(metrics.command(0..2, 3).calls, 1);
         assert_eq!(metrics.total(Metric::ErrorReplies), 2);

@@ -1,6 +1,6 @@
 //! What the kernel tells of this process.
 //!
-//! Files of /proc are read on each call: for `INFO`, not for the request path.
+//! Files of /proc are read on each call: for `INFO` and exporters, not for the request path.
 
 use std::fs;
 
@@ -32,6 +32,37 @@ impl Process {
     }
 }
 
+/// Open descriptors of this process; 0 when the kernel does not tell.
+pub fn open_descriptors() -> usize {
+    // The folder that is being read is one of them.
+    fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count().saturating_sub(1))
+}
+
+/// What the scheduler tells of one thread.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ThreadTime {
+    /// On a CPU, seconds.
+    pub run_seconds: f64,
+    /// Ready to run while others had the CPU, seconds.
+    pub wait_seconds: f64,
+}
+
+/// The threads named `worker-0`, `worker-1`, …: number and times. Source: proc_pid_schedstat(5).
+pub fn worker_threads() -> Vec<(u16, ThreadTime)> {
+    let entries = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let mut threads: Vec<(u16, ThreadTime)> = entries
+        .filter_map(|entry| {
+            let name = fs::read_to_string(entry.path().join("comm")).ok()?;
+            let index = name.trim_end().strip_prefix("worker-")?.parse().ok()?;
+            let times = fs::read_to_string(entry.path().join("schedstat")).unwrap_or_default();
+            let seconds = |field: usize| nth(&times, field).unwrap_or(0) as f64 / 1e9;
+            Some((index, ThreadTime { run_seconds: seconds(0), wait_seconds: seconds(1) }))
+        })
+        .collect();
+    threads.sort_unstable_by_key(|(index, _)| *index);
+    threads
+}
+
 fn nth(text: &str, index: usize) -> Option<u64> {
     text.split_ascii_whitespace().nth(index)?.parse().ok()
 }
@@ -40,16 +71,31 @@ fn nth(text: &str, index: usize) -> Option<u64> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn this_process_has_memory_and_uses_time() {
-        let before = Process::now();
-        assert!(before.resident_bytes > 100_000, "{before:?}");
+    fn burn() {
         let start = std::time::Instant::now();
         while start.elapsed().as_millis() < 50 {
             std::hint::black_box((0..1000).sum::<u64>());
         }
+    }
+
+    #[test]
+    fn this_process_has_memory_and_uses_time() {
+        let before = Process::now();
+        assert!(before.resident_bytes > 100_000, "{before:?}");
+        burn();
         let after = Process::now();
         let spent = |process: Process| process.user_seconds + process.system_seconds;
         assert!(spent(after) > spent(before), "{before:?} {after:?}");
+        assert!(open_descriptors() > 2);
+    }
+
+    #[test]
+    fn a_worker_is_known_by_its_thread() {
+        let worker = std::thread::Builder::new().name("worker-900".to_owned()).spawn(|| {
+            burn();
+            worker_threads().into_iter().find(|(index, _)| *index == 900)
+        });
+        let (_, time) = worker.unwrap().join().unwrap().expect("it is listed");
+        assert!(time.run_seconds > 0.01, "{time:?}");
     }
 }

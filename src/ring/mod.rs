@@ -20,6 +20,7 @@ use crate::shard::PageAdvice;
 pub mod buffer;
 pub mod probe;
 pub mod sim;
+mod stamped;
 pub mod uring;
 
 /// A socket: a file descriptor for the kernel's ring, a number of its own for the simulated one.
@@ -135,6 +136,11 @@ pub enum Op {
         /// the same moment, Linux 6.18 may never tell a multishot receive of the end (liburing 1549).
         is_multishot: bool,
     },
+    /// The same, multishot, and each buffer says when its bytes reached the host; see [`Ring::stamp_arrivals`].
+    RecvStamped {
+        /// A connected socket.
+        fd: Fd,
+    },
     /// Sends `output[from..from + limit]`, all of it unless the peer goes away.
     Send {
         /// A connected socket.
@@ -183,6 +189,17 @@ pub struct BufferId {
     pub id: u16,
     /// How many bytes were received.
     pub len: u32,
+    /// Where in the buffer they begin.
+    pub from: u32,
+    /// When the last of them reached the host, nanoseconds since the Unix epoch; 0 when that is not known.
+    pub arrived_unix_ns: u64,
+}
+
+impl BufferId {
+    /// A buffer with nothing but bytes.
+    pub fn plain(id: u16, len: u32) -> Self {
+        Self { id, len, from: 0, arrived_unix_ns: 0 }
+    }
 }
 
 /// What a completion gives back or hands over.
@@ -259,6 +276,10 @@ pub trait Ring {
 
     /// The address at which other rings wake this one.
     fn wake_address(&self) -> WakeAddress;
+
+    /// Has the kernel note when bytes of a socket arrive, for [`Op::RecvStamped`]; false when it does not. A system
+    /// call: cold paths only. Source: the kernel's networking/timestamping.rst.
+    fn stamp_arrivals(&self, fd: Fd) -> bool;
 
     /// The address of a socket's peer and of its own end; `None` for unix sockets and the disconnected. A system call:
     /// cold paths only.

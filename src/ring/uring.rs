@@ -19,6 +19,7 @@ use io_uring::{IoUring, cqueue, opcode};
 use socket2::SockRef;
 
 use super::buffer::{self, BufferRing};
+use super::stamped;
 use super::{BufferId, Carried, Completion, Errno, Fd, Kind, Op, Ring, Token, Wait, WakeAddress};
 use crate::protocol::Output;
 
@@ -60,6 +61,10 @@ pub struct UringRing {
     buffers: ManuallyDrop<BufferRing>,
     /// The send in flight of each token slot.
     sends: Vec<Option<Box<InFlight>>>,
+    /// Token slots whose receive is stamped; empty while there was none.
+    stamped: Vec<bool>,
+    /// What stamped receives ask for; the kernel only reads it.
+    stamp_request: Box<libc::msghdr>,
     /// Emptied entries for the next sends.
     #[expect(clippy::vec_box, reason = "an entry moves between here and `sends` without a copy of its 64 pieces")]
     spares: Vec<Box<InFlight>>,
@@ -105,6 +110,8 @@ impl UringRing {
             ring: ManuallyDrop::new(ring),
             buffers: ManuallyDrop::new(buffers),
             sends: Vec::new(),
+            stamped: Vec::new(),
+            stamp_request: stamped::request(),
             spares: Vec::new(),
             backlog: VecDeque::new(),
             in_flight: 0,
@@ -135,6 +142,18 @@ impl UringRing {
         submission
     }
 
+    /// Notes how the receive of a slot is to be read; slots of other kinds of operations are not connections'.
+    fn set_stamped(&mut self, token: Token, is_stamped: bool) {
+        if token.kind() != Kind::Recv || (!is_stamped && self.stamped.is_empty()) {
+            return;
+        }
+        let slot = token.slot() as usize;
+        if self.stamped.len() <= slot {
+            self.stamped.resize(slot + 1, false);
+        }
+        self.stamped[slot] = is_stamped;
+    }
+
     fn push_entry(&mut self, entry: Entry) {
         if !self.backlog.is_empty() || !self.try_push(&entry) {
             self.backlog.push_back(entry);
@@ -145,7 +164,8 @@ impl UringRing {
     fn try_push(&mut self, entry: &Entry) -> bool {
         for _ in 0..2 {
             // SAFETY: needs memory that stays valid until the completion; holds because entries point only into
-            // `sends`, which keeps each box until its completion is taken, or leaks it.
+            // `sends`, which keeps each box until its completion is taken, or leaks it, and to `stamp_request`, which
+            // lives as long as the ring or is leaked with them.
             if unsafe { self.ring.submission().push(entry) }.is_ok() {
                 return true;
             }
@@ -181,7 +201,11 @@ impl UringRing {
                 self.spares.push(send);
                 Carried::Output(output)
             }
-            (_, Some(id)) => Carried::Buffer(BufferId { id, len: result.unwrap_or(0) }),
+            (Kind::Recv, Some(id)) if self.stamped.get(token.slot() as usize) == Some(&true) => {
+                let bytes = self.buffers.bytes(id, result.unwrap_or(0));
+                Carried::Buffer(stamped::parse(id, bytes, &self.stamp_request))
+            }
+            (_, Some(id)) => Carried::Buffer(BufferId::plain(id, result.unwrap_or(0))),
             (_, None) => Carried::Nothing,
         };
         Some(Completion { token, result, has_more, carried })
@@ -214,8 +238,17 @@ impl Ring for UringRing {
             Op::Accept { listener } => {
                 opcode::AcceptMulti::new(types::Fd(listener.0)).flags(libc::SOCK_CLOEXEC).build()
             }
-            Op::Recv { fd, is_multishot: true } => opcode::RecvMulti::new(types::Fd(fd.0), buffer::GROUP).build(),
+            Op::Recv { fd, is_multishot: true } => {
+                self.set_stamped(token, false);
+                opcode::RecvMulti::new(types::Fd(fd.0), buffer::GROUP).build()
+            }
+            Op::RecvStamped { fd } => {
+                self.set_stamped(token, true);
+                let request: *const libc::msghdr = &raw const *self.stamp_request;
+                opcode::RecvMsgMulti::new(types::Fd(fd.0), request, buffer::GROUP).build()
+            }
             Op::Recv { fd, is_multishot: false } => {
+                self.set_stamped(token, false);
                 // A length of zero: as much as the buffer that the kernel picks holds.
                 let receive = opcode::Recv::new(types::Fd(fd.0), std::ptr::null_mut(), 0).buf_group(buffer::GROUP);
                 receive.build().flags(Flags::BUFFER_SELECT)
@@ -293,7 +326,7 @@ impl Ring for UringRing {
             }
         }
         let lent = Recycle(&mut self.buffers, buffer.id);
-        read(lent.0.bytes(buffer.id, buffer.len))
+        read(&lent.0.bytes(buffer.id, buffer.from + buffer.len)[buffer.from as usize..])
     }
 
     fn in_flight(&self) -> usize {
@@ -307,6 +340,16 @@ impl Ring for UringRing {
 
     fn wake_address(&self) -> WakeAddress {
         WakeAddress(self.ring.as_raw_fd())
+    }
+
+    fn stamp_arrivals(&self, fd: Fd) -> bool {
+        let flags = libc::SOF_TIMESTAMPING_RX_SOFTWARE | libc::SOF_TIMESTAMPING_SOFTWARE;
+        // SAFETY: needs a pointer to an int of the length given; holds because `flags` is a u32 that outlives the call.
+        let result = unsafe {
+            let value: *const u32 = &raw const flags;
+            libc::setsockopt(fd.0, libc::SOL_SOCKET, libc::SO_TIMESTAMPING, value.cast(), size_of::<u32>() as u32)
+        };
+        result == 0
     }
 
     fn addresses(&self, fd: Fd) -> Option<(SocketAddr, SocketAddr)> {
@@ -349,6 +392,7 @@ impl Drop for UringRing {
         } else {
             // The kernel may still read these: leaked rather than freed.
             std::mem::forget(std::mem::take(&mut self.sends));
+            std::mem::forget(std::mem::replace(&mut self.stamp_request, stamped::request()));
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::protocol::{Decoder, Output, Requests};
 use crate::ring::Fd;
 
 use super::gather::Gather;
+use super::stages::Trace;
 
 /// Where a connection is in its life.
 ///
@@ -118,6 +119,8 @@ pub(super) struct Connection {
     pub(super) progress_ns: u64,
     /// Bytes received since it was last open, and thrown away.
     pub(super) discarded_bytes: usize,
+    /// Its replies' way to the client, while stages are measured.
+    pub(super) trace: Option<Box<Trace>>,
     /// What it holds and has announced, as last added to the worker's budget.
     pub(super) accounted: (usize, usize),
 }
@@ -157,8 +160,14 @@ impl Connection {
             request_ns: u64::MAX,
             progress_ns: now_ns,
             discarded_bytes: 0,
+            trace: None,
             accounted: (0, 0),
         }
+    }
+
+    /// The peer's address as tools show it.
+    pub(super) fn peer(&self) -> String {
+        self.addresses.map_or_else(|| "unix:0".to_owned(), |(peer, _)| peer.to_string())
     }
 
     /// Bytes of replies that the peer has not taken yet.

@@ -62,6 +62,12 @@ pub struct Letter {
     pub(super) replies: Output,
     /// For each request answered, the length of `replies` then.
     pub(super) ends: Vec<usize>,
+    /// When it was posted, while stages are measured; else 0.
+    pub(super) posted_ns: u64,
+    /// How long its requests took to execute, as far as they were timed.
+    pub(super) served_ns: u64,
+    /// Timed exactly.
+    pub(super) is_sampled: bool,
 }
 
 impl Letter {
@@ -70,6 +76,7 @@ impl Letter {
         self.envelopes.clear();
         self.replies.clear();
         self.ends.clear();
+        (self.posted_ns, self.served_ns, self.is_sampled) = (0, 0, false);
     }
 
     fn capacity(&self) -> usize {
@@ -138,13 +145,16 @@ impl Hops {
         }
     }
 
-    /// Posts the letters of this tick, as far as letters may be under way; how many.
-    pub(super) fn post_all(&mut self) -> u64 {
+    /// Posts the letters of this tick, as far as letters may be under way, with a stamp if there is one; how many.
+    pub(super) fn post_all(&mut self, stamp: Option<(bool, u64)>) -> u64 {
         let mut posted = 0;
         for to in 0..self.outgoing.len() {
             while self.outgoing[to].in_flight < LETTERS_IN_FLIGHT_MAX
-                && let Some(letter) = self.outgoing[to].letters.pop_front()
+                && let Some(mut letter) = self.outgoing[to].letters.pop_front()
             {
+                if let Some((is_sampled, now_ns)) = stamp {
+                    (letter.is_sampled, letter.posted_ns) = (is_sampled, now_ns);
+                }
                 self.outgoing[to].in_flight += 1;
                 self.post(to as u16, Message::Requests(letter));
                 posted += 1;

@@ -81,7 +81,8 @@ impl<R: Ring> Worker<R> {
         }
         match (completion.result, completion.carried) {
             (_, Carried::Buffer(buffer)) if buffer.len > 0 => {
-                self.ring.lend(buffer, |bytes| self.core.receive(slot, bytes));
+                let arrived_unix_ns = buffer.arrived_unix_ns;
+                self.ring.lend(buffer, |bytes| self.core.receive(slot, bytes, arrived_unix_ns));
             }
             (Ok(_), carried) => {
                 connection.has_eof = true;
@@ -161,11 +162,12 @@ impl<R: Ring> Worker<R> {
         connection.is_dirty = false;
         connection.advance(core.now.mono_ns);
         let token = Token::new(Kind::Recv, connection.generation, slot as u32);
-        let mut push = |connection: &mut Connection, kind: Kind, op: Op| {
+        let push = |ring: &mut R, connection: &mut Connection, kind: Kind, op: Op| {
             connection.in_flight += 1;
             ring.push(token.with_kind(kind), op);
         };
         let fd = connection.fd;
+        let mut has_pushed = false;
         match connection.state {
             State::Open | State::Flushing | State::Lingering => {
                 if connection.sending_bytes == 0 && connection.has_output_to_send() {
@@ -174,39 +176,45 @@ impl<R: Ring> Worker<R> {
                     connection.sending_capacity = output.capacity();
                     connection.progress_ns = core.now.mono_ns;
                     let limit = core.settings.send_bytes as usize;
-                    push(connection, Kind::Send, Op::Send { fd, output, from: 0, limit });
+                    push(ring, connection, Kind::Send, Op::Send { fd, output, from: 0, limit });
+                    has_pushed = true;
                 }
                 let wants_input = connection.wants_input();
                 if wants_input && connection.receive == Receive::Idle {
                     connection.receive = Receive::Armed;
                     let is_multishot = connection.addresses.is_some();
-                    push(connection, Kind::Recv, Op::Recv { fd, is_multishot });
+                    let is_stamped = is_multishot && core.stages.wants_stamps(slot as u32) && ring.stamp_arrivals(fd);
+                    let receive = if is_stamped { Op::RecvStamped { fd } } else { Op::Recv { fd, is_multishot } };
+                    push(ring, connection, Kind::Recv, receive);
                 } else if !wants_input && connection.receive == Receive::Armed {
                     connection.receive = Receive::Cancelling;
-                    push(connection, Kind::Cancel, Op::Cancel { target: token });
+                    push(ring, connection, Kind::Cancel, Op::Cancel { target: token });
                 }
                 if connection.state == State::Lingering && !connection.is_shut {
                     connection.is_shut = true;
-                    push(connection, Kind::Shutdown, Op::Shutdown { fd, how: std::net::Shutdown::Write });
+                    push(ring, connection, Kind::Shutdown, Op::Shutdown { fd, how: std::net::Shutdown::Write });
                 }
             }
             State::Closing => {
                 if !connection.is_cancelled {
                     connection.is_cancelled = true;
                     if connection.receive == Receive::Armed {
-                        push(connection, Kind::Cancel, Op::Cancel { target: token });
+                        push(ring, connection, Kind::Cancel, Op::Cancel { target: token });
                     }
                     if connection.sending_bytes > 0 {
-                        push(connection, Kind::Cancel, Op::Cancel { target: token.with_kind(Kind::Send) });
+                        push(ring, connection, Kind::Cancel, Op::Cancel { target: token.with_kind(Kind::Send) });
                     }
-                    push(connection, Kind::Shutdown, Op::Shutdown { fd, how: std::net::Shutdown::Both });
+                    push(ring, connection, Kind::Shutdown, Op::Shutdown { fd, how: std::net::Shutdown::Both });
                 }
                 if connection.in_flight == 0 {
                     connection.state = State::Closed;
-                    push(connection, Kind::Close, Op::Close { fd });
+                    push(ring, connection, Kind::Close, Op::Close { fd });
                 }
             }
             State::Closed => {}
+        }
+        if has_pushed && core.stages.is_on() {
+            core.note_push(slot);
         }
         core.watch(slot);
         core.account(slot);
@@ -321,6 +329,10 @@ impl Core {
             self.unfinished.push((completion.token, output, from));
             return;
         }
+        if self.stages.is_on() {
+            self.note_sent(slot);
+        }
+        let connection = &mut self.connections[slot];
         let limit = self.budget.output_limit(self.settings.output_soft_limit);
         if connection.is_over_limit && connection.output_bytes() as u64 <= limit / 2 {
             connection.is_over_limit = false;

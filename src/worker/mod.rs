@@ -38,6 +38,7 @@ mod lifecycle;
 mod serve;
 mod slots;
 pub mod spin;
+mod stages;
 mod timer;
 
 pub use hop::{MAILBOX_CAPACITY, Message};
@@ -49,6 +50,7 @@ use lifecycle::{Listener, Unfinished};
 use serve::Waiting;
 use slots::Leftovers;
 use spin::Spin;
+use stages::Stages;
 use timer::{Timed, TimerWheel};
 
 /// Requests decoded together, so that their look-ups overlap.
@@ -161,6 +163,7 @@ struct Core {
     /// Sends to be continued.
     unfinished: Vec<Unfinished>,
     spin: Spin,
+    stages: Stages,
     has_own_cpu: bool,
     /// Operations were pushed in this tick that will complete.
     awaits_completion: bool,
@@ -202,6 +205,7 @@ impl<R: Ring> Worker<R> {
             settings_version: options.instance.settings_version(),
             limits: limits(&settings),
             spin: Spin::new(spin_max(&settings, options.has_own_cpu)),
+            stages: Stages::new(&settings),
             has_own_cpu: options.has_own_cpu,
             awaits_completion: false,
             settings,
@@ -326,7 +330,8 @@ impl<R: Ring> Worker<R> {
 
     /// Whether there was any.
     fn post_mail(&mut self) -> bool {
-        let posted = self.core.hops.post_all();
+        let stamp = self.core.stamp_letters();
+        let posted = self.core.hops.post_all(stamp);
         let metrics = self.core.instance.metrics.worker(self.core.index);
         metrics.add(Metric::LettersSent, posted);
         for peer in self.core.hops.bells() {
@@ -351,6 +356,9 @@ impl<R: Ring> Worker<R> {
         if self.core.awaits_completion || self.core.spin.budget_ns() > 0 {
             // Most sends are done as soon as they are submitted, and nothing follows from that: no other tick for them.
             self.ring.enter(Wait::No)?;
+            if self.core.stages.is_on() {
+                self.core.stages.collected_ns = self.core.clock.mono_ns();
+            }
             self.take_completions();
             if self.has_work() {
                 return Ok(());
@@ -388,9 +396,13 @@ impl Core {
         self.tick += 1;
         let before_ns = self.now.mono_ns;
         self.now = self.clock.now();
+        let since_ns = self.now.mono_ns.saturating_sub(before_ns);
         if self.wait != Wait::No {
-            self.spin.slept(self.now.mono_ns.saturating_sub(before_ns));
+            self.spin.slept(since_ns);
+        } else if since_ns >= self.stages.slow_ns {
+            self.note_tick(since_ns);
         }
+        self.stages.collected_ns = self.now.mono_ns;
         self.metrics().add(Metric::Ticks, 1);
         self.shard.begin(self.now.unix_ms);
         self.take_up_changes();
@@ -443,10 +455,13 @@ impl Core {
             self.shard.resize(self.budget.share);
         }
         self.spin.set_max(spin_max(&self.settings, self.has_own_cpu));
+        self.stages.adopt(&self.settings);
         // A new time-out applies to the connections that are there, and so does that there is no password any more.
         let slots: Vec<usize> = self.connections.iter().map(|(slot, _)| slot).collect();
         for slot in slots {
-            self.connections[slot].session.is_authenticated |= self.settings.requirepass.is_empty();
+            let connection = &mut self.connections[slot];
+            connection.session.is_authenticated |= self.settings.requirepass.is_empty();
+            connection.trace = connection.trace.take().filter(|_| self.stages.is_on());
             self.mark_dirty(slot);
         }
     }

@@ -12,7 +12,8 @@ use crate::command::arguments::Refusal;
 use crate::command::session::{Front, ReplyMode};
 use crate::command::slot::slot_of;
 use crate::command::{self, Call, ClientView, Clients, CommandId, Entrance, Fanout, Route, Run, Session, cluster};
-use crate::observe::Metric;
+use crate::observe::slow::Stage;
+use crate::observe::{Metric, TIME_ALL, TIME_SOME};
 use crate::protocol::resp::{Reply, Version};
 use crate::protocol::{Args, Output, Requests};
 use crate::shard::{KeyHash, LARGE_VALUE_BYTES};
@@ -44,7 +45,7 @@ enum Flow {
 
 impl Core {
     /// Bytes have arrived on a connection.
-    pub(super) fn receive(&mut self, slot: usize, bytes: &[u8]) {
+    pub(super) fn receive(&mut self, slot: usize, bytes: &[u8], arrived_unix_ns: u64) {
         let metrics = self.instance.metrics.worker(self.index);
         metrics.add(Metric::InputBytes, bytes.len() as u64);
         let connection = &mut self.connections[slot];
@@ -59,6 +60,10 @@ impl Core {
         connection.active_ns = self.now.mono_ns;
         if connection.must_wait() || connection.held.is_some() || connection.is_runnable {
             connection.decoder.hold(bytes);
+        } else if self.stages.is_on() {
+            self.begin_batch(slot, arrived_unix_ns);
+            self.execute(slot, bytes);
+            self.end_batch(slot);
         } else {
             self.execute(slot, bytes);
         }
@@ -90,10 +95,17 @@ impl Core {
                 break;
             }
             limits.is_unauthenticated = !self.connections[slot].session.is_authenticated;
+            let mark_ns = self.stages.mark(&self.clock);
             let decoded = decoder.decode(input, allowance.min(BATCH_REQUESTS), &limits, &mut batch);
+            self.stages.add(&self.clock, mark_ns, true);
             input = &input[decoded.consumed..];
             is_new |= !batch.is_empty();
+            if self.stages.is_on() {
+                self.note_late(slot, &batch, decoded.received);
+            }
+            let mark_ns = self.stages.mark(&self.clock);
             let executed = self.execute_batch(slot, &batch, decoded.received);
+            self.stages.add(&self.clock, mark_ns, false);
             if executed < batch.len() {
                 self.hold(slot, &batch, executed, decoded.received);
                 goes_on = false;
@@ -289,7 +301,7 @@ impl Core {
             self.run(command, args, version, caller, &mut output);
         }
         self.instance.metrics.worker(self.index).add(Metric::Commands, 1);
-        self.end(command, timing, &output, start);
+        self.end(command, timing, (&output, start), args, Some(slot));
         let connection = &mut self.connections[slot];
         if mutes(&mut connection.session.reply_mode) {
             output.truncate(start);
@@ -392,7 +404,7 @@ impl Core {
     /// Begins a command over several workers.
     fn fan_out(&mut self, slot: usize, command: CommandId, plan: Box<Fanout>, round: &command::Round) {
         // What its parts take is not timed: they run on several workers at once.
-        let _ = self.metrics().command(command.0).begin();
+        let _ = self.metrics().command(command.0).begin(TIME_SOME);
         let connection = &mut self.connections[slot];
         let fan = Fan::new(plan, connection.session.version);
         let is_muted = mutes(&mut connection.session.reply_mode);
@@ -423,7 +435,10 @@ impl Core {
         for part in local {
             let mut output = self.spare_output();
             let command = round.parts[part as usize].1;
-            self.run(command, round.requests.get(part as usize, &[]), version, caller, &mut output);
+            let args = round.requests.get(part as usize, &[]);
+            let timing = self.begin_part(command);
+            self.run(command, args, version, caller, &mut output);
+            self.end_part(command, timing, args, Some(slot));
             let range = 0..output.len();
             self.fan_reply(slot, sequence, part, &output, range);
             keep(&mut self.spare_outputs, output);
@@ -491,6 +506,7 @@ impl Core {
 
     /// Executes a letter's requests; false when the allowance ended before them.
     fn serve(&mut self, letter: &mut Letter, allowance: &mut usize) -> bool {
+        let began_ns = if letter.is_sampled { self.clock.mono_ns() } else { 0 };
         let first = letter.ends.len();
         let last = letter.envelopes.len().min(first + *allowance);
         for index in first..last {
@@ -503,12 +519,17 @@ impl Core {
             let start = letter.replies.len();
             // A part of a command is counted with the whole, where that is asked for.
             let is_whole = envelope.part == WHOLE;
-            let timing = if is_whole { self.begin(envelope.command) } else { None };
+            let timing = if is_whole { self.begin(envelope.command) } else { self.begin_part(envelope.command) };
             self.run(envelope.command, args, envelope.version, envelope.caller, &mut letter.replies);
-            if is_whole {
-                self.end(envelope.command, timing, &letter.replies, start);
-            }
+            letter.served_ns += if is_whole {
+                self.end(envelope.command, timing, (&letter.replies, start), args, None)
+            } else {
+                self.end_part(envelope.command, timing, args, None)
+            };
             letter.ends.push(letter.replies.len());
+        }
+        if letter.is_sampled {
+            letter.served_ns = self.clock.mono_ns().saturating_sub(began_ns);
         }
         *allowance -= last - first;
         self.instance.metrics.worker(self.index).add(Metric::HopsServed, (last - first) as u64);
@@ -517,6 +538,9 @@ impl Core {
 
     /// Gives the replies of a letter to the connections that wait for them.
     fn hand_out(&mut self, letter: &Letter) {
+        if letter.posted_ns != 0 && self.stages.is_on() {
+            self.note_hop(letter);
+        }
         let mut start = 0;
         for (index, (envelope, end)) in letter.envelopes.iter().zip(&letter.ends).enumerate() {
             let range = start..*end;
@@ -561,21 +585,49 @@ impl Core {
 
     /// Counts a command that begins, where it runs; starts the clock if this one is timed.
     fn begin(&self, command: CommandId) -> Option<Timing> {
-        let stands_for = self.metrics().command(command.0).begin()?;
+        let stands_for = self.metrics().command(command.0).begin(self.stages.masks[command.0 as usize])?;
         Some(Timing { start_ns: self.clock.mono_ns(), stands_for })
     }
 
-    /// Counts what came of a command whose reply begins at `start`.
-    fn end(&self, command: CommandId, timing: Option<Timing>, output: &Output, start: usize) {
+    /// Counts what came of a command whose reply begins at `start`. How long it took, if it was timed; else 0.
+    fn end(
+        &self,
+        command: CommandId,
+        timing: Option<Timing>,
+        (output, start): (&Output, usize),
+        args: Args<'_>,
+        slot: Option<usize>,
+    ) -> u64 {
         let metrics = self.metrics();
+        let mut elapsed_ns = 0;
         if let Some(Timing { start_ns, stands_for }) = timing {
-            let elapsed_ns = self.clock.mono_ns().saturating_sub(start_ns);
+            elapsed_ns = self.clock.mono_ns().saturating_sub(start_ns);
             metrics.command(command.0).add_time(elapsed_ns, stands_for);
+            if elapsed_ns >= self.stages.slow_ns {
+                self.log_slow(Stage::Execute, elapsed_ns, command, Some(args), slot);
+            }
         }
         if let Some((b'-', text)) = output.plain_from(start).split_first() {
             metrics.command(command.0).fail();
             metrics.add_error(text);
         }
+        elapsed_ns
+    }
+
+    /// Starts the clock for a part of a command over several workers that may be slow.
+    fn begin_part(&self, command: CommandId) -> Option<Timing> {
+        let is_timed = self.stages.masks[command.0 as usize] == TIME_ALL;
+        is_timed.then(|| Timing { start_ns: self.clock.mono_ns(), stands_for: 0 })
+    }
+
+    /// How long the part took, if it was timed; else 0.
+    fn end_part(&self, command: CommandId, timing: Option<Timing>, args: Args<'_>, slot: Option<usize>) -> u64 {
+        let Some(Timing { start_ns, .. }) = timing else { return 0 };
+        let elapsed_ns = self.clock.mono_ns().saturating_sub(start_ns);
+        if elapsed_ns >= self.stages.slow_ns {
+            self.log_slow(Stage::Execute, elapsed_ns, command, Some(args), slot);
+        }
+        elapsed_ns
     }
 
     /// Counts a request that was refused before it ran.
@@ -624,10 +676,8 @@ struct WorkerClients<'a> {
 
 impl WorkerClients<'_> {
     fn show<'a>(connection: &Connection, session: &'a Session, now_ns: u64) -> ClientView<'a> {
-        let (peer, local) = match connection.addresses {
-            Some((peer, local)) => (peer.to_string(), local.to_string()),
-            None => ("unix:0".to_owned(), "unix:0".to_owned()),
-        };
+        let peer = connection.peer();
+        let local = connection.addresses.map_or_else(|| peer.clone(), |(_, local)| local.to_string());
         ClientView {
             session,
             local_ip: connection.addresses.map(|(_, local)| local.ip()),

@@ -82,6 +82,7 @@ fn an_address_that_cannot_be_had_is_named_with_its_remedy() {
     let socket = socket.to_str().expect("text");
     let rows: &[(&[&str], &[&str])] = &[
         (&["--port", &port], &[&port, "another process", "--port"]),
+        (&["--port", "0", "--admin-port", &port], &[&port, "another process", "--admin-port"]),
         (&["--port", "0", "--bind", "192.0.2.1"], &["192.0.2.1", "no such address", "--bind"]),
         (&["--port", "0", "--unixsocket", socket], &[socket, "another process", "--unixsocket"]),
         (&["--port", "0", "--unixsocket", "/nowhere/at/all"], &["/nowhere/at/all", "--unixsocket"]),
@@ -126,6 +127,10 @@ fn a_bad_setting_is_named_with_what_is_accepted() {
     }
     let contradiction = run(&mut corering(&["--output-soft-limit", "2gb", "--output-hard-limit", "1gb"]));
     assert_refusal(&contradiction, 2, &["output-hard-limit", "output-soft-limit", "raise"]);
+    let ended = run(&mut corering(&["--cluster-process", "a"]));
+    assert_refusal(&ended, 2, &["cluster-process", "set cluster-map"]);
+    let ended = run(&mut corering(&["--admin-port", "9180", "--admin-bind", ""]));
+    assert_refusal(&ended, 2, &["admin-bind", "admin-port"]);
 }
 
 #[test]

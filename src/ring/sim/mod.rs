@@ -282,12 +282,17 @@ impl Ring for SimRing {
         let mut state = self.state.borrow_mut();
         let ring = &mut state.rings[self.index];
         for pending in ring.queued.iter_mut().chain(&mut ring.pending) {
-            pending.is_cancelled |= matches!(pending.op, Op::Accept { .. } | Op::Recv { .. } | Op::Send { .. });
+            pending.is_cancelled |=
+                matches!(pending.op, Op::Accept { .. } | Op::Recv { .. } | Op::RecvStamped { .. } | Op::Send { .. });
         }
     }
 
     fn wake_address(&self) -> WakeAddress {
         WakeAddress(self.index as i32)
+    }
+
+    fn stamp_arrivals(&self, _: Fd) -> bool {
+        false
     }
 
     fn addresses(&self, fd: Fd) -> Option<(SocketAddr, SocketAddr)> {
@@ -440,8 +445,8 @@ mod tests {
         client.write(b"x");
         let done = run(&mut ring, Kind::Recv, Op::Recv { fd, is_multishot: true });
         let Carried::Buffer(buffer) = &done[0].carried else { panic!("bytes come in a buffer") };
-        let again = BufferId { id: buffer.id, len: buffer.len };
-        ring.lend(BufferId { id: buffer.id, len: buffer.len }, |_| {});
+        let again = BufferId::plain(buffer.id, buffer.len);
+        ring.lend(BufferId::plain(buffer.id, buffer.len), |_| {});
         ring.lend(again, |_| {});
     }
 

@@ -110,7 +110,9 @@ impl State {
                 Socket::Listener(waiting) => (!waiting.is_empty()).then_some(0),
                 Socket::Connection(..) => panic!("{listener:?} is no listener"),
             },
-            Op::Recv { fd, .. } => (self.connection(fd).receivable() != Receivable::Nothing).then_some(0),
+            Op::Recv { fd, .. } | Op::RecvStamped { fd } => {
+                (self.connection(fd).receivable() != Receivable::Nothing).then_some(0)
+            }
             Op::Send { fd, .. } => self.connection(fd).sendable_ns(),
             Op::Cancel { .. } | Op::Shutdown { .. } | Op::Close { .. } | Op::Wake { .. } | Op::Advise(_) => Some(0),
         };
@@ -165,6 +167,7 @@ impl State {
         match pending.op {
             Op::Accept { listener } => self.accept(ring, pending, listener),
             Op::Recv { fd, is_multishot } => self.receive(ring, pending, fd, is_multishot),
+            Op::RecvStamped { fd } => self.receive(ring, pending, fd, true),
             Op::Send { fd, .. } => self.send(ring, pending, fd),
             Op::Cancel { target } => {
                 let result = self.cancel(ring, target);
@@ -263,7 +266,7 @@ impl State {
         };
         let len = self.fill(ring, id, fd, available);
         pending.is_last |= !is_multishot || self.random.chance(self.faults.multishot_end);
-        let buffer = BufferId { id: id as u16, len: len as u32 };
+        let buffer = BufferId::plain(id as u16, len as u32);
         self.post_shot(ring, pending, len as u32, Carried::Buffer(buffer))
     }
 
@@ -399,7 +402,7 @@ impl State {
             }
             assert!(!std::mem::replace(&mut sends[slot], true), "{token:?}: one send at a time per connection");
         }
-        if matches!(op, Op::Accept { .. } | Op::Recv { .. } | Op::Close { .. }) {
+        if matches!(op, Op::Accept { .. } | Op::Recv { .. } | Op::RecvStamped { .. } | Op::Close { .. }) {
             let ring = &self.rings[ring];
             let is_armed = ring.queued.iter().chain(&ring.pending).any(|pending| pending.token == token);
             assert!(!is_armed, "{token:?} is in flight already");
@@ -416,7 +419,11 @@ impl State {
 /// The socket that an operation works on.
 fn descriptor(op: &Op) -> Option<Fd> {
     match op {
-        Op::Recv { fd, .. } | Op::Send { fd, .. } | Op::Shutdown { fd, .. } | Op::Close { fd } => Some(*fd),
+        Op::Recv { fd, .. }
+        | Op::RecvStamped { fd }
+        | Op::Send { fd, .. }
+        | Op::Shutdown { fd, .. }
+        | Op::Close { fd } => Some(*fd),
         Op::Accept { .. } | Op::Cancel { .. } | Op::Wake { .. } | Op::Advise(_) => None,
     }
 }

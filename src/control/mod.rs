@@ -1,17 +1,24 @@
 //! The control plane: what a process does beside serving. A thread of its own with `tokio-uring`.
 //!
-//! In: signals, the clock. Out: phases of the server, refreshed process gauges. TERM and INT drain the server, a
+//! In: signals, requests to the admin port. Out: phases of the server, pages about it. TERM and INT drain the server, a
 //! second one ends it at once; HUP reads the cluster's fixed map again, if there is one. Only the process uses this; a
-//! library's server leaves the signals alone. Room for the admin port.
+//! library's server leaves the signals alone. What must stay true: a server does not go on without its control plane;
+//! when the thread ends, the server drains.
 
+use std::cell::Cell;
 use std::io;
+use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
+use std::rc::Rc;
 use std::thread::JoinHandle;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::instance::Phase;
-use crate::server::Waker;
+use crate::server::{EndsServer, Waker};
+
+mod admin;
+mod pages;
 
 /// The control thread of a process.
 #[derive(Debug)]
@@ -20,29 +27,37 @@ pub struct Control {
 }
 
 impl Control {
-    /// Takes over TERM and INT for this process.
+    /// Takes over TERM and INT for this process, and serves the admin port at `listeners`.
     ///
     /// # Errors
     /// When the signals cannot be taken over or the thread not started.
-    pub fn start(waker: Waker) -> io::Result<Control> {
+    pub fn start(waker: Waker, listeners: Vec<TcpListener>) -> io::Result<Control> {
         let ends = signals(&[SIGTERM, SIGINT])?;
         let reloads = if waker.has_map_file() { Some(signals(&[SIGHUP])?) } else { None };
-        let thread = std::thread::Builder::new().name("control".to_owned()).spawn(move || {
-            tokio_uring::start(async move {
-                if let Some(reloads) = reloads {
-                    let waker = waker.clone();
-                    tokio_uring::spawn(watch(reloads, move || reload(&waker)));
-                }
-                watch(ends, move || end(&waker)).await;
-            });
-        })?;
-        Ok(Control { thread })
+        let run = move || run(&waker, ends, reloads, listeners);
+        Ok(Control { thread: std::thread::Builder::new().name("control".to_owned()).spawn(run)? })
     }
 
     /// Whether the thread still runs; it ends only when its ring fails.
     pub fn is_running(&self) -> bool {
         !self.thread.is_finished()
     }
+}
+
+/// What the thread does, until its ring fails.
+fn run(waker: &Waker, ends: UnixStream, reloads: Option<UnixStream>, listeners: Vec<TcpListener>) {
+    let _guard = EndsServer::by(waker.clone(), Phase::Draining);
+    tokio_uring::start(async move {
+        if let Some(reloads) = reloads {
+            let waker = waker.clone();
+            tokio_uring::spawn(watch(reloads, move || reload(&waker)));
+        }
+        let open = Rc::new(Cell::new(0));
+        for listener in listeners {
+            tokio_uring::spawn(admin::serve(listener, waker.clone(), Rc::clone(&open)));
+        }
+        watch(ends, || end(waker)).await;
+    });
 }
 
 /// A socket that gets a byte for each of these signals.
@@ -83,5 +98,26 @@ fn reload(waker: &Waker) {
         Ok(Some(epoch)) => tracing::info!("the cluster's map has epoch {epoch} now"),
         Ok(None) => tracing::info!("the cluster's map has not changed"),
         Err(error) => tracing::error!("the cluster's map stays as it was: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Server;
+    use crate::config::Settings;
+
+    #[test]
+    fn a_server_does_not_go_on_without_its_control_plane() {
+        let server = Server::start(Settings { port: 0, workers: 1, ..Settings::default() }).unwrap();
+        let (ends, sender) = UnixStream::pair().unwrap();
+        let waker = server.waker();
+        let thread = std::thread::spawn(move || run(&waker, ends, None, Vec::new()));
+        assert_eq!(server.waker().phase(), Phase::Running);
+        // As when the ring fails: reading the signals ends.
+        drop(sender);
+        thread.join().unwrap();
+        assert_eq!(server.waker().phase(), Phase::Draining);
+        server.wait().unwrap();
     }
 }

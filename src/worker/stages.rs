@@ -1,0 +1,331 @@
+//! Where a request's time goes: each stage's times of a sample of the requests, and the name of the stage that made a
+//! request slow.
+//!
+//! In: the moments at which a connection's bytes arrived, were taken up, parsed, executed, answered, sent. Out:
+//! histograms in the worker's metrics, entries of the slow log, latency events. With `stage-sampling` 0 nothing is
+//! measured but the commands themselves, and nobody reads a clock for this.
+//!
+//! ```text
+//!  arrival ─socket─> enter ─queue─> taken up ─parse─> execute ─output─> pushed ─send─> completed
+//!                                                        └─hop─> another worker ─┘
+//! ```
+//!
+//! One batch in `stage-sampling` is timed exactly. For the others the time of the tick will do: whatever makes a
+//! request slow lasts longer than a tick.
+
+use crate::clock::Clock;
+use crate::command::{CommandId, Front, Run, table};
+use crate::config::Settings;
+use crate::observe::slow::{SlowEntry, Stage, shorten};
+use crate::observe::{COMMANDS_MAX, TIME_ALL, TIME_SOME};
+use crate::protocol::{Args, Requests};
+
+use super::Core;
+use super::hop::{Envelope, Letter};
+
+/// Below this threshold of the slow log every command is timed.
+const TIMES_EACH_BELOW_NS: u64 = 1_000_000;
+
+/// Connections of a worker whose arrivals the kernel stamps: the first, and one in so many of the others.
+const STAMPED_FIRST: u32 = 8;
+const STAMPED_ONE_IN: u32 = 8;
+
+/// A worker's sampling.
+#[derive(Debug)]
+pub(super) struct Stages {
+    /// One batch in so many is timed; 0 for none.
+    pub(super) every: u32,
+    /// Batches until the next that is timed.
+    countdown: u32,
+    /// Whatever takes longer is slow, nanoseconds.
+    pub(super) slow_ns: u64,
+    /// For each row of the command table which of its calls are timed.
+    pub(super) masks: Box<[u64; COMMANDS_MAX]>,
+    /// When the ring was last asked for completions.
+    pub(super) collected_ns: u64,
+    /// The batch in hand; `None` between batches and while nothing is measured.
+    batch: Option<Batch>,
+}
+
+/// One connection's bytes that are being dealt with.
+#[derive(Debug)]
+struct Batch {
+    /// Timed exactly.
+    is_sampled: bool,
+    /// The stage before it was taken up that was slow.
+    late: Option<(Stage, u64)>,
+    parse_ns: u64,
+    execute_ns: u64,
+}
+
+/// What is remembered of a connection whose replies are on their way.
+#[derive(Debug, Default)]
+pub(super) struct Trace {
+    /// When replies of a timed batch were ready; 0 when there are none.
+    pub(super) replied_ns: u64,
+    /// When the send in flight was pushed; 0 when that is not known.
+    pub(super) sent_ns: u64,
+    /// The send has replies of a timed batch.
+    pub(super) is_sampled: bool,
+}
+
+impl Stages {
+    pub(super) fn new(settings: &Settings) -> Self {
+        let masks = Box::new([TIME_SOME; COMMANDS_MAX]);
+        let mut stages = Self { every: 0, countdown: 0, slow_ns: 0, masks, collected_ns: 0, batch: None };
+        stages.adopt(settings);
+        stages
+    }
+
+    /// Takes over changed settings.
+    pub(super) fn adopt(&mut self, settings: &Settings) {
+        self.every = settings.stage_sampling;
+        self.countdown = 0;
+        let log_ns = u64::try_from(settings.slowlog_log_slower_than).map_or(u64::MAX, |us| us.saturating_mul(1000));
+        let event_ns = match settings.latency_monitor_threshold {
+            0 => u64::MAX,
+            ms => ms.saturating_mul(1_000_000),
+        };
+        self.slow_ns = log_ns.min(event_ns);
+        for row in table::rows() {
+            let spec = row.spec();
+            // What may take long is always timed; what concerns keys takes no longer than its arguments are large.
+            let may_be_slow = matches!(spec.run, Run::Session(_) | Run::Everywhere(..)) && spec.complexity != "O(1)";
+            let times_all = may_be_slow || self.slow_ns < TIMES_EACH_BELOW_NS;
+            self.masks[row.0 as usize] = if times_all { TIME_ALL } else { TIME_SOME };
+        }
+    }
+
+    /// Whether anything is measured at all.
+    pub(super) fn is_on(&self) -> bool {
+        self.every != 0
+    }
+
+    /// Whether the kernel is to stamp what arrives for this connection.
+    pub(super) fn wants_stamps(&self, slot: u32) -> bool {
+        self.is_on() && (slot < STAMPED_FIRST || slot.is_multiple_of(STAMPED_ONE_IN))
+    }
+
+    /// Whether the next batch is one in [`every`](Self::every).
+    fn is_due(&mut self) -> bool {
+        let is_due = self.countdown == 0;
+        self.countdown = if is_due { self.every - 1 } else { self.countdown - 1 };
+        is_due
+    }
+
+    /// Reads the clock if the batch in hand is timed; else 0.
+    pub(super) fn mark(&self, clock: &Clock) -> u64 {
+        match self.batch {
+            Some(Batch { is_sampled: true, .. }) => clock.mono_ns(),
+            _ => 0,
+        }
+    }
+
+    /// What began at `mark_ns` was parsing, or else executing.
+    pub(super) fn add(&mut self, clock: &Clock, mark_ns: u64, is_parse: bool) {
+        if mark_ns != 0
+            && let Some(batch) = &mut self.batch
+        {
+            let elapsed_ns = clock.mono_ns().saturating_sub(mark_ns);
+            *if is_parse { &mut batch.parse_ns } else { &mut batch.execute_ns } += elapsed_ns;
+        }
+    }
+}
+
+impl Core {
+    /// Bytes of a connection are taken up that arrived then (0: not known).
+    pub(super) fn begin_batch(&mut self, slot: usize, arrived_unix_ns: u64) {
+        let (is_sampled, now) = (self.stages.is_due(), self.clock.now());
+        let since_arrival_ns = match arrived_unix_ns {
+            0 => u64::MAX,
+            arrived => (now.unix_us * 1000).saturating_sub(arrived),
+        };
+        let queue_ns = now.mono_ns.saturating_sub(self.stages.collected_ns).min(since_arrival_ns);
+        let socket_ns = if arrived_unix_ns == 0 { 0 } else { since_arrival_ns - queue_ns };
+        let (stage, longer_ns) =
+            if socket_ns > queue_ns { (Stage::Socket, socket_ns) } else { (Stage::Queue, queue_ns) };
+        let late = (longer_ns >= self.stages.slow_ns).then_some((stage, longer_ns));
+        if is_sampled {
+            self.record(Stage::Queue, queue_ns);
+            if arrived_unix_ns != 0 {
+                self.record(Stage::Socket, socket_ns);
+            }
+        }
+        self.stages.batch = Some(Batch { is_sampled, late, parse_ns: 0, execute_ns: 0 });
+        self.connections[slot].trace.get_or_insert_default();
+    }
+
+    /// Says which request waited, now that it is known.
+    pub(super) fn note_late(&mut self, slot: usize, requests: &Requests, received: &[u8]) {
+        let late = self.stages.batch.as_mut().and_then(|batch| batch.late.take_if(|_| !requests.is_empty()));
+        if let Some((stage, ns)) = late {
+            let args = requests.get(0, received);
+            if let Ok(command) = crate::command::find(&self.connections[slot].session, &self.settings, args) {
+                self.log_slow(stage, ns, command, Some(args), Some(slot));
+            }
+        }
+    }
+
+    /// The batch is dealt with.
+    pub(super) fn end_batch(&mut self, slot: usize) {
+        let Some(batch) = self.stages.batch.take() else { return };
+        if !batch.is_sampled {
+            return;
+        }
+        for (stage, ns) in [(Stage::Parse, batch.parse_ns), (Stage::Execute, batch.execute_ns)] {
+            if ns > 0 {
+                self.record(stage, ns);
+            }
+        }
+        let connection = &self.connections[slot];
+        let command = connection.session.last_command;
+        if batch.parse_ns >= self.stages.slow_ns
+            && let Some(command) = command
+        {
+            self.log_slow(Stage::Parse, batch.parse_ns, command, None, Some(slot));
+        }
+        if !self.connections[slot].output.is_empty() && self.connections[slot].gather.is_empty() {
+            self.note_reply(slot);
+        }
+    }
+
+    /// Replies of a timed batch are ready to be sent.
+    fn note_reply(&mut self, slot: usize) {
+        let now_ns = self.clock.mono_ns();
+        if let Some(trace) = &mut self.connections[slot].trace
+            && trace.replied_ns == 0
+        {
+            trace.replied_ns = now_ns;
+        }
+    }
+
+    /// A connection's output is handed to the kernel.
+    pub(super) fn note_push(&mut self, slot: usize) {
+        let Some(trace) = &mut self.connections[slot].trace else { return };
+        let replied_ns = std::mem::take(&mut trace.replied_ns);
+        trace.is_sampled = replied_ns != 0;
+        trace.sent_ns = if trace.is_sampled { self.clock.mono_ns() } else { self.now.mono_ns };
+        let waited_ns = trace.sent_ns.saturating_sub(replied_ns);
+        if trace.is_sampled {
+            self.record(Stage::Output, waited_ns);
+            if waited_ns >= self.stages.slow_ns {
+                self.log_last(Stage::Output, waited_ns, slot);
+            }
+        }
+    }
+
+    /// The kernel has taken all of a connection's output.
+    pub(super) fn note_sent(&mut self, slot: usize) {
+        let Some(trace) = &mut self.connections[slot].trace else { return };
+        let (since_ns, is_sampled) = (std::mem::take(&mut trace.sent_ns), trace.is_sampled);
+        if since_ns == 0 {
+            return;
+        }
+        let until_ns = if is_sampled { self.clock.mono_ns() } else { self.now.mono_ns };
+        let took_ns = until_ns.saturating_sub(since_ns);
+        if is_sampled {
+            self.record(Stage::Send, took_ns);
+        }
+        if took_ns >= self.stages.slow_ns {
+            self.log_last(Stage::Send, took_ns, slot);
+        }
+    }
+
+    /// A letter of ours has come back.
+    pub(super) fn note_hop(&mut self, letter: &Letter) {
+        let now_ns = if letter.is_sampled { self.clock.mono_ns() } else { self.now.mono_ns };
+        let hop_ns = now_ns.saturating_sub(letter.posted_ns).saturating_sub(letter.served_ns);
+        let Some(envelope) = letter.envelopes.first() else { return };
+        if letter.is_sampled {
+            self.record(Stage::Hop, hop_ns);
+        }
+        if hop_ns >= self.stages.slow_ns {
+            let Envelope { slot, generation, command, .. } = *envelope;
+            let slot = slot as usize;
+            let is_there = self.connections.get(slot).is_some_and(|connection| connection.generation == generation);
+            self.log_slow(Stage::Hop, hop_ns, command, Some(letter.requests.get(0, &[])), is_there.then_some(slot));
+        }
+    }
+
+    /// Whether letters that are posted now are timed exactly; `None` when not at all. With the time of posting.
+    pub(super) fn stamp_letters(&mut self) -> Option<(bool, u64)> {
+        if !self.stages.is_on() {
+            return None;
+        }
+        let is_sampled = self.stages.is_due();
+        Some((is_sampled, if is_sampled { self.clock.mono_ns() } else { self.now.mono_ns }))
+    }
+
+    fn record(&self, stage: Stage, ns: u64) {
+        self.metrics().record_stage(stage, ns, u64::from(self.stages.every));
+    }
+
+    /// A turn of the loop took long: of interest when no single request did.
+    pub(super) fn note_tick(&self, ns: u64) {
+        self.note_event("tick", ns);
+    }
+
+    fn note_event(&self, event: &'static str, ns: u64) {
+        let threshold_ms = self.settings.latency_monitor_threshold;
+        let ms = ns / 1_000_000;
+        if threshold_ms != 0 && ms >= threshold_ms {
+            self.instance.slow.note(event, self.now.unix_ms / 1000, ms);
+        }
+    }
+
+    fn log_last(&self, stage: Stage, ns: u64, slot: usize) {
+        if let Some(command) = self.connections[slot].session.last_command {
+            self.log_slow(stage, ns, command, None, Some(slot));
+        }
+    }
+
+    /// A request was slow, in this stage. Its arguments and its client may not be known any more.
+    #[cold]
+    pub(super) fn log_slow(
+        &self,
+        stage: Stage,
+        ns: u64,
+        command: CommandId,
+        args: Option<Args<'_>>,
+        slot: Option<usize>,
+    ) {
+        let is_fast = command.spec().flags.has(table::Flags::FAST);
+        let event = if stage == Stage::Execute && is_fast { "fast-command" } else { stage.event() };
+        self.note_event(event, ns);
+        let us = ns / 1000;
+        let threshold_us = u64::try_from(self.settings.slowlog_log_slower_than);
+        if threshold_us.is_err() || threshold_us.is_ok_and(|threshold| us < threshold) {
+            return;
+        }
+        let connection = slot.map(|slot| &self.connections[slot]);
+        let front = connection.map_or(Front::Resp, |connection| connection.session.front);
+        let mut arguments = arguments(front, command, args);
+        if stage != Stage::Execute {
+            arguments.push(format!("(stage: {})", stage.name()).into_bytes());
+        }
+        let peer = connection.map_or_else(|| "?:0".to_owned(), super::Connection::peer);
+        let name = connection.map(|connection| connection.session.name.to_vec()).unwrap_or_default();
+        let unix_s = self.now.unix_ms / 1000;
+        let entry = SlowEntry { id: 0, unix_s, us, arguments, peer, name, stage };
+        self.instance.slow.push(entry, self.settings.slowlog_max_len as usize);
+    }
+}
+
+/// A request as the slow log shows it: without passwords, and without what only its protocol could read.
+fn arguments(front: Front, command: CommandId, args: Option<Args<'_>>) -> Vec<Vec<u8>> {
+    let name = command.full_name();
+    let is_resp = matches!(front, Front::Resp | Front::RespCluster | Front::RespCore);
+    let Some(args) = args.filter(|_| is_resp && !name.starts_with(' ')) else {
+        return vec![name.trim_start().as_bytes().to_vec()];
+    };
+    let shown = match name {
+        "auth" | "hello" => 1,
+        "config|set" => 2,
+        _ => return shorten(args.len(), args.iter()),
+    };
+    let mut kept = shorten(shown.min(args.len()), args.iter());
+    if args.len() > shown {
+        kept.push(b"(redacted)".to_vec());
+    }
+    kept
+}

@@ -1,0 +1,15 @@
+//! Operating the server: what the admin port tells, and what tools of operators make of it.
+
+mod admin;
+mod doctor;
+mod exporters;
+mod findings;
+mod host;
+#[path = "../clients/installed.rs"]
+#[allow(dead_code, reason = "other tests use the rest of it")]
+mod installed;
+mod observed;
+#[path = "../start/process.rs"]
+#[allow(dead_code, reason = "other tests use the rest of it")]
+mod process;
+mod stages;

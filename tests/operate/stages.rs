@@ -1,0 +1,239 @@
+//! A stall made on purpose in each stage of a request, and the stage that is blamed for it.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::observed::{Client, Observed};
+
+const OPTIONS: &[&str] =
+    &["--stage-sampling", "1", "--slowlog-log-slower-than", "50000", "--latency-monitor-threshold", "50"];
+
+/// An entry of the slow log: stage, milliseconds, arguments.
+type Entry = (String, u64, Vec<String>);
+
+fn text(value: &redis::Value) -> String {
+    match value {
+        redis::Value::BulkString(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        redis::Value::Int(number) => number.to_string(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn slow_log(client: &mut Client) -> Vec<Entry> {
+    let reply = redis::cmd("SLOWLOG").arg("GET").arg(-1).arg("STAGES").query(&mut client.0).expect("an array");
+    let redis::Value::Array(entries) = reply else { panic!("{reply:?}") };
+    let entry = |entry: &redis::Value| {
+        let redis::Value::Array(fields) = entry else { panic!("{entry:?}") };
+        let redis::Value::Array(arguments) = &fields[3] else { panic!("{entry:?}") };
+        let us: u64 = text(&fields[2]).parse().expect("a number");
+        (text(&fields[6]), us / 1000, arguments.iter().map(text).collect())
+    };
+    entries.iter().map(entry).collect()
+}
+
+/// The slow log has a request that was slow in this stage for at least so long; and so does the histogram, unless this
+/// stage's event is not timed there; and so does `LATENCY`.
+#[track_caller]
+fn assert_blamed(client: &mut Client, stage: &str, event: &str, ms: u64, argument: &str) {
+    let entries = slow_log(client);
+    let is_it = |(found, took, arguments): &Entry| {
+        found == stage && *took >= ms && arguments.iter().any(|given| given == argument)
+    };
+    assert!(entries.iter().any(is_it), "{stage} {ms} ms: {entries:?}");
+    let times = client.info(&format!("stage_{stage}"));
+    let slowest = times.rsplit_once("p99.9=").and_then(|(_, us)| us.parse::<f64>().ok()).unwrap_or_default();
+    assert!(slowest >= ms as f64 * 1000.0, "{stage} {ms} ms: {times}");
+    let latest = client.ask("LATENCY LATEST");
+    assert!(latest.contains(&format!("bulk-string('\"{event}\"')")), "{event}: {latest}");
+}
+
+fn pause(ms: u64) {
+    std::thread::sleep(Duration::from_millis(ms));
+}
+
+fn write(stream: &mut TcpStream, request: &str) {
+    stream.write_all(request.as_bytes()).expect("it reads");
+}
+
+fn read_line(stream: &mut TcpStream) {
+    let mut line = Vec::new();
+    while !line.ends_with(b"\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).expect("a reply");
+        line.push(byte[0]);
+    }
+}
+
+#[test]
+fn a_slow_command_is_blamed_on_its_execution() {
+    let observed = Observed::start(&[OPTIONS, &["--workers", "1"]].concat());
+    let mut client = observed.client();
+    client.ask("DEBUG SLEEP 0.2");
+    assert_blamed(&mut client, "execute", "command", 200, "0.2");
+    let plain = client.ask("SLOWLOG GET");
+    assert!(plain.contains("DEBUG") && !plain.contains("stage"), "as from Redis: {plain}");
+    assert!(observed.metrics()["corering_stage_seconds_count{stage=\"execute\"}"] >= 1.0);
+}
+
+#[test]
+fn a_blocked_core_is_blamed_on_the_socket_of_its_clients() {
+    let observed = Observed::start(&[OPTIONS, &["--workers", "1"]].concat());
+    let (mut blocker, mut waiting) = (observed.serving.connect(), observed.client());
+    waiting.ask("PING");
+    write(&mut blocker, "DEBUG SLEEP 0.4\r\n");
+    pause(100);
+    waiting.ask("GET waiting");
+    assert_blamed(&mut waiting, "socket", "stage-socket", 200, "waiting");
+    let plain = waiting.ask("SLOWLOG GET");
+    assert!(plain.contains("(stage: socket)"), "{plain}");
+}
+
+#[test]
+fn a_cpu_taken_away_is_blamed_on_the_socket() {
+    let observed = Observed::start(&[OPTIONS, &["--workers", "1"]].concat());
+    let mut client = observed.serving.connect();
+    write(&mut client, "PING\r\n");
+    read_line(&mut client);
+    observed.serving.process.signal(Signal::STOP);
+    write(&mut client, "GET waiting\r\n");
+    pause(300);
+    observed.serving.process.signal(Signal::CONT);
+    read_line(&mut client);
+    assert_blamed(&mut observed.client(), "socket", "stage-socket", 250, "waiting");
+}
+
+#[test]
+fn a_blocked_core_is_blamed_on_the_hop_by_clients_of_others() {
+    let observed = Observed::start(&[OPTIONS, &["--workers", "2"]].concat());
+    let mut blocker = observed.serving.connect();
+    let mut others: Vec<TcpStream> = (0..16).map(|_| observed.serving.connect()).collect();
+    write(&mut blocker, "DEBUG SLEEP 0.4\r\n");
+    pause(100);
+    // Keys of either worker, asked for by clients of either worker.
+    for stream in &mut others {
+        (0..8).for_each(|key| write(stream, &format!("GET {key}\r\n")));
+    }
+    others.iter_mut().for_each(|stream| (0..8).for_each(|_| read_line(stream)));
+    let mut client = observed.client();
+    assert_blamed(&mut client, "hop", "stage-hop", 200, "GET");
+    let hops = slow_log(&mut client).into_iter().filter(|(stage, ..)| stage == "hop");
+    assert!(hops.into_iter().all(|(_, ms, _)| ms < 5000));
+}
+
+#[test]
+fn a_slow_reader_is_blamed_on_the_send() {
+    const VALUE_BYTES: usize = 32 << 20;
+    let observed = Observed::start(&[OPTIONS, &["--workers", "1", "--output-hard-limit", "1gb"]].concat());
+    observed.client().ask(&format!("SET big {}", "x".repeat(VALUE_BYTES)));
+    let mut reader = observed.serving.connect();
+    write(&mut reader, "GET big\r\n");
+    pause(300);
+    reader.read_exact(&mut vec![0; VALUE_BYTES]).expect("the value");
+    read_line(&mut reader);
+    pause(50);
+    assert_blamed(&mut observed.client(), "send", "stage-send", 250, "get");
+}
+
+#[test]
+fn others_in_the_same_turn_are_blamed_on_queue_and_output() {
+    let observed = Observed::start(&[OPTIONS, &["--workers", "1"]].concat());
+    let [mut blocker, mut first, mut slow, mut last] = [(); 4].map(|()| observed.serving.connect());
+    for stream in [&mut blocker, &mut first, &mut slow, &mut last] {
+        write(stream, "PING\r\n");
+        read_line(stream);
+    }
+    // What arrives while the worker is stopped is taken up together, in the order of arrival.
+    write(&mut blocker, "DEBUG SLEEP 0.5\r\n");
+    pause(60);
+    write(&mut first, "GET first\r\n");
+    pause(20);
+    write(&mut slow, "DEBUG SLEEP 0.4\r\n");
+    pause(20);
+    write(&mut last, "GET last\r\n");
+    [&mut first, &mut slow, &mut last].into_iter().for_each(read_line);
+    let mut client = observed.client();
+    assert_blamed(&mut client, "output", "stage-output", 390, "get");
+    assert_blamed(&mut client, "queue", "stage-queue", 390, "last");
+}
+
+#[test]
+fn nothing_is_measured_while_it_is_off() {
+    let observed = Observed::start(&["--workers", "1", "--slowlog-log-slower-than", "50000"]);
+    let (mut blocker, mut waiting) = (observed.serving.connect(), observed.client());
+    write(&mut blocker, "DEBUG SLEEP 0.2\r\n");
+    pause(50);
+    waiting.ask("GET waiting");
+    let stages: Vec<String> = slow_log(&mut waiting).into_iter().map(|(stage, ..)| stage).collect();
+    assert_eq!(stages, ["execute"]);
+    let info = waiting.ask("INFO stages");
+    assert_eq!(info.trim(), "# Stages\r\nstage_sampling:0");
+    // Switched on while it runs: from then on.
+    waiting.ask("CONFIG SET stage-sampling 1");
+    waiting.ask("GET waiting");
+    assert!(waiting.info("stage_execute").starts_with("count="), "{}", waiting.ask("INFO stages"));
+    waiting.ask("CONFIG SET stage-sampling 0");
+    waiting.ask("CONFIG RESETSTAT");
+    waiting.ask("GET waiting");
+    assert_eq!(waiting.ask("INFO stages").trim(), "# Stages\r\nstage_sampling:0");
+}
+
+#[test]
+fn slowlog_and_latency_answer_as_in_redis() {
+    let observed = Observed::start(&["--workers", "1"]);
+    let mut client = observed.client();
+    for (command, reply) in [
+        ("SLOWLOG LEN", "0"),
+        ("CONFIG SET slowlog-log-slower-than 0", "OK"),
+        ("SET a 1", "OK"),
+        ("CONFIG SET requirepass secret slowlog-max-len 3", "OK"),
+        ("AUTH secret", "OK"),
+        ("CONFIG SET slowlog-log-slower-than -1 requirepass ", "OK"),
+        ("SLOWLOG LEN", "3"),
+    ] {
+        assert_eq!(client.ask(command), reply, "{command}");
+    }
+    let log: Vec<Vec<String>> = slow_log(&mut client).into_iter().map(|(_, _, arguments)| arguments).collect();
+    // The last change counts from the next request on.
+    assert_eq!(
+        log,
+        [vec!["CONFIG", "SET", "(redacted)"], vec!["AUTH", "(redacted)"], vec!["CONFIG", "SET", "(redacted)"]]
+    );
+    assert_eq!(client.ask("SLOWLOG GET 0"), "array([])");
+    for (command, error) in [
+        ("SLOWLOG GET -2", "count should be greater than or equal to -1"),
+        ("SLOWLOG GET x", "value is not an integer"),
+        ("SLOWLOG GET 1 2", "syntax error"),
+        ("SLOWLOG NONSENSE", "unknown subcommand"),
+    ] {
+        let reply = client.ask(command);
+        assert!(reply.contains(error), "{command}: {reply}");
+    }
+    assert_eq!((client.ask("SLOWLOG RESET"), client.ask("SLOWLOG LEN")), ("OK".to_owned(), "0".to_owned()));
+
+    assert!(client.ask("LATENCY DOCTOR").contains("monitoring is off"));
+    client.ask("CONFIG SET latency-monitor-threshold 50");
+    client.ask("DEBUG SLEEP 0.1");
+    let doctor = client.ask("LATENCY DOCTOR");
+    assert!(doctor.contains("command: 1 seconds") && doctor.contains("SLOWLOG GET"), "{doctor}");
+    assert!(
+        client.ask("LATENCY HISTORY command").starts_with("array([array([int(17"),
+        "{}",
+        client.ask("LATENCY HISTORY command")
+    );
+    assert_eq!(client.ask("LATENCY HISTORY nothing"), "array([])");
+    assert_eq!(
+        (client.ask("LATENCY RESET nothing"), client.ask("LATENCY RESET command")),
+        ("0".to_owned(), "1".to_owned())
+    );
+    client.ask("GET a");
+    let histogram = client.ask("LATENCY HISTOGRAM get nonsense");
+    assert!(
+        histogram.contains("calls") && histogram.contains("histogram_usec") && !histogram.contains("config"),
+        "{histogram}"
+    );
+    assert!(client.info("latency_percentiles_usec_get").starts_with("p50="));
+    assert_eq!(client.ask("LATENCY HISTOGRAM nonsense"), "array([])");
+}

@@ -96,6 +96,31 @@ fn random_bytes_are_the_same_wherever_they_are_cut() {
     }
 }
 
+/// Data blocks without a line end: who wants no reply gets none, but for `ms`, which knows no `noreply`.
+#[test]
+fn data_without_a_line_end_is_refused_wherever_it_is_cut() {
+    const BAD: &str = " bad|CLIENT_ERROR bad data chunk";
+    // The data, with what stands for its line end, ends in mid-line where no line end lies before the next line.
+    let rows: &[(&str, &[&str])] = &[
+        ("set k 0 0 3\r\nabc\rJms k 0 0 40 noreply\r\n0123456789", &[BAD, BAD]),
+        ("set k 0 0 3\r\nabcxxset k 0 0 1 noreply\r\n123mn\r\n", &[BAD, "mn"]),
+        ("set k 0 0 3\r\nabcxxset k 0 0 1 noreply \r\n123mn\r\n", &[BAD, "mn"]),
+        ("set k 0 0 3\r\nabcxxms k 1 noreply\n123mn\r\n", &[BAD, BAD, "mn"]),
+        ("set k 0 0 40 noreply\r\n0123456789012345678901234567890123456789xxmn\r\n", &["mn"]),
+        ("ms k 40 noreply\r\n0123456789012345678901234567890123456789xxmn\r\n", &[BAD, "mn"]),
+    ];
+    for (stream, requests) in rows {
+        for step in 1..=stream.len() {
+            let (heard, error) = decode(stream.as_bytes().chunks(step), 1000);
+            assert_eq!(
+                (show(&heard), error),
+                (requests.iter().map(|row| row.to_string()).collect(), None),
+                "{stream:?}"
+            );
+        }
+    }
+}
+
 fn show(requests: &[Vec<Vec<u8>>]) -> Vec<String> {
     requests.iter().map(|args| args.join(&b'|').escape_ascii().to_string()).collect()
 }

@@ -100,14 +100,16 @@ fn random_bytes_are_the_same_wherever_they_are_cut() {
 #[test]
 fn data_without_a_line_end_is_refused_wherever_it_is_cut() {
     const BAD: &str = " bad|CLIENT_ERROR bad data chunk";
+    const FLAG: &str = " bad|CLIENT_ERROR invalid flag";
     // The data, with what stands for its line end, ends in mid-line where no line end lies before the next line.
     let rows: &[(&str, &[&str])] = &[
-        ("set k 0 0 3\r\nabc\rJms k 0 0 40 noreply\r\n0123456789", &[BAD, BAD]),
+        ("set k 0 0 3\r\nabc\rJms k 0 0 40 noreply\r\n0123456789", &[BAD, FLAG]),
         ("set k 0 0 3\r\nabcxxset k 0 0 1 noreply\r\n123mn\r\n", &[BAD, "mn"]),
         ("set k 0 0 3\r\nabcxxset k 0 0 1 noreply \r\n123mn\r\n", &[BAD, "mn"]),
-        ("set k 0 0 3\r\nabcxxms k 1 noreply\n123mn\r\n", &[BAD, BAD, "mn"]),
+        ("set k 0 0 3\r\nabcxxms k 1 noreply\n123mn\r\n", &[BAD, FLAG, "mn"]),
         ("set k 0 0 40 noreply\r\n0123456789012345678901234567890123456789xxmn\r\n", &["mn"]),
-        ("ms k 40 noreply\r\n0123456789012345678901234567890123456789xxmn\r\n", &[BAD, "mn"]),
+        ("ms k 1 q c\r\n123mn\r\n", &[BAD, "mn"]),
+        ("ms k 40 noreply\r\n0123456789012345678901234567890123456789xxmn\r\n", &[FLAG, "mn"]),
     ];
     for (stream, requests) in rows {
         for step in 1..=stream.len() {

@@ -8,7 +8,7 @@
 use bytes::Bytes;
 
 use super::line::{Follows, push_line, refuse};
-use super::{LINE_BYTES_MAX, is_quiet, text};
+use super::{LINE_BYTES_MAX, is_quiet, meta, text};
 use crate::protocol::request::SPAN_OFFSET_MAX;
 use crate::protocol::{Decoded, Limits, ProtocolError, Requests};
 
@@ -122,14 +122,16 @@ fn parse_data(bytes: &[u8], start: usize, len: usize, bounds: &Bounds, batch: &m
     Ok(end + 2)
 }
 
-/// The data of the request being built is not followed by a line end. As in memcached, `ms` knows no `noreply`.
+/// The data of the request being built is not followed by a line end. As in memcached, `ms` knows no `noreply`, and
+/// what is wrong with its flags comes first.
 fn refuse_chunk(bytes: &[u8], batch: &mut Requests) {
     let line = batch.unfinished(bytes);
-    if line.get(0) != b"ms" && is_quiet(line) {
-        batch.abandon();
-    } else {
-        refuse(text::BAD_CHUNK, batch);
-    }
+    let text = match line.get(0) {
+        b"ms" => meta(line, 3, line.len()).err().unwrap_or(text::BAD_CHUNK),
+        _ if is_quiet(line) => return batch.abandon(),
+        _ => text::BAD_CHUNK,
+    };
+    refuse(text, batch);
 }
 
 impl Decoder {

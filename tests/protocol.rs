@@ -12,8 +12,9 @@ use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use corering::protocol::resp::{self, encode_request, parse, skip};
-use corering::protocol::{Decoder, Limits, Output, Requests};
+use corering::command::Front;
+use corering::protocol::resp::{encode_request, parse, skip};
+use corering::protocol::{Limits, Output, Requests};
 use decode::{Connection, Heard, Request};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -31,12 +32,8 @@ fn heard(requests: Vec<Request>) -> Heard {
     Heard { requests, ..Heard::default() }
 }
 
-fn resp() -> Decoder {
-    Decoder::Resp(resp::Decoder::default())
-}
-
 fn decode(stream: &[u8], cuts: impl IntoIterator<Item = usize>, limits: Limits, requests_max: usize) -> Heard {
-    let mut connection = Connection::new(resp(), limits, requests_max);
+    let mut connection = Connection::new(Front::Resp, limits, requests_max);
     let mut from = 0;
     for cut in cuts {
         connection.receive(&stream[from..cut]);
@@ -47,7 +44,7 @@ fn decode(stream: &[u8], cuts: impl IntoIterator<Item = usize>, limits: Limits, 
 }
 
 fn decode_every_way(stream: &[u8], limits: Limits) -> Heard {
-    decode::decode_every_way(resp, stream, limits)
+    decode::decode_every_way(Front::Resp, stream, limits)
 }
 
 fn request(args: &[&str]) -> Request {
@@ -167,7 +164,7 @@ fn before_authentication_little_is_taken() {
     }
     // What follows AUTH is judged after AUTH was executed.
     let stream = b"*2\r\n$4\r\nAUTH\r\n$1\r\nx\r\n*11\r\n";
-    let (mut decoder, mut batch) = (resp(), Requests::default());
+    let (mut decoder, mut batch) = (Front::Resp.decoder(), Requests::default());
     let decoded = decoder.decode(stream, 64, &limits, &mut batch);
     assert_eq!((decoded.error, decoded.is_full, batch.len()), (None, true, 1));
     let rest = &stream[decoded.consumed..];
@@ -223,7 +220,7 @@ fn announced_lengths_commit_no_memory() {
         statm.split(' ').nth(1).unwrap().parse().unwrap()
     };
     let before = resident_pages();
-    let mut connections: Vec<Connection> = (0..64).map(|_| Connection::new(resp(), LIMITS, 64)).collect();
+    let mut connections: Vec<Connection> = (0..64).map(|_| Connection::new(Front::Resp, LIMITS, 64)).collect();
     for connection in &mut connections {
         connection.receive(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$536870912\r\nabc");
         assert_eq!(connection.heard.error, None);
@@ -235,7 +232,7 @@ fn announced_lengths_commit_no_memory() {
 
 #[test]
 fn nothing_is_kept_once_everything_is_decoded() {
-    let mut connection = Connection::new(resp(), LIMITS, 64);
+    let mut connection = Connection::new(Front::Resp, LIMITS, 64);
     connection.receive(b"*2\r\n$4\r\nECHO\r\n$100000\r\n");
     connection.receive(&[b'x'; 60_000]);
     assert!(connection.decoder.buffered_bytes() >= 60_000);
@@ -256,10 +253,10 @@ fn time_is_linear_however_small_the_pieces() {
     for (stream, requests) in [(&many, 1), (&large, 1), (&piped, 50_000)] {
         for body_bytes_min in [16 << 10, usize::MAX] {
             let limits = Limits { body_bytes_min, ..LIMITS };
-            let mut connection = Connection::new(resp(), limits, 64);
+            let mut connection = Connection::new(Front::Resp, limits, 64);
             stream.as_bytes().iter().for_each(|byte| connection.receive(&[*byte]));
             assert_eq!(connection.heard.requests.len(), requests);
-            let mut connection = Connection::new(resp(), limits, 1);
+            let mut connection = Connection::new(Front::Resp, limits, 1);
             connection.decoder.hold(stream.as_bytes());
             connection.receive(b"");
             assert_eq!(connection.heard.requests.len(), requests);

@@ -1,6 +1,7 @@
 //! A stream of requests through the decoder of a connection, whole and cut in every way: each time the same is heard.
 //! For the fuzz targets, and for the tests of every protocol.
 
+use corering::command::Front;
 use corering::protocol::{Decoded, Decoder, Limits, Requests};
 
 pub(crate) type Request = Vec<Vec<u8>>;
@@ -27,8 +28,9 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(decoder: Decoder, limits: Limits, requests_max: usize) -> Self {
-        Connection { decoder, batch: Requests::default(), limits, requests_max, heard: Heard::default() }
+    pub(crate) fn new(front: Front, limits: Limits, requests_max: usize) -> Self {
+        let (decoder, batch) = (front.decoder(), Requests::default());
+        Connection { decoder, batch, limits, requests_max, heard: Heard::default() }
     }
 
     pub(crate) fn receive(&mut self, mut input: &[u8]) {
@@ -65,33 +67,33 @@ impl Connection {
 
 /// Decodes a stream that arrives in pieces.
 pub(crate) fn decode<'a>(
-    new: fn() -> Decoder,
+    front: Front,
     pieces: impl IntoIterator<Item = &'a [u8]>,
     limits: Limits,
     requests_max: usize,
 ) -> Heard {
-    let mut connection = Connection::new(new(), limits, requests_max);
+    let mut connection = Connection::new(front, limits, requests_max);
     pieces.into_iter().for_each(|piece| connection.receive(piece));
     connection.heard
 }
 
 /// Decodes a stream in every way there is, and returns the one result.
 #[allow(dead_code, reason = "fuzz targets cut at random")]
-pub(crate) fn decode_every_way(new: fn() -> Decoder, stream: &[u8], limits: Limits) -> Heard {
-    let whole = decode(new, [stream], limits, 64);
+pub(crate) fn decode_every_way(front: Front, stream: &[u8], limits: Limits) -> Heard {
+    let whole = decode(front, [stream], limits, 64);
     let text = stream.escape_ascii();
     for requests_max in [1, 2, 64] {
-        assert_eq!(decode(new, [stream], limits, requests_max), whole, "{text} in batches of {requests_max}");
+        assert_eq!(decode(front, [stream], limits, requests_max), whole, "{text} in batches of {requests_max}");
         for step in [1, 2, 3, 7, 64] {
-            assert_eq!(decode(new, stream.chunks(step), limits, requests_max), whole, "{text} in pieces of {step}");
+            assert_eq!(decode(front, stream.chunks(step), limits, requests_max), whole, "{text} in pieces of {step}");
         }
         for cut in 0..stream.len() {
             let (before, after) = stream.split_at(cut);
-            assert_eq!(decode(new, [before, after], limits, requests_max), whole, "{text} cut at {cut}");
+            assert_eq!(decode(front, [before, after], limits, requests_max), whole, "{text} cut at {cut}");
         }
     }
     for cut in 0..stream.len() {
-        let mut connection = Connection::new(new(), limits, 2);
+        let mut connection = Connection::new(front, limits, 2);
         connection.decoder.hold(&stream[..cut]);
         connection.decoder.hold(&stream[cut..]);
         assert_eq!(connection.decoder.buffered_bytes(), stream.len());
@@ -103,7 +105,7 @@ pub(crate) fn decode_every_way(new: fn() -> Decoder, stream: &[u8], limits: Limi
 
 /// The first byte says in pieces of what length the others arrive; they decode to the same as at once.
 #[allow(dead_code, reason = "tests choose the cuts themselves")]
-pub(crate) fn check(new: fn() -> Decoder, bytes: &[u8]) {
+pub(crate) fn check(front: Front, bytes: &[u8]) {
     const LIMITS: Limits = Limits {
         bulk_bytes_max: 1 << 20,
         request_bytes_max: 1 << 20,
@@ -113,5 +115,5 @@ pub(crate) fn check(new: fn() -> Decoder, bytes: &[u8]) {
     };
     let Some((step, stream)) = bytes.split_first() else { return };
     let step = usize::from(*step) + 1;
-    assert_eq!(decode(new, stream.chunks(step), LIMITS, step), decode(new, [stream], LIMITS, 64));
+    assert_eq!(decode(front, stream.chunks(step), LIMITS, step), decode(front, [stream], LIMITS, 64));
 }

@@ -1,10 +1,10 @@
-//! Any bytes on memcached's port, cut anywhere, decode to the same requests as the whole; the first byte says how they are cut.
+//! Any bytes on memcached's port, cut anywhere, decode to the same requests as the whole.
 
 #![no_main]
 
-use corering::protocol::Decoder;
+use corering::command::Front;
 use libfuzzer_sys::fuzz_target;
 
 mod decode;
 
-fuzz_target!(|bytes: &[u8]| decode::check(|| Decoder::Memcache(Default::default()), bytes));
+fuzz_target!(|bytes: &[u8]| decode::check(Front::Memcache, bytes));

@@ -1,10 +1,10 @@
-//! Any bytes, cut anywhere, decode to the same requests as the whole; the first byte says how they are cut.
+//! Any bytes, cut anywhere, decode to the same requests as the whole.
 
 #![no_main]
 
-use corering::protocol::Decoder;
+use corering::command::Front;
 use libfuzzer_sys::fuzz_target;
 
 mod decode;
 
-fuzz_target!(|bytes: &[u8]| decode::check(|| Decoder::Resp(Default::default()), bytes));
+fuzz_target!(|bytes: &[u8]| decode::check(Front::Resp, bytes));

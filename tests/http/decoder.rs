@@ -1,7 +1,8 @@
 //! What is a request and what is none, wherever it is cut.
 
+use corering::command::Front;
 use corering::protocol::http::request::{AUTHORIZATION, BODY, KEY, QUERY, ROUTE};
-use corering::protocol::{Decoder, Limits, Requests, http};
+use corering::protocol::{Limits, Requests};
 use corering::ring::sim::Random;
 
 use super::decode::{Heard, Request, decode, decode_every_way};
@@ -14,13 +15,9 @@ const LIMITS: Limits = Limits {
     is_unauthenticated: false,
 };
 
-fn http() -> Decoder {
-    Decoder::Http(http::Decoder::default())
-}
-
 /// What becomes of a stream: its routes with keys, queries and bodies, or the status of its fault.
 fn shown(stream: &[u8]) -> String {
-    let Heard { requests, is_last, .. } = decode_every_way(http, stream, LIMITS);
+    let Heard { requests, is_last, .. } = decode_every_way(Front::Http, stream, LIMITS);
     let show = |args: &Request| {
         assert_eq!(args.len(), BODY + 1);
         if args[ROUTE] == b" bad" {
@@ -176,7 +173,7 @@ fn heads_are_bounded() {
         (format!("GET / HTTP/1.1\r\nHost: h\r\nX: {long}\r\n\r\n"), b"431"),
     ] {
         for step in [1000, 100_000] {
-            let heard = decode(http, stream.as_bytes().chunks(step), LIMITS, 16);
+            let heard = decode(Front::Http, stream.as_bytes().chunks(step), LIMITS, 16);
             assert!(heard.is_last && heard.requests.len() == 1);
             assert_eq!(heard.requests[0][AUTHORIZATION], status, "{step}");
         }
@@ -186,7 +183,7 @@ fn heads_are_bounded() {
 #[test]
 fn a_body_is_awaited_only_from_whom_it_may_come() {
     let limits = Limits { is_unauthenticated: true, bulk_bytes_max: 1 << 20, body_room_bytes: 1 << 20, ..LIMITS };
-    let (mut decoder, mut batch) = (http(), Requests::default());
+    let (mut decoder, mut batch) = (Front::Http.decoder(), Requests::default());
     let head = b"PUT /v1/keys/k HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer b\r\nContent-Length: 20000\r\n\r\nxx";
     let decoded = decoder.decode(head, 16, &limits, &mut batch);
     let args = batch.get(0, decoded.received);
@@ -219,9 +216,9 @@ fn random_bytes_are_the_same_wherever_they_are_cut() {
     for seed in 0..3000 {
         let mut random = Random::new(seed);
         let stream: Vec<u8> = (0..20).flat_map(|_| WORDS[random.below(WORDS.len())].to_vec()).collect();
-        let whole = decode(http, [&stream[..]], LIMITS, 1000);
+        let whole = decode(Front::Http, [&stream[..]], LIMITS, 1000);
         let step = 1 + random.below(stream.len());
-        let cut = decode(http, stream.chunks(step), LIMITS, 1 + random.below(4));
+        let cut = decode(Front::Http, stream.chunks(step), LIMITS, 1 + random.below(4));
         assert_eq!(cut, whole, "seed {seed}, pieces of {step}: {}", stream.escape_ascii());
     }
 }

@@ -1,6 +1,7 @@
 //! A stream of requests decodes to the same, wherever it is cut.
 
-use corering::protocol::{Decoder, Limits, memcache};
+use corering::command::Front;
+use corering::protocol::Limits;
 use corering::ring::sim::Random;
 
 use super::decode::{Request, decode, decode_every_way};
@@ -23,13 +24,9 @@ const STREAM: &[u8] = b"get a\r\nget a b  c\nset k 1 2 3\r\nabc\r\nset k 1 2 3 n
     cas k 1 2 1 99\r\n\n\r\nms k 2 T0 F1 I\r\nab\r\nms k 1 2 3 4 5 6 7 8 9 a b c d e f g h i j\r\nx\r\n\
     mn\r\nquit\r\nincr n 1\r\n";
 
-fn memcache() -> Decoder {
-    Decoder::Memcache(memcache::Decoder::default())
-}
-
 #[test]
 fn requests_are_the_same_wherever_they_are_cut() {
-    let heard = decode_every_way(memcache, STREAM, LIMITS);
+    let heard = decode_every_way(Front::Memcache, STREAM, LIMITS);
     assert_eq!((heard.requests.len(), heard.error), (25, None), "{:#?}", show(&heard.requests));
 }
 
@@ -61,9 +58,9 @@ fn random_bytes_are_the_same_wherever_they_are_cut() {
     for seed in 0..3000 {
         let mut random = Random::new(seed);
         let stream: Vec<u8> = (0..60).flat_map(|_| WORDS[random.below(WORDS.len())].to_vec()).collect();
-        let whole = decode(memcache, [&stream[..]], LIMITS, 1000);
+        let whole = decode(Front::Memcache, [&stream[..]], LIMITS, 1000);
         let step = 1 + random.below(stream.len());
-        let cut = decode(memcache, stream.chunks(step), LIMITS, 1 + random.below(4));
+        let cut = decode(Front::Memcache, stream.chunks(step), LIMITS, 1 + random.below(4));
         assert_eq!(cut, whole, "seed {seed}, pieces of {step}: {}", stream.escape_ascii());
     }
 }
@@ -85,7 +82,7 @@ fn data_without_a_line_end_is_refused_wherever_it_is_cut() {
     ];
     let to_owned = |requests: &[&str]| requests.iter().map(|request| (*request).to_owned()).collect::<Vec<_>>();
     for (stream, requests) in rows {
-        let heard = decode_every_way(memcache, stream.as_bytes(), LIMITS);
+        let heard = decode_every_way(Front::Memcache, stream.as_bytes(), LIMITS);
         assert_eq!(
             (show(&heard.requests).as_slice(), heard.error),
             (to_owned(requests).as_slice(), None),

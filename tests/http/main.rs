@@ -2,8 +2,11 @@
 
 #[path = "../fuzz/decode.rs"]
 mod decode;
+#[path = "../clients/installed.rs"]
+mod installed;
+#[path = "../fronts/server.rs"]
+mod server;
 
 mod decoder;
 mod limits;
 mod replies;
-mod server;

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use corering::ring::sim::Random;
 
-use crate::clients::is_required;
-use crate::server::{Both, Client, free_port};
+use crate::installed::is_required;
+use crate::server::{Client, Fronts, free_port};
 
 /// Sequences, and requests in each.
 const SEQUENCES: u64 = 60;
@@ -57,7 +57,7 @@ fn one_of<'a>(random: &mut Random, choices: &[&'a str]) -> &'a str {
     choices[random.below(choices.len())]
 }
 
-/// A version as the generator names it; both sides fill in what they called it.
+/// A version as the generator names it; fronts sides fill in what they called it.
 fn version(random: &mut Random) -> String {
     format!("$v{}", random.below(6))
 }
@@ -208,10 +208,10 @@ impl Side {
 fn replies_are_memcacheds_own() {
     let Some(memcached) = Memcached::start() else { return };
     for workers in [1, 3] {
-        let both = Both::with_workers(workers);
+        let fronts = Fronts::with_workers(workers);
         for seed in 0..SEQUENCES {
             let mut random = Random::new(seed);
-            let (mut theirs, mut ours) = (Side::new(memcached.port), Side::new(both.port));
+            let (mut theirs, mut ours) = (Side::new(memcached.port), Side::new(fronts.memcache_port));
             for side in [&mut theirs, &mut ours] {
                 side.ask("flush_all");
             }
@@ -231,7 +231,7 @@ fn replies_are_memcacheds_own() {
                 );
             }
         }
-        both.server.stop();
+        fronts.server.stop();
     }
 }
 

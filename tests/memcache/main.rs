@@ -3,11 +3,13 @@
 
 #[path = "../fuzz/decode.rs"]
 mod decode;
+#[path = "../clients/installed.rs"]
+mod installed;
+#[path = "../fronts/server.rs"]
+mod server;
 
 mod clients;
 mod differential;
-mod leases;
 mod limits;
 mod replies;
-mod server;
 mod split;

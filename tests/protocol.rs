@@ -3,19 +3,22 @@
 //! Every stream is decoded whole, split at every byte and a byte at a time, with small and large batches, and each time
 //! the requests and the error must be the same.
 
+#[path = "fuzz/decode.rs"]
+mod decode;
+
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use corering::protocol::resp::{Decoded, Decoder, Limits, encode_request, parse, skip};
-use corering::protocol::{Output, Requests};
+use corering::command::Front;
+use corering::protocol::resp::{encode_request, parse, skip};
+use corering::protocol::{Limits, Output, Requests};
+use decode::{Connection, Heard, Request};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
-
-type Request = Vec<Vec<u8>>;
 
 const LIMITS: Limits = Limits {
     bulk_bytes_max: 512 << 20,
@@ -25,65 +28,12 @@ const LIMITS: Limits = Limits {
     is_unauthenticated: false,
 };
 
-/// What a stream is decoded to.
-#[derive(Debug, Default, PartialEq)]
-struct Heard {
-    requests: Vec<Request>,
-    /// How many arguments had an allocation of their own.
-    bodies: usize,
-    error: Option<String>,
-}
-
-impl Heard {
-    fn requests(requests: Vec<Request>) -> Self {
-        Heard { requests, ..Heard::default() }
-    }
-}
-
-/// One connection's decoder as a worker uses it.
-struct Connection {
-    decoder: Decoder,
-    batch: Requests,
-    limits: Limits,
-    requests_max: usize,
-    heard: Heard,
-}
-
-impl Connection {
-    fn new(limits: Limits, requests_max: usize) -> Self {
-        let (decoder, batch, heard) = (Decoder::default(), Requests::default(), Heard::default());
-        Connection { decoder, batch, limits, requests_max, heard }
-    }
-
-    fn receive(&mut self, mut input: &[u8]) {
-        loop {
-            let decoded = self.decoder.decode(input, self.requests_max, &self.limits, &mut self.batch);
-            assert!(self.batch.len() <= self.requests_max);
-            for index in 0..self.batch.len() {
-                let args = self.batch.get(index, decoded.received);
-                self.heard.bodies += (0..args.len()).filter(|place| args.body(*place).is_some()).count();
-                self.heard.requests.push(args.iter().map(<[u8]>::to_vec).collect());
-            }
-            input = &input[decoded.consumed..];
-            let Decoded { error, is_refused, is_full, .. } = decoded;
-            if is_refused {
-                self.decoder.acknowledge_refusal();
-                self.heard.requests.push(request(&["refused"]));
-            }
-            if let Some(error) = error {
-                assert!(self.heard.error.as_ref().is_none_or(|before| *before == error.0), "one error, said again");
-                self.heard.error = Some(error.0);
-            } else if is_full {
-                continue;
-            }
-            assert!(input.is_empty());
-            return;
-        }
-    }
+fn heard(requests: Vec<Request>) -> Heard {
+    Heard { requests, ..Heard::default() }
 }
 
 fn decode(stream: &[u8], cuts: impl IntoIterator<Item = usize>, limits: Limits, requests_max: usize) -> Heard {
-    let mut connection = Connection::new(limits, requests_max);
+    let mut connection = Connection::new(Front::Resp, limits, requests_max);
     let mut from = 0;
     for cut in cuts {
         connection.receive(&stream[from..cut]);
@@ -93,26 +43,8 @@ fn decode(stream: &[u8], cuts: impl IntoIterator<Item = usize>, limits: Limits, 
     connection.heard
 }
 
-/// Decodes a stream in every way there is, and returns the one result.
 fn decode_every_way(stream: &[u8], limits: Limits) -> Heard {
-    let whole = decode(stream, [], limits, 64);
-    let text = String::from_utf8_lossy(stream);
-    for requests_max in [1, 2, 64] {
-        assert_eq!(decode(stream, [], limits, requests_max), whole, "{text:?} in batches of {requests_max}");
-        assert_eq!(decode(stream, 1..stream.len(), limits, requests_max), whole, "{text:?} a byte at a time");
-        for cut in 0..stream.len() {
-            assert_eq!(decode(stream, [cut], limits, requests_max), whole, "{text:?} cut at {cut}");
-        }
-    }
-    for cut in 0..stream.len() {
-        let mut connection = Connection::new(limits, 2);
-        connection.decoder.hold(&stream[..cut]);
-        connection.decoder.hold(&stream[cut..]);
-        assert_eq!(connection.decoder.buffered_bytes(), stream.len());
-        connection.receive(b"");
-        assert_eq!(connection.heard, whole, "{text:?} held, cut at {cut}");
-    }
-    whole
+    decode::decode_every_way(Front::Resp, stream, limits)
 }
 
 fn request(args: &[&str]) -> Request {
@@ -138,9 +70,8 @@ fn requests_are_the_same_however_they_are_cut() {
         ("*2\r\n$10\r\n0123456789\r\n$1", &[]),
     ];
     for (stream, expected) in rows {
-        let heard = decode_every_way(stream.as_bytes(), LIMITS);
         let expected: Vec<Request> = expected.iter().map(|args| request(args)).collect();
-        assert_eq!(heard, Heard::requests(expected), "{stream:?}");
+        assert_eq!(decode_every_way(stream.as_bytes(), LIMITS), heard(expected), "{stream:?}");
     }
 }
 
@@ -153,7 +84,7 @@ fn large_arguments_get_allocations_of_their_own() {
     let heard = decode_every_way(stream, limits);
     let expected =
         [request(&["SET", "1234567", "12345678\r\nab"]), request(&["\r\n$3\r\nab", "123456789"]), request(&["PING"])];
-    assert_eq!(heard, Heard { requests: expected.into(), bodies: 3, error: None });
+    assert_eq!(heard, Heard { bodies: 3, ..self::heard(expected.into()) });
     let heard = decode_every_way(b"*2\r\n$1\r\nx\r\n$0\r\n\r\n", Limits { body_bytes_min: 0, ..LIMITS });
     assert_eq!(heard.bodies, 2);
 }
@@ -190,9 +121,9 @@ const BAD: &[(&str, &str)] = &[
 fn malformed_requests_are_refused_in_redis_words() {
     for (stream, cause) in BAD {
         let good = "*2\r\n$4\r\nECHO\r\n$2\r\nhi\r\n";
-        let heard = decode_every_way(format!("{good}{stream}{good}").as_bytes(), LIMITS);
+        let decoded = decode_every_way(format!("{good}{stream}{good}").as_bytes(), LIMITS);
         let error = Some(format!("Protocol error: {cause}"));
-        assert_eq!(heard, Heard { error, ..Heard::requests(vec![request(&["ECHO", "hi"])]) }, "{stream:?}");
+        assert_eq!(decoded, Heard { error, ..heard(vec![request(&["ECHO", "hi"])]) }, "{stream:?}");
     }
 }
 
@@ -233,7 +164,7 @@ fn before_authentication_little_is_taken() {
     }
     // What follows AUTH is judged after AUTH was executed.
     let stream = b"*2\r\n$4\r\nAUTH\r\n$1\r\nx\r\n*11\r\n";
-    let (mut decoder, mut batch) = (Decoder::default(), Requests::default());
+    let (mut decoder, mut batch) = (Front::Resp.decoder(), Requests::default());
     let decoded = decoder.decode(stream, 64, &limits, &mut batch);
     assert_eq!((decoded.error, decoded.is_full, batch.len()), (None, true, 1));
     let rest = &stream[decoded.consumed..];
@@ -289,7 +220,7 @@ fn announced_lengths_commit_no_memory() {
         statm.split(' ').nth(1).unwrap().parse().unwrap()
     };
     let before = resident_pages();
-    let mut connections: Vec<Connection> = (0..64).map(|_| Connection::new(LIMITS, 64)).collect();
+    let mut connections: Vec<Connection> = (0..64).map(|_| Connection::new(Front::Resp, LIMITS, 64)).collect();
     for connection in &mut connections {
         connection.receive(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$536870912\r\nabc");
         assert_eq!(connection.heard.error, None);
@@ -301,7 +232,7 @@ fn announced_lengths_commit_no_memory() {
 
 #[test]
 fn nothing_is_kept_once_everything_is_decoded() {
-    let mut connection = Connection::new(LIMITS, 64);
+    let mut connection = Connection::new(Front::Resp, LIMITS, 64);
     connection.receive(b"*2\r\n$4\r\nECHO\r\n$100000\r\n");
     connection.receive(&[b'x'; 60_000]);
     assert!(connection.decoder.buffered_bytes() >= 60_000);
@@ -322,10 +253,10 @@ fn time_is_linear_however_small_the_pieces() {
     for (stream, requests) in [(&many, 1), (&large, 1), (&piped, 50_000)] {
         for body_bytes_min in [16 << 10, usize::MAX] {
             let limits = Limits { body_bytes_min, ..LIMITS };
-            let mut connection = Connection::new(limits, 64);
+            let mut connection = Connection::new(Front::Resp, limits, 64);
             stream.as_bytes().iter().for_each(|byte| connection.receive(&[*byte]));
             assert_eq!(connection.heard.requests.len(), requests);
-            let mut connection = Connection::new(limits, 1);
+            let mut connection = Connection::new(Front::Resp, limits, 1);
             connection.decoder.hold(stream.as_bytes());
             connection.receive(b"");
             assert_eq!(connection.heard.requests.len(), requests);
@@ -386,7 +317,7 @@ proptest! {
         let limits = Limits { body_bytes_min, ..LIMITS };
         let heard = decode(&stream, cut_places(stream.len(), &cuts), limits, requests_max);
         let bodies = requests.iter().flatten().filter(|arg| arg.len() >= body_bytes_min).count();
-        prop_assert_eq!(heard, Heard { requests, bodies, error: None });
+        prop_assert_eq!(heard, Heard { bodies, ..self::heard(requests) });
     }
 
     #[test]

@@ -134,6 +134,12 @@ impl Requests {
         Args { received, scratch: &self.scratch, bodies: &self.bodies, spans }
     }
 
+    /// The request being built, whose received arguments lie in `received`.
+    pub(super) fn unfinished<'a>(&'a self, received: &'a [u8]) -> Args<'a> {
+        let start = self.ends.last().map_or(0, |end| *end as usize);
+        Args { received, scratch: &self.scratch, bodies: &self.bodies, spans: &self.spans[start..] }
+    }
+
     /// Adds an argument of the request being built that lies in the received bytes.
     #[inline]
     pub fn push_received(&mut self, offset: usize, len: usize) {

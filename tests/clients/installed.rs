@@ -2,7 +2,14 @@
 //! fails where `CORERING_REQUIRE_CLIENTS` is set. `CORERING_TEST_PYTHON` names a Python that has redis-py,
 //! `CORERING_TEST_NODE_PATH` a `node_modules` that has ioredis.
 
+#![allow(dead_code, reason = "shared by the tests of several clients")]
+
 use std::process::{Command, Output};
+
+/// Whether a missing client is a failure.
+pub(crate) fn is_required() -> bool {
+    std::env::var_os("CORERING_REQUIRE_CLIENTS").is_some()
+}
 
 /// Runs a client's program; `None`, with a word about it, when it is not installed.
 pub(crate) fn run(command: &mut Command) -> Option<String> {
@@ -10,8 +17,7 @@ pub(crate) fn run(command: &mut Command) -> Option<String> {
     match command.output() {
         Ok(output) => Some(checked(command, &output)),
         Err(error) => {
-            let required = std::env::var_os("CORERING_REQUIRE_CLIENTS").is_some();
-            assert!(!required, "{} is required: {error}", program.display());
+            assert!(!is_required(), "{} is required: {error}", program.display());
             eprintln!("skipped: {} is not installed ({error})", program.display());
             None
         }
@@ -31,7 +37,7 @@ pub(crate) fn node_path() -> String {
 /// Whether an interpreter has a client library.
 pub(crate) fn has_module(probe: &mut Command, name: &str) -> bool {
     let has = probe.output().is_ok_and(|output| output.status.success());
-    assert!(has || std::env::var_os("CORERING_REQUIRE_CLIENTS").is_none(), "{name} is required");
+    assert!(has || !is_required(), "{name} is required");
     if !has {
         eprintln!("skipped: {name} is not installed");
     }

@@ -1,9 +1,11 @@
 //! What is a request and what is none, wherever it is cut.
 
-use corering::protocol::http::Decoder;
+use corering::command::Front;
 use corering::protocol::http::request::{AUTHORIZATION, BODY, KEY, QUERY, ROUTE};
 use corering::protocol::{Limits, Requests};
 use corering::ring::sim::Random;
+
+use super::decode::{Heard, Request, decode, decode_every_way};
 
 const LIMITS: Limits = Limits {
     bulk_bytes_max: 100,
@@ -13,54 +15,10 @@ const LIMITS: Limits = Limits {
     is_unauthenticated: false,
 };
 
-type Decoded = (Vec<Vec<Vec<u8>>>, bool);
-
-/// The requests, and whether the connection is to be closed behind them.
-fn decode<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, requests_max: usize) -> Decoded {
-    let (mut decoder, mut batch) = (Decoder::default(), Requests::default());
-    let mut requests = Vec::new();
-    for mut input in pieces {
-        loop {
-            let decoded = decoder.decode(input, requests_max, &LIMITS, &mut batch);
-            let args = |index| batch.get(index, decoded.received).iter().map(<[u8]>::to_vec).collect();
-            requests.extend((0..batch.len()).map(args));
-            input = &input[decoded.consumed..];
-            if decoded.is_last {
-                return (requests, true);
-            }
-            if !decoded.is_full {
-                assert!(input.is_empty(), "all is taken over");
-                break;
-            }
-        }
-    }
-    (requests, false)
-}
-
-/// Decodes a stream whole and cut in every way; the requests but for ` begin`, which tells that a body is awaited.
-fn decode_everyhow(stream: &[u8]) -> Decoded {
-    let essence = |(requests, is_last): Decoded| {
-        let requests = requests.into_iter().filter(|args: &Vec<Vec<u8>>| args[ROUTE] != b" begin");
-        (requests.collect::<Vec<_>>(), is_last)
-    };
-    let whole = essence(decode([stream], 1000));
-    for cut in 0..=stream.len() {
-        let (before, after) = stream.split_at(cut);
-        assert_eq!(essence(decode([before, after], 1000)), whole, "cut at {cut}: {}", stream.escape_ascii());
-    }
-    for step in [1, 2, 3, 7, 64] {
-        for requests_max in [1, 3] {
-            let pieces = essence(decode(stream.chunks(step), requests_max));
-            assert_eq!(pieces, whole, "pieces of {step}: {}", stream.escape_ascii());
-        }
-    }
-    whole
-}
-
 /// What becomes of a stream: its routes with keys, queries and bodies, or the status of its fault.
 fn shown(stream: &[u8]) -> String {
-    let (requests, is_last) = decode_everyhow(stream);
-    let show = |args: &Vec<Vec<u8>>| {
+    let Heard { requests, is_last, .. } = decode_every_way(Front::Http, stream, LIMITS);
+    let show = |args: &Request| {
         assert_eq!(args.len(), BODY + 1);
         if args[ROUTE] == b" bad" {
             return String::from_utf8_lossy(&args[AUTHORIZATION]).into_owned();
@@ -215,9 +173,9 @@ fn heads_are_bounded() {
         (format!("GET / HTTP/1.1\r\nHost: h\r\nX: {long}\r\n\r\n"), b"431"),
     ] {
         for step in [1000, 100_000] {
-            let (requests, is_last) = decode(stream.as_bytes().chunks(step), 16);
-            assert!(is_last && requests.len() == 1);
-            assert_eq!(requests[0][AUTHORIZATION], status, "{step}");
+            let heard = decode(Front::Http, stream.as_bytes().chunks(step), LIMITS, 16);
+            assert!(heard.is_last && heard.requests.len() == 1);
+            assert_eq!(heard.requests[0][AUTHORIZATION], status, "{step}");
         }
     }
 }
@@ -225,7 +183,7 @@ fn heads_are_bounded() {
 #[test]
 fn a_body_is_awaited_only_from_whom_it_may_come() {
     let limits = Limits { is_unauthenticated: true, bulk_bytes_max: 1 << 20, body_room_bytes: 1 << 20, ..LIMITS };
-    let (mut decoder, mut batch) = (Decoder::default(), Requests::default());
+    let (mut decoder, mut batch) = (Front::Http.decoder(), Requests::default());
     let head = b"PUT /v1/keys/k HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer b\r\nContent-Length: 20000\r\n\r\nxx";
     let decoded = decoder.decode(head, 16, &limits, &mut batch);
     let args = batch.get(0, decoded.received);
@@ -258,9 +216,9 @@ fn random_bytes_are_the_same_wherever_they_are_cut() {
     for seed in 0..3000 {
         let mut random = Random::new(seed);
         let stream: Vec<u8> = (0..20).flat_map(|_| WORDS[random.below(WORDS.len())].to_vec()).collect();
-        let whole = decode([&stream[..]], 1000);
+        let whole = decode(Front::Http, [&stream[..]], LIMITS, 1000);
         let step = 1 + random.below(stream.len());
-        let cut = decode(stream.chunks(step), 1 + random.below(4));
+        let cut = decode(Front::Http, stream.chunks(step), LIMITS, 1 + random.below(4));
         assert_eq!(cut, whole, "seed {seed}, pieces of {step}: {}", stream.escape_ascii());
     }
 }

@@ -1,6 +1,12 @@
 //! The JSON API: its decoder cut at every byte, its replies, its limits, and what curl sees.
 
+#[path = "../fuzz/decode.rs"]
+mod decode;
+#[path = "../clients/installed.rs"]
+mod installed;
+#[path = "../fronts/server.rs"]
+mod server;
+
 mod decoder;
 mod limits;
 mod replies;
-mod server;

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use corering::ring::sim::Random;
 
-use crate::clients::is_required;
-use crate::server::{Both, Client, free_port};
+use crate::installed::is_required;
+use crate::server::{Client, Fronts, free_port};
 
 /// Sequences, and requests in each.
 const SEQUENCES: u64 = 60;
@@ -57,9 +57,14 @@ fn one_of<'a>(random: &mut Random, choices: &[&'a str]) -> &'a str {
     choices[random.below(choices.len())]
 }
 
-/// A version as the generator names it; both sides fill in what they called it.
+/// A version as the generator names it; fronts sides fill in what they called it.
 fn version(random: &mut Random) -> String {
     format!("$v{}", random.below(6))
+}
+
+/// How long a data block is said to be; now and then not as long as it is.
+fn len(random: &mut Random, value: &str) -> usize {
+    if random.chance(0.03) { value.len().saturating_sub(2) } else { value.len() }
 }
 
 fn key(random: &mut Random) -> String {
@@ -84,11 +89,11 @@ fn request(random: &mut Random) -> String {
         0..=2 => {
             let verb = one_of(random, &["set", "set", "add", "replace", "append", "prepend"]);
             let (value, flags) = (value(random), one_of(random, &["0", "0", "7", "4294967295", "x"]));
-            format!("{verb} {key} {flags} {exptime} {}{noreply}\r\n{value}", value.len())
+            format!("{verb} {key} {flags} {exptime} {}{noreply}\r\n{value}", len(random, &value))
         }
         3 => {
             let (value, version) = (value(random), version(random));
-            format!("cas {key} 3 0 {} {version}{noreply}\r\n{value}", value.len())
+            format!("cas {key} 3 0 {} {version}{noreply}\r\n{value}", len(random, &value))
         }
         4 => format!("{} {key} key{} key9", one_of(random, &["get", "gets"]), random.below(5)),
         5 => format!("{} {exptime} {key}", one_of(random, &["gat", "gats"])),
@@ -99,7 +104,7 @@ fn request(random: &mut Random) -> String {
         10 | 11 => format!("mg {key}{}", flags(random, GET_FLAGS)),
         12 | 13 => {
             let (value, flags) = (value(random), flags(random, SET_FLAGS));
-            format!("ms {key} {}{flags}\r\n{value}", value.len())
+            format!("ms {key} {}{flags}\r\n{value}", len(random, &value))
         }
         14 => format!("md {key}{}", flags(random, DELETE_FLAGS)),
         _ => format!("ma {key}{}", flags(random, DELTA_FLAGS)),
@@ -203,10 +208,10 @@ impl Side {
 fn replies_are_memcacheds_own() {
     let Some(memcached) = Memcached::start() else { return };
     for workers in [1, 3] {
-        let both = Both::with_workers(workers);
+        let fronts = Fronts::with_workers(workers);
         for seed in 0..SEQUENCES {
             let mut random = Random::new(seed);
-            let (mut theirs, mut ours) = (Side::new(memcached.port), Side::new(both.port));
+            let (mut theirs, mut ours) = (Side::new(memcached.port), Side::new(fronts.memcache_port));
             for side in [&mut theirs, &mut ours] {
                 side.ask("flush_all");
             }
@@ -226,7 +231,7 @@ fn replies_are_memcacheds_own() {
                 );
             }
         }
-        both.server.stop();
+        fronts.server.stop();
     }
 }
 

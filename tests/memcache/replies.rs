@@ -1,19 +1,19 @@
 //! Every command and every flag: what is asked, and what the specification says that the answer is.
 
-use crate::server::{Both, Client};
+use crate::server::{Client, Fronts};
 
 /// Runs rows on one connection, with one worker and with three. `|` is a line end; `$n` in an answer stands for a
 /// version and in a later request for that version.
 fn assert_rows(rows: &[(&str, &str)]) {
     for workers in [1, 3] {
-        let both = Both::with_workers(workers);
-        let mut client = both.connect();
+        let fronts = Fronts::with_workers(workers);
+        let mut client = fronts.memcache();
         let mut versions = Versions::default();
         for (request, expected) in rows {
             let heard = client.words(&versions.fill(request));
             versions.assert_matches(&heard, expected, request);
         }
-        both.server.stop();
+        fronts.server.stop();
     }
 }
 
@@ -343,8 +343,8 @@ fn meta_arithmetic() {
 
 #[test]
 fn meta_debug_tells_what_is_known() {
-    let both = Both::with_workers(2);
-    let mut client = both.connect();
+    let fronts = Fronts::with_workers(2);
+    let mut client = fronts.memcache();
     assert_eq!(client.words("me a"), "EN");
     assert_eq!(client.words("set a 0 100 1|x"), "STORED");
     let heard = client.words("me a");
@@ -353,13 +353,13 @@ fn meta_debug_tells_what_is_known() {
     }
     assert!(client.words("me YQ== b").starts_with("ME YQ== exp="));
     assert_eq!(client.words("me"), "CLIENT_ERROR bad command line format");
-    both.server.stop();
+    fronts.server.stop();
 }
 
 #[test]
 fn statistics_in_their_groups() {
-    let both = Both::with_workers(2);
-    let mut client = both.connect();
+    let fronts = Fronts::with_workers(2);
+    let mut client = fronts.memcache();
     client.words("set a 0 0 1|x");
     client.words("get a b c");
     let figure = |client: &mut Client, group: &str, name: &str| {
@@ -374,21 +374,21 @@ fn statistics_in_their_groups() {
     assert_eq!(figure(&mut client, "", "get_hits"), "1");
     assert_eq!(figure(&mut client, "", "get_misses"), "2");
     assert_eq!(figure(&mut client, "", "cmd_set"), "1");
-    assert_eq!(figure(&mut client, " settings", "tcpport"), both.port.to_string());
+    assert_eq!(figure(&mut client, " settings", "tcpport"), fronts.memcache_port.to_string());
     assert_eq!(figure(&mut client, " items", "items:1:number"), "1");
     assert_eq!(figure(&mut client, " slabs", "1:used_chunks"), "1");
     assert!(client.words("stats conns").contains(":addr tcp:127.0.0.1:"));
     assert_eq!(client.words("stats reset"), "RESET");
     assert_eq!(figure(&mut client, "", "cmd_set"), "0");
     assert_eq!(client.words("stats nonsense"), "ERROR");
-    both.server.stop();
+    fronts.server.stop();
 }
 
 #[test]
 fn one_keyspace_with_resp() {
     for workers in [1, 3] {
-        let both = Both::with_workers(workers);
-        let (mut memcache, mut resp) = (both.connect(), both.connect_resp());
+        let fronts = Fronts::with_workers(workers);
+        let (mut memcache, mut resp) = (fronts.memcache(), fronts.resp());
         for key in 0..20 {
             assert_eq!(memcache.words(&format!("set m{key} 7 100 2|m{}", key % 10)), "STORED");
             assert_eq!(resp.resp(&format!("GET m{key}"), 2), format!("$2|m{}", key % 10));
@@ -408,15 +408,15 @@ fn one_keyspace_with_resp() {
         assert_eq!(resp.resp("TTL stub", 1), ":-2");
         assert_eq!(resp.resp("SET stub new NX", 1), "+OK");
         assert_eq!(memcache.words("mg stub v t"), "VA 3 t-1|new");
-        both.server.stop();
+        fronts.server.stop();
     }
 }
 
 #[test]
 fn everything_is_deleted_after_a_delay() {
     for workers in [1, 3] {
-        let both = Both::with_workers(workers);
-        let mut client = both.connect();
+        let fronts = Fronts::with_workers(workers);
+        let mut client = fronts.memcache();
         for key in 0..10 {
             client.words(&format!("set k{key} 0 0 1|x"));
         }
@@ -428,15 +428,15 @@ fn everything_is_deleted_after_a_delay() {
         assert_eq!(client.words("flush_all 0 noreply"), "");
         assert_eq!(client.words("get k0"), "END");
         assert_eq!(client.words("flush_all x"), "CLIENT_ERROR invalid exptime argument");
-        both.server.stop();
+        fronts.server.stop();
     }
 }
 
 #[test]
 fn a_password_is_asked_for_before_anything_else() {
     let settings = corering::config::Settings { requirepass: "secret".to_owned(), workers: 2, ..Default::default() };
-    let both = Both::start(&settings);
-    let mut client = both.connect();
+    let fronts = Fronts::start(&settings);
+    let mut client = fronts.memcache();
     let mut hear = |request: &str| {
         client.say(request.replace('|', "\r\n").as_bytes());
         String::from_utf8(client.hear_until(b"\r\n")).unwrap().trim_end().to_owned()
@@ -452,5 +452,5 @@ fn a_password_is_asked_for_before_anything_else() {
     assert_eq!(hear("set a 0 0 13|default wrong|"), "CLIENT_ERROR authentication failure");
     assert_eq!(hear("set a 0 0 14|default secret|"), "STORED");
     assert_eq!(hear("get a|"), "END");
-    both.server.stop();
+    fronts.server.stop();
 }

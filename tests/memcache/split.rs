@@ -1,8 +1,10 @@
 //! A stream of requests decodes to the same, wherever it is cut.
 
-use corering::protocol::memcache::Decoder;
-use corering::protocol::{Limits, Requests};
+use corering::command::Front;
+use corering::protocol::Limits;
 use corering::ring::sim::Random;
+
+use super::decode::{Request, decode, decode_every_way};
 
 const LIMITS: Limits = Limits {
     bulk_bytes_max: 100,
@@ -22,43 +24,10 @@ const STREAM: &[u8] = b"get a\r\nget a b  c\nset k 1 2 3\r\nabc\r\nset k 1 2 3 n
     cas k 1 2 1 99\r\n\n\r\nms k 2 T0 F1 I\r\nab\r\nms k 1 2 3 4 5 6 7 8 9 a b c d e f g h i j\r\nx\r\n\
     mn\r\nquit\r\nincr n 1\r\n";
 
-/// The requests, and the error that follows them.
-fn decode<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, requests_max: usize) -> (Vec<Vec<Vec<u8>>>, Option<String>) {
-    let (mut decoder, mut batch) = (Decoder::default(), Requests::default());
-    let mut requests = Vec::new();
-    for mut input in pieces {
-        loop {
-            let decoded = decoder.decode(input, requests_max, &LIMITS, &mut batch);
-            let args = |index| batch.get(index, decoded.received).iter().map(<[u8]>::to_vec).collect();
-            requests.extend((0..batch.len()).map(args));
-            input = &input[decoded.consumed..];
-            if let Some(error) = decoded.error {
-                return (requests, Some(error.0));
-            }
-            if !decoded.is_full {
-                assert!(input.is_empty(), "all is taken over");
-                break;
-            }
-        }
-    }
-    assert!(decoder.buffered_bytes() <= STREAM.len());
-    (requests, None)
-}
-
 #[test]
 fn requests_are_the_same_wherever_they_are_cut() {
-    let (whole, error) = decode([STREAM], 1000);
-    assert_eq!((whole.len(), error), (25, None), "{:#?}", show(&whole));
-    for cut in 0..=STREAM.len() {
-        let (before, after) = STREAM.split_at(cut);
-        assert_eq!(decode([before, after], 1000), (whole.clone(), None), "cut at {cut}");
-    }
-    for step in 1..200 {
-        for requests_max in [1, 3, 1000] {
-            let pieces = STREAM.chunks(step);
-            assert_eq!(decode(pieces, requests_max), (whole.clone(), None), "pieces of {step}, {requests_max} a batch");
-        }
-    }
+    let heard = decode_every_way(Front::Memcache, STREAM, LIMITS);
+    assert_eq!((heard.requests.len(), heard.error), (25, None), "{:#?}", show(&heard.requests));
 }
 
 #[test]
@@ -89,13 +58,39 @@ fn random_bytes_are_the_same_wherever_they_are_cut() {
     for seed in 0..3000 {
         let mut random = Random::new(seed);
         let stream: Vec<u8> = (0..60).flat_map(|_| WORDS[random.below(WORDS.len())].to_vec()).collect();
-        let whole = decode([&stream[..]], 1000);
+        let whole = decode(Front::Memcache, [&stream[..]], LIMITS, 1000);
         let step = 1 + random.below(stream.len());
-        let cut = decode(stream.chunks(step), 1 + random.below(4));
+        let cut = decode(Front::Memcache, stream.chunks(step), LIMITS, 1 + random.below(4));
         assert_eq!(cut, whole, "seed {seed}, pieces of {step}: {}", stream.escape_ascii());
     }
 }
 
-fn show(requests: &[Vec<Vec<u8>>]) -> Vec<String> {
+/// Data blocks without a line end: who wants no reply gets none, but for `ms`, which knows no `noreply`.
+#[test]
+fn data_without_a_line_end_is_refused_wherever_it_is_cut() {
+    const BAD: &str = " bad|CLIENT_ERROR bad data chunk";
+    const FLAG: &str = " bad|CLIENT_ERROR invalid flag";
+    // The data, with what stands for its line end, ends in mid-line where no line end lies before the next line.
+    let rows: &[(&str, &[&str])] = &[
+        ("set k 0 0 3\r\nabc\rJms k 0 0 40 noreply\r\n0123456789", &[BAD, FLAG]),
+        ("set k 0 0 3\r\nabcxxset k 0 0 1 noreply\r\n123mn\r\n", &[BAD, "mn"]),
+        ("set k 0 0 3\r\nabcxxset k 0 0 1 noreply \r\n123mn\r\n", &[BAD, "mn"]),
+        ("set k 0 0 3\r\nabcxxms k 1 noreply\n123mn\r\n", &[BAD, FLAG, "mn"]),
+        ("set k 0 0 40 noreply\r\n0123456789012345678901234567890123456789xxmn\r\n", &["mn"]),
+        ("ms k 1 q c\r\n123mn\r\n", &[BAD, "mn"]),
+        ("ms k 40 noreply\r\n0123456789012345678901234567890123456789xxmn\r\n", &[FLAG, "mn"]),
+    ];
+    let to_owned = |requests: &[&str]| requests.iter().map(|request| (*request).to_owned()).collect::<Vec<_>>();
+    for (stream, requests) in rows {
+        let heard = decode_every_way(Front::Memcache, stream.as_bytes(), LIMITS);
+        assert_eq!(
+            (show(&heard.requests).as_slice(), heard.error),
+            (to_owned(requests).as_slice(), None),
+            "{stream:?}"
+        );
+    }
+}
+
+fn show(requests: &[Request]) -> Vec<String> {
     requests.iter().map(|args| args.join(&b'|').escape_ascii().to_string()).collect()
 }

@@ -18,6 +18,9 @@ use corering::ring::{Fd, Ring, Wait, WakeAddress};
 use corering::shard::ShardOptions;
 use corering::worker::{self, MAILBOX_CAPACITY, Worker};
 
+/// What every worker listens for.
+const FRONTS: [Front; 4] = [Front::Resp, Front::RespCore, Front::Memcache, Front::Http];
+
 /// Turns without a movement of the clock that nothing sensible exceeds.
 const TURNS_MAX: usize = 200_000;
 
@@ -63,10 +66,7 @@ pub(crate) struct PeerId(usize);
 struct Seat {
     worker: Worker<SimRing>,
     address: WakeAddress,
-    listener: Fd,
-    /// Its node's.
-    node_listener: Fd,
-    memcache_listener: Fd,
+    listeners: Vec<(Fd, Front)>,
     control: Fd,
     /// The other end of the control socket.
     bell: Client,
@@ -114,17 +114,13 @@ impl Cluster {
         let mailboxes = mailbox::mesh(workers, MAILBOX_CAPACITY);
         let seat = |(index, mailboxes)| {
             let ring = SimRing::new(&network);
-            let (address, listener, (control, bell)) = (ring.wake_address(), network.listen(), network.pair());
-            let (node_listener, memcache_listener) = (network.listen(), network.listen());
+            let (address, (control, bell)) = (ring.wake_address(), network.pair());
+            let listeners: Vec<(Fd, Front)> = FRONTS.iter().map(|front| (network.listen(), *front)).collect();
             let settings = instance.settings();
             let worker = Worker::new(worker::Options {
                 index: index as u16,
                 ring,
-                listeners: vec![
-                    (listener, Front::Resp),
-                    (node_listener, Front::RespCore),
-                    (memcache_listener, Front::Memcache),
-                ],
+                listeners: listeners.clone(),
                 control: Some(control),
                 instance: Arc::clone(&instance),
                 mailboxes,
@@ -132,7 +128,7 @@ impl Cluster {
                 shard: ShardOptions::new(&settings, workers, index as u64 + 1),
                 has_own_cpu: false,
             });
-            Seat { worker, address, listener, node_listener, memcache_listener, control, bell, deadline_ns: None }
+            Seat { worker, address, listeners, control, bell, deadline_ns: None }
         };
         let seats = mailboxes.into_iter().enumerate().map(seat).collect();
         Self { network, instance, seats, peers: Vec::new(), open: Vec::new(), random }
@@ -140,21 +136,14 @@ impl Cluster {
 
     /// Connects a client to a worker, chosen by a number that is taken modulo their count.
     pub(crate) fn connect(&mut self, worker: usize) -> PeerId {
-        self.connect_to(self.seats[worker % self.seats.len()].listener)
+        self.connect_to(Front::Resp, worker)
     }
 
-    /// Connects a client to a worker through its node's port.
-    pub(crate) fn connect_to_node(&mut self, worker: usize) -> PeerId {
-        self.connect_to(self.seats[worker % self.seats.len()].node_listener)
-    }
-
-    /// Connects a memcached client to a worker.
-    pub(crate) fn connect_memcache(&mut self, worker: usize) -> PeerId {
-        self.connect_to(self.seats[worker % self.seats.len()].memcache_listener)
-    }
-
-    fn connect_to(&mut self, listener: Fd) -> PeerId {
-        let client = self.network.connect(listener);
+    /// Connects a client to one of a worker's listeners.
+    pub(crate) fn connect_to(&mut self, front: Front, worker: usize) -> PeerId {
+        let listeners = &self.seats[worker % self.seats.len()].listeners;
+        let (listener, _) = listeners.iter().find(|(_, of)| *of == front).expect("a worker listens for every front");
+        let client = self.network.connect(*listener);
         let (outbox, heard) = (Vec::new(), Vec::new());
         self.peers.push(Peer { client, outbox, written: 0, heard, is_reading: true, is_last: false });
         self.open.push(self.peers.len() - 1);
@@ -333,8 +322,7 @@ impl Cluster {
         assert_eq!(self.metric(Metric::ConnectionsOpen), 0);
         for seat in std::mem::take(&mut self.seats) {
             drop(seat.worker);
-            self.network.close(seat.listener);
-            self.network.close(seat.node_listener);
+            seat.listeners.iter().for_each(|(listener, _)| self.network.close(*listener));
             self.network.close(seat.control);
         }
         self.network.check_nothing_left();

@@ -9,13 +9,14 @@ use corering::ring::sim::{Faults, Options, Random};
 
 use crate::cluster::Cluster;
 use crate::model::Model;
+use crate::pipelines::Script;
 use crate::table::{PROBE, encode};
 
 /// A client's pipeline and the replies to it.
-fn pipeline(client: usize, requests: usize, random: &mut Random) -> Model {
+fn pipeline(client: usize, requests: usize, random: &mut Random) -> Script {
     let mut model = Model::new(format!("client{client}:"));
     (0..requests).for_each(|_| model.draw(random));
-    model
+    model.script
 }
 
 /// All faults but resets, on a server with room for little.
@@ -31,9 +32,9 @@ fn a_drain_answers_what_was_received_and_ends() {
         let workers = 1 + seed as u16 % 3;
         let options = if seed % 2 == 0 { Options { seed, ..Options::default() } } else { harsh_without_resets(seed) };
         let mut cluster = Cluster::with(workers, Settings::default(), options);
-        let model = pipeline(0, 200, &mut random);
+        let script = pipeline(0, 200, &mut random);
         let peer = cluster.connect(0);
-        cluster.say(peer, &model.requests);
+        cluster.say(peer, &script.requests);
         let stop = random.below(60);
         cluster.run(Duration::from_millis(random.below(20) as u64), |_| false);
         (0..stop).for_each(|_| {
@@ -45,16 +46,19 @@ fn a_drain_answers_what_was_received_and_ends() {
         let start_ns = cluster.network.now_ns();
         assert!(cluster.run(Duration::from_secs(5), |cluster| cluster.is_done()), "seed {seed}: it does not end");
         assert!(cluster.network.now_ns() - start_ns < 2_000_000_000, "seed {seed}: it takes its time");
-        let owed = model.ends.iter().take_while(|(request, _)| *request <= received).last().map_or(0, |end| end.1);
+        let owed = script.ends.iter().take_while(|(request, _)| *request <= received).last().map_or(0, |end| end.1);
         let heard = cluster.heard(peer).to_vec();
-        assert!(model.replies.starts_with(&heard), "seed {seed}: other replies");
+        assert!(script.replies.starts_with(&heard), "seed {seed}: other replies");
         if seed % 2 == 0 || !cluster.was_reset(peer) {
             assert!(
                 heard.len() >= owed,
                 "seed {seed}: {} of {owed} bytes answered ({heard_before} before)",
                 heard.len()
             );
-            assert!(model.ends.iter().any(|end| end.1 == heard.len()) || heard.is_empty(), "seed {seed}: half a reply");
+            assert!(
+                script.ends.iter().any(|end| end.1 == heard.len()) || heard.is_empty(),
+                "seed {seed}: half a reply"
+            );
         }
         cluster.end(Phase::Draining);
     }
@@ -122,9 +126,9 @@ fn resets_in_the_middle_of_pipelines_disturb_nobody_else() {
         let mut random = Random::new(seed);
         let workers = 1 + seed as u16 % 3;
         let mut cluster = Cluster::with(workers, Settings::default(), harsh_without_resets(seed));
-        let model = pipeline(99, 100, &mut random);
+        let script = pipeline(99, 100, &mut random);
         let witness = cluster.connect(0);
-        cluster.say(witness, &model.requests);
+        cluster.say(witness, &script.requests);
         for client in 0..30 {
             let peer = cluster.connect(client);
             cluster.peer(peer).is_reading = random.chance(0.7);
@@ -135,8 +139,8 @@ fn resets_in_the_middle_of_pipelines_disturb_nobody_else() {
             });
             if random.chance(0.5) { cluster.reset(peer) } else { cluster.close(peer) }
         }
-        cluster.run(Duration::from_secs(60), |cluster| cluster.heard(witness).len() >= model.replies.len());
-        assert!(cluster.heard(witness) == model.replies, "seed {seed}: the witness hears something else");
+        cluster.run(Duration::from_secs(60), |cluster| cluster.heard(witness).len() >= script.replies.len());
+        assert!(cluster.heard(witness) == script.replies, "seed {seed}: the witness hears something else");
         let is_alone = |cluster: &mut Cluster| cluster.network.open_connections() == 1 + workers as usize;
         assert!(cluster.run(Duration::from_secs(10), is_alone), "seed {seed}: connections are left");
         assert_eq!(cluster.metric(Metric::ConnectionsOpen), 1);
@@ -149,14 +153,14 @@ fn a_half_closed_client_hears_every_reply() {
     for seed in 0..40 {
         let mut random = Random::new(seed);
         let mut cluster = Cluster::with(1 + seed as u16 % 3, Settings::default(), harsh_without_resets(seed));
-        let model = pipeline(0, 50, &mut random);
+        let script = pipeline(0, 50, &mut random);
         let peer = cluster.connect(0);
-        cluster.say_last(peer, &model.requests);
+        cluster.say_last(peer, &script.requests);
         assert!(
             cluster.run(Duration::from_secs(60), |cluster| cluster.has_ended(peer)),
             "seed {seed}: it is not closed"
         );
-        assert!(cluster.heard(peer) == model.replies, "seed {seed}: other replies");
+        assert!(cluster.heard(peer) == script.replies, "seed {seed}: other replies");
         assert!(!cluster.was_reset(peer), "seed {seed}: a reset instead of an end");
         cluster.end(Phase::Draining);
     }

@@ -4,6 +4,7 @@
 
 mod cluster;
 mod endings;
+mod http;
 mod limits;
 mod memcache;
 mod model;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use corering::ring::sim::Random;
 
+use crate::pipelines::Script;
 use crate::table::array;
 
 /// Keys that a client uses.
@@ -13,16 +14,13 @@ const KEYS: usize = 12;
 pub(crate) struct Model {
     prefix: String,
     items: HashMap<String, Vec<u8>>,
-    pub(crate) requests: Vec<u8>,
-    pub(crate) replies: Vec<u8>,
-    /// Where each request ends, and where its reply does.
-    pub(crate) ends: Vec<(usize, usize)>,
+    pub(crate) script: Script,
 }
 
 impl Model {
     /// Without keys; all will begin with `prefix`.
     pub(crate) fn new(prefix: String) -> Self {
-        Self { prefix, items: HashMap::new(), requests: Vec::new(), replies: Vec::new(), ends: Vec::new() }
+        Self { prefix, items: HashMap::new(), script: Script::default() }
     }
 
     /// Draws one more request and answers it.
@@ -57,7 +55,7 @@ impl Model {
                 self.rename(&key, &to);
             }
         }
-        self.ends.push((self.requests.len(), self.replies.len()));
+        self.script.end();
     }
 
     fn key(&self, random: &mut Random) -> String {
@@ -70,7 +68,7 @@ impl Model {
 
     fn request(&mut self, name: &str, words: &[&[u8]]) {
         let words: Vec<&[u8]> = [name.as_bytes()].into_iter().chain(words.iter().copied()).collect();
-        array(&mut self.requests, words.into_iter());
+        array(&mut self.script.requests, words.into_iter());
     }
 
     fn request_keys(&mut self, name: &str, keys: &[String]) {
@@ -79,8 +77,7 @@ impl Model {
     }
 
     fn reply(&mut self, text: &str) {
-        self.replies.extend(text.bytes());
-        self.replies.extend(b"\r\n");
+        self.script.hear(text);
     }
 
     fn reply_value(&mut self, key: &str) {
@@ -88,8 +85,8 @@ impl Model {
             None => self.reply("$-1"),
             Some(value) => {
                 self.reply(&format!("${}", value.len()));
-                self.replies.extend(value);
-                self.replies.extend(b"\r\n");
+                self.script.replies.extend(value);
+                self.script.hear("");
             }
         }
     }

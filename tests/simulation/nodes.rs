@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use corering::cluster::{Map, Node, SLOTS};
+use corering::command::Front;
 use corering::command::slot::slot_of;
 use corering::config::Settings;
 use corering::instance::Phase;
@@ -54,7 +55,7 @@ fn nodes_serve_what_is_theirs_and_send_on_what_is_not() {
         for client in 0..4 {
             let worker = random.below(4);
             let own = &map.node_of_worker(worker as u16).id;
-            let peer = cluster.connect_to_node(worker);
+            let peer = cluster.connect_to(Front::RespCore, worker);
             let mut expected = Vec::new();
             for request in 0..REQUESTS {
                 let key = format!("{client}:{request}");

@@ -2,16 +2,43 @@
 
 use std::time::Duration;
 
+use corering::command::Front;
 use corering::config::Settings;
 use corering::instance::Phase;
 use corering::ring::sim::{Faults, Options, Random};
 
 use crate::cluster::{Cluster, PeerId};
 use crate::model::Model;
-use crate::table::array;
+use crate::table::{array, comparable};
 
 /// Requests of each client.
-const REQUESTS: usize = 300;
+pub(crate) const REQUESTS: usize = 300;
+
+/// What a client says, and what it should hear.
+#[derive(Default)]
+pub(crate) struct Script {
+    pub(crate) requests: Vec<u8>,
+    pub(crate) replies: Vec<u8>,
+    /// Where each request ends, and where its reply does.
+    pub(crate) ends: Vec<(usize, usize)>,
+}
+
+impl Script {
+    /// Says a line.
+    pub(crate) fn say(&mut self, line: &str) {
+        self.requests.extend([line.as_bytes(), b"\r\n"].concat());
+    }
+
+    /// Should hear a line.
+    pub(crate) fn hear(&mut self, line: &str) {
+        self.replies.extend([line.as_bytes(), b"\r\n"].concat());
+    }
+
+    /// Ends a request and its reply.
+    pub(crate) fn end(&mut self) {
+        self.ends.push((self.requests.len(), self.replies.len()));
+    }
+}
 
 /// Sizes at which something is always full, and sizes at which nothing is.
 fn draw_sizes(random: &mut Random) -> (Settings, Options) {
@@ -32,30 +59,31 @@ fn draw_sizes(random: &mut Random) -> (Settings, Options) {
     (settings, options)
 }
 
-/// Compares what a client heard with what the model says.
-fn assert_heard(cluster: &Cluster, peer: PeerId, model: &Model, how: &str) {
-    let (heard, expected) = (cluster.heard(peer), &model.replies[..]);
+/// Compares what a client heard with what it should have.
+fn assert_heard(heard: &[u8], script: &Script, how: &str) {
+    let expected = &script.replies[..];
     if heard == expected {
         return;
     }
     let same = heard.iter().zip(expected).take_while(|(heard, expected)| heard == expected).count();
     let show = |bytes: &[u8]| bytes[same.saturating_sub(60)..bytes.len().min(same + 60)].escape_ascii().to_string();
-    let before = model.ends.iter().take_while(|(_, reply)| *reply <= same).map(|(request, _)| *request);
+    let before = script.ends.iter().take_while(|(_, reply)| *reply <= same).map(|(request, _)| *request);
     let before: Vec<usize> = before.collect();
-    let start = before[before.len().saturating_sub(8)];
+    let start = before.len().checked_sub(8).map_or(0, |index| before[index]);
     panic!(
         "{how}: {} of {} bytes heard, different from {same} on\n got {}\nwant {}\nasked {}",
         heard.len(),
         expected.len(),
         show(heard),
         show(expected),
-        model.requests[start..model.requests.len().min(start + 600)].escape_ascii(),
+        script.requests[start..script.requests.len().min(start + 600)].escape_ascii(),
     );
 }
 
-#[test]
-fn replies_come_in_order_and_as_the_model_says() {
-    for seed in 0..60 {
+/// Lets several clients say what `write` has for each, by its prefix, all at once, on one worker to four, with faults
+/// and without.
+pub(crate) fn check(front: Front, seeds: u64, write: impl Fn(&mut Random, String) -> Script) {
+    for seed in 0..seeds {
         let mut random = Random::new(seed);
         let (settings, options) = draw_sizes(&mut random);
         let faults = if seed % 4 == 0 { Faults::none() } else { Faults { reset: 0.0, ..Faults::harsh() } };
@@ -63,23 +91,35 @@ fn replies_come_in_order_and_as_the_model_says() {
         let mut cluster = Cluster::with(workers, settings, Options { seed, faults, ..options });
         let mut clients = Vec::new();
         for client in 0..4 {
-            let peer = cluster.connect(random.below(4));
-            let mut model = Model::new(format!("client{client}:"));
-            (0..REQUESTS).for_each(|_| model.draw(&mut random));
-            cluster.say(peer, &model.requests);
-            clients.push((peer, model));
+            let peer = cluster.connect_to(front, random.below(4));
+            let script = write(&mut random, format!("client{client}:"));
+            cluster.say(peer, &script.requests);
+            clients.push((peer, script));
         }
-        let how = format!("seed {seed}, {workers} workers");
-        let is_answered = |cluster: &mut Cluster| {
-            clients.iter().all(|(peer, model)| cluster.heard(*peer).len() >= model.replies.len())
-        };
-        cluster.run(Duration::from_secs(600), is_answered);
-        for (peer, model) in &clients {
-            assert_heard(&cluster, *peer, model, &how);
+        let how = format!("{front:?}, seed {seed}, {workers} workers");
+        let mut waiting: Vec<&(PeerId, Script)> = clients.iter().collect();
+        cluster.run(Duration::from_secs(600), |cluster| {
+            waiting.retain(|(peer, script)| {
+                let heard = cluster.heard(*peer);
+                heard.len() < script.replies.len() || comparable(heard) != script.replies
+            });
+            waiting.is_empty()
+        });
+        for (peer, script) in &clients {
+            assert_heard(&comparable(cluster.heard(*peer)), script, &how);
             cluster.close(*peer);
         }
         cluster.end(Phase::Draining);
     }
+}
+
+#[test]
+fn replies_come_in_order_and_as_the_model_says() {
+    check(Front::Resp, 60, |random, prefix| {
+        let mut model = Model::new(prefix);
+        (0..REQUESTS).for_each(|_| model.draw(random));
+        model.script
+    });
 }
 
 #[test]

@@ -20,8 +20,8 @@ fn run(seed: u64) -> (Vec<Vec<u8>>, u64) {
         let mut model = Model::new(format!("client{client}:"));
         (0..100).for_each(|_| model.draw(&mut random));
         let peer = cluster.connect(client);
-        cluster.say(peer, &model.requests);
-        peers.push((peer, model.replies.len()));
+        cluster.say(peer, &model.script.requests);
+        peers.push((peer, model.script.replies.len()));
     }
     cluster.run(Duration::from_secs(60), |cluster| {
         peers.iter().all(|(peer, len)| cluster.heard(*peer).len() >= *len || cluster.has_ended(*peer))

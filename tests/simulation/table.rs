@@ -1,11 +1,15 @@
 //! Requests whose replies are the same whatever happens on the way: with any number of workers, however they arrive.
 
+use corering::command::Front;
+
 /// A request that any server answers, and its reply.
 pub(crate) const PROBE: &str = "EXISTS nothing";
 pub(crate) const PROBED: &[u8] = b":0\r\n";
 
 /// One request or pipeline, and what has to be there before it.
 pub(crate) struct Row {
+    pub(crate) front: Front,
+    /// RESP.
     pub(crate) setup: Vec<u8>,
     pub(crate) request: Vec<u8>,
 }
@@ -30,32 +34,104 @@ pub(crate) fn array<'a>(bytes: &mut Vec<u8>, words: impl ExactSizeIterator<Item 
     }
 }
 
-/// The client's id in a reply to HELLO differs from connection to connection.
-pub(crate) fn without_id(reply: &[u8]) -> Vec<u8> {
-    const ID: &[u8] = b"$2\r\nid\r\n:";
-    let Some(at) = reply.windows(ID.len()).position(|window| window == ID) else { return reply.to_vec() };
-    let (before, rest) = reply.split_at(at + ID.len());
-    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    [before, &without_id(&rest[digits..])].concat()
+/// What differs from run to run: the client's id in a reply to HELLO; times, versions, tokens; and whether a client of
+/// HTTP was told to go on, which depends on how its request arrives.
+const DIFFERENT: &[(&[u8], u8)] = &[
+    (b"$2\r\nid\r\n:", b'\r'),
+    (b"\r\nDate: ", b'\r'),
+    (b"\r\nETag: ", b'\r'),
+    (b"\r\nAge: ", b'\r'),
+    (b"\r\nCorering-Lease: token=", b'\r'),
+    (b"HTTP/1.1 100 Continue\r\n", b'H'),
+];
+
+/// A reply without what differs from run to run.
+pub(crate) fn comparable(reply: &[u8]) -> Vec<u8> {
+    let mut rest = reply;
+    let mut kept = Vec::new();
+    // A mark begins with one of these.
+    while let Some(at) = memchr::memchr3(b'$', b'\r', b'H', rest) {
+        let (before, marked) = rest.split_at(at);
+        kept.extend_from_slice(before);
+        rest = marked;
+        match DIFFERENT.iter().find(|(mark, _)| rest.starts_with(mark)) {
+            Some((mark, end)) => {
+                let len = memchr::memchr(*end, &rest[mark.len()..]);
+                rest = &rest[len.map_or(rest.len(), |len| mark.len() + len)..];
+            }
+            None => {
+                kept.push(rest[0]);
+                rest = &rest[1..];
+            }
+        }
+    }
+    kept.extend_from_slice(rest);
+    kept
 }
 
 /// Small requests: each is worth being cut at every byte.
 pub(crate) fn small() -> Vec<Row> {
-    let encoded = COMMANDS.iter().map(|(setup, request)| (*setup, encode(request)));
-    let raw = RAW.iter().map(|(setup, request)| (*setup, request.to_vec()));
-    encoded.chain(raw).map(|(setup, request)| Row { setup: encode(setup), request }).collect()
+    let row = |front: Front, setup: &str, request: Vec<u8>| Row { front, setup: encode(setup), request };
+    let commands = COMMANDS.iter().map(|(setup, request)| row(Front::Resp, setup, encode(request)));
+    let raw = RAW.iter().map(|(setup, request)| row(Front::Resp, setup, request.to_vec()));
+    let memcache = MEMCACHE.iter().map(|(setup, request)| row(Front::Memcache, setup, lines(request)));
+    let http = HTTP.iter().map(|(setup, request)| row(Front::Http, setup, http(request)));
+    commands.chain(raw).chain(memcache).chain(http).collect()
+}
+
+/// Text with line ends for `|`.
+fn lines(text: &str) -> Vec<u8> {
+    text.replace('|', "\r\n").into_bytes()
+}
+
+/// The same with ` H` at the end of a request line for a version and a host, and ` L` for the length of the body that
+/// ends at `^`; `'` is a quotation mark.
+fn http(text: &str) -> Vec<u8> {
+    let mut text = text.replace(" H|", " HTTP/1.1|Host: h|").replace('\'', "\"");
+    while let Some(end) = text.find('^') {
+        let at = text[..end].rfind(" L|").expect("a body has its length");
+        let head = text[at..].find("||").expect("a head has its end") + at + 2;
+        let len = end - head;
+        text = format!(
+            "{} HTTP/1.1|Host: h|Content-Length: {len}|{}{}",
+            &text[..at],
+            &text[at + 3..end],
+            &text[end + 1..]
+        );
+    }
+    lines(&text)
 }
 
 /// Values larger than a receive buffer, and than a connection holds.
 pub(crate) fn big() -> Vec<Row> {
     let value = |len: usize| (0..len).map(|index| (index * 7 + index / 256) as u8).collect::<Vec<u8>>();
-    let row = |len| {
+    let resp = |len| {
         let mut request = Vec::new();
         array(&mut request, [b"SET".as_slice(), b"big", &value(len)].into_iter());
         request.extend(encode("STRLEN big; GET big; APPEND big x; GETRANGE big -5 -1; MGET big none big; DEL big"));
-        Row { setup: Vec::new(), request }
+        Row { front: Front::Resp, setup: Vec::new(), request }
     };
-    [3000, 5000, 17_000, 100_000].into_iter().map(row).collect()
+    let around = |front, before: String, value: Vec<u8>, after: &str| {
+        let request = [before.into_bytes(), value, lines(after)].concat();
+        Row { front, setup: Vec::new(), request }
+    };
+    let memcache = |len| {
+        let after = "|mg big s v|append big 0 0 1|x|get big none big|delete big|";
+        around(Front::Memcache, format!("set big 0 0 {len}\r\n"), value(len), after)
+    };
+    let put = "PUT /v1/keys/big HTTP/1.1\r\nHost: h\r\n";
+    const GET: &str = "GET /v1/keys/big HTTP/1.1|Host: h||";
+    let counted = |len| {
+        around(Front::Http, format!("{put}Expect: 100-continue\r\nContent-Length: {len}\r\n\r\n"), value(len), GET)
+    };
+    let chunked = |len| {
+        let before = format!("{put}Transfer-Encoding: chunked\r\n\r\n{len:x}\r\n");
+        around(Front::Http, before, value(len), &format!("|1;a|x|0||{GET}"))
+    };
+    let lens = [3000, 5000, 17_000, 100_000];
+    let others = [5000, 100_000];
+    let rows = lens.map(resp).into_iter().chain(others.map(memcache)).chain(others.map(counted));
+    rows.chain(others.map(chunked)).collect()
 }
 
 const COMMANDS: &[(&str, &str)] = &[
@@ -113,4 +189,71 @@ const RAW: &[(&str, &[u8])] = &[
     ("", b"*2\r\n$3\r\nGET\r\nxyz\r\n"),
     ("", b"PING\r\nSET \"unbalanced value\r\nPING\r\n"),
     ("", b"\x00\xff garbage \x7f\r\nPING\r\n"),
+];
+
+const MEMCACHE: &[(&str, &str)] = &[
+    ("SET k v", "get k none k|mg k v f t s k|gat 100 k|touch k 100|touch none 1|delete k|delete k|"),
+    (
+        "",
+        "set a 5 0 3|abc|add a 0 0 1|x|append a 0 0 2|de|prepend a 0 0 1 noreply|_|\
+            get a|replace b 0 0 1|x|cas a 0 0 1 1|x|",
+    ),
+    ("", "ms b 3 F7|xyz|mg b s v f O123 k|ms b 1 ME|q|ms b 2 MA q|qq|mg b v|md b q|mg b v|mg b v q|mn|"),
+    ("SET n 10", "incr n 5|decr n 20|incr none 1|ma n N0 J7 t v|ma m N0 J7 v|ma m D3 v q|decr n x|"),
+    ("", "mg k v N30|mg k v N30|ms k 2 T60|hi|mg k v t|md k I|mg k v|mg k v|"),
+    ("", "ms YQ== 1 b k|x|mg YQ== b k v|get a|mg !! b|me a b c|"),
+    ("", "set a 0 0 3|abcxxset a 0 0 1 noreply|xyzms a 1 !|xyzget a|"),
+    ("", "nonsense|get|set a|set a x 0 1|set a 0 0 -1|ms|mg|  |version|verbosity 1|flush_all|get a|quit|get a|"),
+    ("MSET a 1 b 2 c 3 d 4", "get d c b a|flush_all noreply|gets a b c d|"),
+];
+
+const HTTP: &[(&str, &str)] = &[
+    (
+        "SET k v",
+        "GET /v1/keys/k H||HEAD /v1/keys/k H||GET /v1/keys/none H||GET /v1/keys/k HTTP/1.0|Connection: keep-alive||",
+    ),
+    (
+        "",
+        "PUT /v1/keys/a%20b L|Content-Type: text/plain||hello^GET /v1/keys/a%20b H||\
+            PUT /v1/keys/a%20b L||^GET /v1/keys/a%20b H||",
+    ),
+    ("", "PUT /v1/keys/c H|Transfer-Encoding: chunked||3|abc|2;x=y|de|0|T: x||GET /v1/keys/c H||"),
+    ("", "PUT /v1/keys/e L|Expect: 100-continue||hello^GET /v1/keys/e H||DELETE /v1/keys/e H||DELETE /v1/keys/e H||"),
+    (
+        "SET k v",
+        "PUT /v1/keys/k?nx L||w^PUT /v1/keys/n?nx L||x^\
+            PUT /v1/keys/k?xx L||y^PUT /v1/keys/k L|If-Match: '1'||z^GET /v1/keys/k H|If-None-Match: *||",
+    ),
+    (
+        "SET n 5",
+        "POST /v1/keys/n/incr?by=3 H||POST /v1/keys/n/incr H||POST /v1/keys/n/incr?by=x H||GET /v1/keys/n/ttl H||",
+    ),
+    (
+        "MSET a 1 b 2 c 3",
+        "POST /v1/mget L||{'keys':['c','none','a','b']}^\
+            POST /v1/mset L||{'items':[{'key':'a','value':7},{'key':'d','value':'x'}]}^POST /v1/mget L||{^",
+    ),
+    (
+        "SET a 1",
+        "POST /v1/commands L||[['incr','a'],['get','b'],['mget','a','b','c'],\
+            ['nope'],['del','a','b'],['get','a']]^GET /v1/keys/a H||",
+    ),
+    (
+        "SET a 1",
+        "POST /v1/commands L|Accept: application/x-ndjson||[['incr','a'],['auth'],\
+            ['rename','a','b']]^GET /v1/keys/b H||",
+    ),
+    (
+        "",
+        "GET /v1/keys/l H|Corering-Lease: take||GET /v1/keys/l H|Corering-Lease: take||\
+            PUT /v1/keys/l L|Corering-Lease: 1||x^",
+    ),
+    (
+        "SET k v",
+        "OPTIONS * H||OPTIONS /v1/keys/k H||BREW /v1/keys/k H||GET /nowhere H||GET /v1/keys/k H|Origin: http://other||",
+    ),
+    ("SET k v", "GET /v1/keys/k H|Connection: close||GET /v1/keys/k H||"),
+    ("SET k v", "GET /v1/keys/k H||GET /v1/keys/k H|Host: i||GET /v1/keys/k H||"),
+    ("SET k v", "PUT /v1/keys/k H|Content-Length: 1|Transfer-Encoding: chunked||0||GET /v1/keys/k H||"),
+    ("", "PUT /v1/keys/k H|Transfer-Encoding: chunked||x|GET /v1/keys/k H||"),
 ];

@@ -8,7 +8,7 @@
 use bytes::Bytes;
 
 use super::line::{Follows, push_line, refuse};
-use super::{LINE_BYTES_MAX, text};
+use super::{LINE_BYTES_MAX, is_quiet, meta, text};
 use crate::protocol::request::SPAN_OFFSET_MAX;
 use crate::protocol::{Decoded, Limits, ProtocolError, Requests};
 
@@ -113,7 +113,7 @@ fn parse_data(bytes: &[u8], start: usize, len: usize, bounds: &Bounds, batch: &m
         return Err(if is_body { Stop::Body(start, len) } else { Stop::Data(end + 2) });
     };
     if trailer != b"\r\n" {
-        refuse_chunk(bytes, start, batch);
+        refuse_chunk(bytes, batch);
     } else if is_body {
         batch.push_body(Bytes::copy_from_slice(&bytes[start..end]));
     } else {
@@ -122,16 +122,16 @@ fn parse_data(bytes: &[u8], start: usize, len: usize, bounds: &Bounds, batch: &m
     Ok(end + 2)
 }
 
-/// The data of the line that ends before `line_end` is not followed by a line end.
-fn refuse_chunk(bytes: &[u8], line_end: usize, batch: &mut Requests) {
-    let line = bytes[..line_end].trim_ascii_end();
-    let start = memchr::memrchr(b'\n', line).map_or(0, |at| at + 1);
-    let is_quiet = line.ends_with(b" noreply") && !line[start..].trim_ascii_start().starts_with(b"ms ");
-    if is_quiet {
-        batch.abandon();
-    } else {
-        refuse(text::BAD_CHUNK, batch);
-    }
+/// The data of the request being built is not followed by a line end. As in memcached, `ms` knows no `noreply`, and
+/// what is wrong with its flags comes first.
+fn refuse_chunk(bytes: &[u8], batch: &mut Requests) {
+    let line = batch.unfinished(bytes);
+    let text = match line.get(0) {
+        b"ms" => meta(line, 3, line.len()).err().unwrap_or(text::BAD_CHUNK),
+        _ if is_quiet(line) => return batch.abandon(),
+        _ => text::BAD_CHUNK,
+    };
+    refuse(text, batch);
 }
 
 impl Decoder {
@@ -308,7 +308,7 @@ impl Partial {
         if trailer == b"\r\n" {
             self.request.push_body(body);
         } else {
-            refuse_chunk(&self.buffer, self.position, &mut self.request);
+            refuse_chunk(&self.buffer, &mut self.request);
         }
         batch.adopt(&mut self.request);
         self.body_len = None;

@@ -90,12 +90,12 @@ fn push_command<'a>(
     match data_len(known) {
         Ok(None) => Follows::Nothing,
         Ok(Some(len)) => expect_data(known, len, bounds, batch),
-        Err(Refused { text, is_quiet, waste }) => {
+        Err(Refused { text, is_quiet }) => {
             batch.abandon();
             if !is_quiet {
                 refuse(text, batch);
             }
-            if waste == 0 { Follows::Nothing } else { Follows::Waste(waste) }
+            Follows::Nothing
         }
     }
 }

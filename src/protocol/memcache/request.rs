@@ -11,13 +11,11 @@ pub(super) struct Refused {
     pub(super) text: &'static str,
     /// The client wants no reply, not even this one.
     pub(super) is_quiet: bool,
-    /// Bytes behind the line that are its data all the same.
-    pub(super) waste: usize,
 }
 
 impl Refused {
     fn new(text: &'static str) -> Self {
-        Self { text, is_quiet: false, waste: 0 }
+        Self { text, is_quiet: false }
     }
 }
 
@@ -44,7 +42,7 @@ fn classic_data_len(words: &[&[u8]], count: usize) -> Result<Option<usize>, Refu
         return Err(Refused::new(text::ERROR));
     }
     let is_quiet = words.last() == Some(&&b"noreply"[..]);
-    let refused = || Refused { text: text::BAD_FORMAT, is_quiet, waste: 0 };
+    let refused = || Refused { text: text::BAD_FORMAT, is_quiet };
     let len = signed(words[4]).filter(|len| (0..=DATA_BYTES_MAX).contains(len));
     let is_right = is_key(words[1])
         && unsigned(words[2]).is_some_and(|flags| flags <= u64::from(u32::MAX))

@@ -1,4 +1,6 @@
-//! A server that speaks both protocols, and clients that write lines and read what comes.
+//! A server that speaks all three protocols, and clients that write bytes and read what comes.
+
+#![allow(dead_code, reason = "shared by the tests of each protocol and of all together")]
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -15,21 +17,21 @@ pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
 }
 
-/// A running server and the port of its memcached clients.
-pub(crate) struct Both {
+/// A running server and its ports.
+pub(crate) struct Fronts {
     pub(crate) server: Server,
-    pub(crate) port: u16,
+    pub(crate) memcache_port: u16,
+    pub(crate) http_port: u16,
 }
 
-impl Both {
+impl Fronts {
     pub(crate) fn start(settings: &Settings) -> Self {
-        // Somebody else may take the port in between.
+        // Somebody else may take a port in between.
         for _ in 0..20 {
-            let port = free_port();
-            let settings = Settings { port: 0, memcache_port: port, ..settings.clone() };
-            match Server::start(settings) {
-                Ok(server) => return Self { server, port },
-                Err(error) => eprintln!("port {port}: {error}"),
+            let (memcache_port, http_port) = (free_port(), free_port());
+            match Server::start(Settings { port: 0, memcache_port, http_port, ..settings.clone() }) {
+                Ok(server) => return Self { server, memcache_port, http_port },
+                Err(error) => eprintln!("ports {memcache_port} and {http_port}: {error}"),
             }
         }
         panic!("no port is free");
@@ -39,13 +41,36 @@ impl Both {
         Self::start(&Settings { workers, ..Settings::default() })
     }
 
-    pub(crate) fn connect(&self) -> Client {
-        Client::to(self.port)
+    pub(crate) fn resp(&self) -> Client {
+        Client::to(self.server.port())
     }
 
-    /// A connection to the RESP port.
-    pub(crate) fn connect_resp(&self) -> Client {
-        Client::to(self.server.port())
+    pub(crate) fn memcache(&self) -> Client {
+        Client::to(self.memcache_port)
+    }
+
+    pub(crate) fn http(&self) -> Client {
+        Client::to(self.http_port)
+    }
+}
+
+/// A reply over HTTP.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    head: String,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    /// A field's value; empty when it is not there.
+    pub(crate) fn field(&self, name: &str) -> &str {
+        let fields = self.head.lines().skip(1).filter_map(|line| line.split_once(": "));
+        fields.into_iter().find(|(given, _)| given.eq_ignore_ascii_case(name)).map_or("", |(_, value)| value)
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
     }
 }
 
@@ -112,13 +137,38 @@ impl Client {
         heard.trim_end().replace("\r\n", "|")
     }
 
+    /// One reply over HTTP, whose body is as long as it says.
+    pub(crate) fn hear_http(&mut self, has_body: bool) -> Answer {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            self.0.read_exact(&mut byte).expect("it answers");
+            head.push(byte[0]);
+        }
+        let head = String::from_utf8(head).expect("a head is text");
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+        let mut answer = Answer { status, head, body: Vec::new() };
+        let len = if has_body { answer.field("content-length").parse().unwrap_or(0) } else { 0 };
+        answer.body.resize(len, 0);
+        self.0.read_exact(&mut answer.body).expect("a whole body");
+        answer
+    }
+
+    /// Asks on the HTTP port, with further fields that each end a line.
+    pub(crate) fn http(&mut self, request: &str, fields: &str, body: &str) -> Answer {
+        let len = body.len();
+        self.say(format!("{request} HTTP/1.1\r\nHost: h\r\n{fields}Content-Length: {len}\r\n\r\n{body}").as_bytes());
+        self.hear_http(!request.starts_with("HEAD"))
+    }
+
     /// Everything until the server closes.
-    pub(crate) fn hear_end(&mut self) -> Vec<u8> {
+    pub(crate) fn hear_end(&mut self) -> String {
         let mut heard = Vec::new();
         match self.0.read_to_end(&mut heard) {
-            Ok(_) => heard,
-            Err(error) if error.kind() == ErrorKind::ConnectionReset => heard,
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
             Err(error) => panic!("{error}"),
         }
+        String::from_utf8_lossy(&heard).into_owned()
     }
 }

@@ -6,7 +6,6 @@ mod exporters;
 mod findings;
 mod host;
 #[path = "../clients/installed.rs"]
-#[allow(dead_code, reason = "other tests use the rest of it")]
 mod installed;
 mod observed;
 #[path = "../start/process.rs"]

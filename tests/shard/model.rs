@@ -40,13 +40,17 @@ struct Twins {
 pub(crate) fn check(bytes: &[u8]) {
     let [policy, mib, operations @ ..] = bytes else { return };
     let policy = Policy::NAMES[usize::from(*policy) % Policy::NAMES.len()].1;
-    let budget_bytes = if *mib % 5 == 0 { u64::MAX } else { u64::from(*mib % 5) << 20 };
+    let budget_bytes = budget_bytes(*mib);
     let shard = Shard::new(ShardOptions { budget_bytes, policy, huge_pages: false, seed: 1 });
     let mut twins = Twins { shard, model: HashMap::new(), policy, budget_bytes, now: 1_000_000, evicted: 0 };
     for operation in operations.chunks_exact(OPERATION_BYTES) {
         twins.step(operation.try_into().expect("chunks of that size"));
     }
     twins.check_all();
+}
+
+fn budget_bytes(mib: u8) -> u64 {
+    if mib.is_multiple_of(5) { u64::MAX } else { u64::from(mib % 5) << 20 }
 }
 
 impl Twins {
@@ -108,6 +112,7 @@ impl Twins {
                 self.shard.clear();
                 self.model.clear();
             }
+            9 if value.first() == Some(&254) => self.resize(budget_bytes(offset as u8)),
             9 => {
                 let found = self.shard.random_key(self.now).map(<[u8]>::to_vec);
                 assert!(found.is_none_or(|key| self.model.contains_key(&key[..])), "a key that is not there");
@@ -139,6 +144,20 @@ impl Twins {
                 self.model.insert(key, Known { value, expires_at });
             }
         }
+    }
+
+    fn resize(&mut self, budget_bytes: u64) {
+        if self.policy == Policy::NoEviction || self.policy.is_volatile() {
+            // It may hold more than a lower budget.
+            return;
+        }
+        self.budget_bytes = self.budget_bytes.min(budget_bytes);
+        self.shard.resize(budget_bytes);
+        while self.shard.maintain(self.now) {}
+        let keys: Vec<[u8; 2]> = self.model.keys().copied().collect();
+        keys.into_iter().for_each(|key| self.check_key(key));
+        self.budget_bytes = budget_bytes;
+        self.evicted = self.shard.stats().evicted;
     }
 
     fn value_of(&self, key: [u8; 2]) -> Vec<u8> {

@@ -218,7 +218,7 @@ mod tests {
                 populated += follow(&mut shard)[0];
             }
         }
-        assert!(populated >= 8 * MIB as usize, "{populated}");
+        assert!(populated > 7 * MIB as usize, "{populated}");
         assert!((0..2_300_000_u64).step_by(1000).all(|number| shard.peek(&number.to_le_bytes(), 1).is_some()));
         let used = shard.stats().used_bytes;
         (0..2_300_000_u64).for_each(|number| _ = shard.delete(&number.to_le_bytes(), 1));

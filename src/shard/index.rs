@@ -26,7 +26,7 @@ const BUCKETS: usize = 64;
 pub(super) const UNIT_ENTRIES: usize = BUCKETS * BUCKET_ENTRIES;
 
 /// The table grows by this share of itself: less would move every entry more often, more would leave more room unused.
-const GROWTH: usize = 8;
+const GROWTH: usize = 16;
 
 /// The table grows when more than this share of a unit is used in the mean, and shrinks below the other.
 /// Two choices and displacement fill a unit to 97 %; unequal units need the rest.
@@ -219,18 +219,19 @@ impl Index {
         self.units().max(self.stale_end).max(self.ready_end) * PAGE_BYTES
     }
 
-    /// Memory that the table will take beyond that before long, because it is almost as full as it gets.
+    /// Memory that the larger table will take beyond that, which is to be there when this one is full. It becomes more
+    /// with every entry, so that nothing else has to give way all at once.
     pub(super) fn growth_bytes(&self) -> usize {
-        let units = self.units();
-        let is_soon = self.len * 10 > units * LOAD_MAX * 9;
-        let wanted = if is_soon { units + units.div_ceil(GROWTH) } else { 0 };
-        wanted.saturating_sub(self.ready_end.max(units)) * PAGE_BYTES
+        let units = (self.len * (GROWTH + 1)).div_ceil(LOAD_MAX * GROWTH);
+        (units * PAGE_BYTES).saturating_sub(self.memory_bytes())
     }
 
     /// What is to be populated next, because the table will grow into it before long; it counts as taken.
     pub(super) fn populate(&mut self) -> Option<Range<usize>> {
-        let start = self.memory_bytes();
-        let is_wanted = start >= SMALL_PAGES_BYTES && self.stale_end <= self.units() && self.growth_bytes() > 0;
+        let (start, units) = (self.memory_bytes(), self.units());
+        let is_soon = self.len * (2 * GROWTH + 1) > units * LOAD_MAX * 2 * GROWTH;
+        let is_short = is_soon && start < (units + units.div_ceil(GROWTH)) * PAGE_BYTES;
+        let is_wanted = start >= SMALL_PAGES_BYTES && self.stale_end <= units && is_short;
         let end = (start + 1).next_multiple_of(HUGE_PAGE_BYTES);
         if !is_wanted || end > self.memory.bytes().len() {
             return None;

@@ -38,7 +38,8 @@ const fn row(
 #[rustfmt::skip]
 static LATENCY: &[Spec] = &[
     row("doctor", 2, OPERATOR, "2.8.13", "Explains the events in words.", Run::Session(doctor)),
-    row("help", 2, ALWAYS, "2.8.13", "Lists the subcommands.", Run::Session(|_, _, _, reply| help(reply, LATENCY_HELP))),
+    row("help", 2, ALWAYS, "2.8.13", "Lists the subcommands.",
+        Run::Session(|_, _, _, reply| help(reply, LATENCY_HELP))),
     row("histogram", -2, OPERATOR, "7.0.0", "Returns how often commands took how long.", Run::Session(histogram))
         .costs("O(N) with the number of commands"),
     row("history", 3, OPERATOR, "2.8.13", "Returns the times of an event.", Run::Session(history)),

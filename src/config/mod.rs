@@ -197,7 +197,8 @@ settings! {
             "Keep events in LATENCY that took at least so many milliseconds. 0 keeps none.";
         stage_sampling: u32 = 0, "stage-sampling" live Number(0, 1 << 20),
             "Time one batch of requests in so many stage by stage, from the socket to the kernel's send (INFO stages), \
-             and name the stage of a slow request in SLOWLOG; 64 costs little. Best set before clients connect. 0: none.";
+             and name the stage of a slow request in SLOWLOG; 64 costs little. Best set before clients connect. 0: no \
+             stage.";
     }
     "Log" {
         loglevel: LogLevel = LogLevel::Notice, "loglevel" fixed Choice(LogLevel::NAMES),

@@ -167,7 +167,6 @@ impl<R: Ring> Worker<R> {
             ring.push(token.with_kind(kind), op);
         };
         let fd = connection.fd;
-        let mut has_pushed = false;
         match connection.state {
             State::Open | State::Flushing | State::Lingering => {
                 if connection.sending_bytes == 0 && connection.has_output_to_send() {
@@ -177,14 +176,11 @@ impl<R: Ring> Worker<R> {
                     connection.progress_ns = core.now.mono_ns;
                     let limit = core.settings.send_bytes as usize;
                     push(ring, connection, Kind::Send, Op::Send { fd, output, from: 0, limit });
-                    has_pushed = true;
                 }
                 let wants_input = connection.wants_input();
                 if wants_input && connection.receive == Receive::Idle {
                     connection.receive = Receive::Armed;
-                    let is_multishot = connection.addresses.is_some();
-                    let is_stamped = is_multishot && core.stages.wants_stamps(slot as u32) && ring.stamp_arrivals(fd);
-                    let receive = if is_stamped { Op::RecvStamped { fd } } else { Op::Recv { fd, is_multishot } };
+                    let receive = receive_op(ring, connection, core.stages.wants_stamps(slot as u32));
                     push(ring, connection, Kind::Recv, receive);
                 } else if !wants_input && connection.receive == Receive::Armed {
                     connection.receive = Receive::Cancelling;
@@ -213,7 +209,7 @@ impl<R: Ring> Worker<R> {
             }
             State::Closed => {}
         }
-        if has_pushed && core.stages.is_on() {
+        if core.stages.is_on() {
             core.note_push(slot);
         }
         core.watch(slot);
@@ -234,6 +230,16 @@ impl<R: Ring> Worker<R> {
             self.ring.push(token, Op::Send { fd: connection.fd, output, from, limit });
         }
         self.core.unfinished = unfinished;
+    }
+}
+
+/// A receive, with the times of arrival where they are wanted and the kernel gives them.
+fn receive_op<R: Ring>(ring: &R, connection: &Connection, wants_stamps: bool) -> Op {
+    let (fd, is_multishot) = (connection.fd, connection.addresses.is_some());
+    if is_multishot && wants_stamps && ring.stamp_arrivals(fd) {
+        Op::RecvStamped { fd }
+    } else {
+        Op::Recv { fd, is_multishot }
     }
 }
 

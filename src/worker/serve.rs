@@ -100,12 +100,7 @@ impl Core {
             self.stages.add(&self.clock, mark_ns, true);
             input = &input[decoded.consumed..];
             is_new |= !batch.is_empty();
-            if self.stages.is_on() {
-                self.note_late(slot, &batch, decoded.received);
-            }
-            let mark_ns = self.stages.mark(&self.clock);
             let executed = self.execute_batch(slot, &batch, decoded.received);
-            self.stages.add(&self.clock, mark_ns, false);
             if executed < batch.len() {
                 self.hold(slot, &batch, executed, decoded.received);
                 goes_on = false;
@@ -134,11 +129,15 @@ impl Core {
         batch.clear();
         self.batch = batch;
         if self.connections[slot].decoder.announced_bytes() > 0 {
-            // Room for a large argument is made while it arrives.
-            self.weigh(slot);
-            self.shard.set_budget(self.budget.items());
-            self.is_upkeep_due |= self.shard.maintain(self.now.unix_ms);
+            self.make_room(slot);
         }
+    }
+
+    /// Room for a large argument is made while it arrives.
+    fn make_room(&mut self, slot: usize) {
+        self.weigh(slot);
+        self.shard.set_budget(self.budget.items());
+        self.is_upkeep_due |= self.shard.maintain(self.now.unix_ms);
     }
 
     /// How many more requests this connection may execute in this tick.
@@ -185,6 +184,16 @@ impl Core {
 
     /// Executes a batch in order; returns how many requests are done with.
     fn execute_batch(&mut self, slot: usize, batch: &Requests, received: &[u8]) -> usize {
+        if self.stages.is_on() {
+            self.note_late(slot, batch, received);
+        }
+        let mark_ns = self.stages.mark(&self.clock);
+        let executed = self.execute_in_order(slot, batch, received);
+        self.stages.add(&self.clock, mark_ns, false);
+        executed
+    }
+
+    fn execute_in_order(&mut self, slot: usize, batch: &Requests, received: &[u8]) -> usize {
         let may_hop = self.workers > 1 && self.connections[slot].session.front != Front::RespCore;
         let mut slots = [None; BATCH_REQUESTS];
         if may_hop && batch.len() > 1 {

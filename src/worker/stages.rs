@@ -199,9 +199,11 @@ impl Core {
         }
     }
 
-    /// A connection's output is handed to the kernel.
+    /// A connection is settled: if a send was pushed, its output is the kernel's now.
     pub(super) fn note_push(&mut self, slot: usize) {
-        let Some(trace) = &mut self.connections[slot].trace else { return };
+        let connection = &mut self.connections[slot];
+        let is_sending = connection.sending_bytes > 0;
+        let Some(trace) = connection.trace.as_mut().filter(|trace| is_sending && trace.sent_ns == 0) else { return };
         let replied_ns = std::mem::take(&mut trace.replied_ns);
         trace.is_sampled = replied_ns != 0;
         trace.sent_ns = if trace.is_sampled { self.clock.mono_ns() } else { self.now.mono_ns };

@@ -35,6 +35,8 @@ pub enum Task {
     Config,
     /// Measure a server.
     Bench,
+    /// Ask a running server for its hot keys.
+    HotKeys,
     /// Look for what costs latency on this host.
     Doctor,
 }
@@ -48,6 +50,11 @@ pub fn parse(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<
     let (task, matches) = match matches.subcommand() {
         Some(("config", inner)) => (Task::Config, inner.clone()),
         Some(("doctor", inner)) => (Task::Doctor, inner.clone()),
+        Some(("hotkeys", inner)) => {
+            let given = |name: &str| (name.to_owned(), inner.get_one::<String>(name).cloned().unwrap_or_default());
+            let flags = ["target", "password", "count"].map(given).to_vec();
+            return Ok(Invocation { task: Task::HotKeys, file: None, flags, is_json: false, accepted: Vec::new() });
+        }
         Some(("bench", inner)) => {
             let flags = bench_flags(inner);
             return Ok(Invocation { task: Task::Bench, file: None, flags, is_json: false, accepted: Vec::new() });
@@ -95,7 +102,7 @@ fn command() -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .about(about)
         .after_help(after)
-        .subcommands([serve, config, bench(), doctor()])
+        .subcommands([serve, config, bench(), doctor(), hot_keys()])
         .args_conflicts_with_subcommands(true)
 }
 
@@ -113,6 +120,17 @@ fn doctor() -> Command {
         .hide_possible_values(true)
         .help("A finding to live with: it does not count for the exit code; repeatable");
     with_settings(Command::new("doctor").about(about).after_help(after).arg(json).arg(accept))
+}
+
+fn hot_keys() -> Command {
+    let flag = |name: &'static str, form: &'static str, default: &'static str, help: &'static str| {
+        Arg::new(name).long(name).value_name(form).default_value(default).help(help)
+    };
+    Command::new("hotkeys")
+        .about("Show which keys of a running server are asked for most (it has hotkeys-sampling set)")
+        .arg(flag("target", "HOST:PORT", "127.0.0.1:6379", "The server"))
+        .arg(flag("password", "TEXT", "", "Its requirepass"))
+        .arg(flag("count", "0..1000", "10", "Keys to show"))
 }
 
 fn bench() -> Command {

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use crate::cluster::Map;
 use crate::config::Settings;
 use crate::observe::Metrics;
+use crate::observe::hot::HotKeys;
 use crate::observe::rates::Rates;
 use crate::observe::slow::Slow;
 
@@ -31,6 +32,8 @@ pub struct Instance {
     /// Commands, bytes in and bytes out per second, as `INFO` shows them: of all workers, then of each node, at the
     /// place of its first worker.
     pub rates: Box<[Rates<3>]>,
+    /// The keys that are asked for most.
+    pub hot: HotKeys,
     /// What was slow.
     pub slow: Slow,
     /// 40 hexadecimal digits, new for each start.
@@ -74,6 +77,7 @@ impl Instance {
         Self {
             metrics: Metrics::new(workers as usize),
             rates: (0..=workers).map(|_| Rates::default()).collect(),
+            hot: HotKeys::new(workers as usize),
             slow: Slow::default(),
             run_id,
             started_unix_ms,

@@ -21,7 +21,7 @@
 //! | layer    | modules                                                                      | may import         |
 //! |----------|------------------------------------------------------------------------------|--------------------|
 //! | process  | `main`, [`cli`]                                                              | all                |
-//! | assembly | [`server`], [`control`], [`listen`], [`load`], [`doctor`]                    | all below          |
+//! | assembly | [`server`], [`control`], [`listen`], [`load`], [`doctor`], [`hotkeys`]       | all below          |
 //! | loop     | [`worker`]                                                                   | all below          |
 //! | edge     | [`ring`], [`mailbox`]                                                        | pure, ground       |
 //! | meaning  | [`command`]                                                                  | pure, ground       |
@@ -56,6 +56,7 @@ pub mod cli;
 
 pub mod control;
 pub mod doctor;
+pub mod hotkeys;
 pub mod listen;
 pub mod load;
 pub mod server;

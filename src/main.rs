@@ -27,6 +27,9 @@ fn main() -> ExitCode {
     if invocation.task == Task::Bench {
         return bench(&invocation.flags);
     }
+    if invocation.task == Task::HotKeys {
+        return hot_keys(&invocation.flags);
+    }
     let settings = match source::load(invocation.file.as_deref(), |name| std::env::var_os(name), &invocation.flags) {
         Ok(settings) => settings,
         Err(error) => return fail(EXIT_USAGE, &error),
@@ -58,6 +61,18 @@ fn bench(flags: &[(String, String)]) -> ExitCode {
             fail(1, &"the server has refused requests or sent wrong replies")
         }
         Err(error) => fail(error.exit_code(), &error),
+    }
+}
+
+/// Shows a running server's hot keys.
+fn hot_keys(flags: &[(String, String)]) -> ExitCode {
+    let flag = |name: &str| flags.iter().find(|(given, _)| given == name).map_or("", |(_, value)| value);
+    let Ok(count) = flag("count").parse() else {
+        return fail(EXIT_USAGE, &"--count takes a number");
+    };
+    match corering::hotkeys::ask(flag("target"), flag("password"), count) {
+        Ok(table) => print(&table),
+        Err(error) => fail(1, &error),
     }
 }
 

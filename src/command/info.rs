@@ -8,6 +8,7 @@
 use std::fmt::Write;
 
 use super::connection::REDIS_VERSION;
+use super::memory::Figures;
 use super::session::{Front, Session};
 use super::{Call, table};
 use crate::observe::Metric;
@@ -107,33 +108,24 @@ fn clients(call: &Call<'_>, text: &mut String) {
 }
 
 fn memory(call: &Call<'_>, text: &mut String) {
-    let total = |metric| call.instance.metrics.sum(call.reach(), metric);
-    let startup = call.settings.startup_bytes(call.instance.workers);
-    let used = startup + total(Metric::ShardBytes) + total(Metric::BufferBytes);
-    let peak = (startup + total(Metric::UsedBytesPeak)).max(used);
-    let dataset = total(Metric::DatasetBytes);
-    let resident = Process::now().resident_bytes;
+    let figures = Figures::of(call);
     let host = topology::memory_bytes();
-    line(text, "used_memory", used);
-    line(text, "used_memory_human", human(used));
-    line(text, "used_memory_rss", resident);
-    line(text, "used_memory_rss_human", human(resident));
-    line(text, "used_memory_peak", peak);
-    line(text, "used_memory_peak_human", human(peak));
-    line(text, "used_memory_overhead", used.saturating_sub(dataset));
-    line(text, "used_memory_startup", startup);
-    line(text, "used_memory_dataset", dataset);
+    line(text, "used_memory", figures.used);
+    line(text, "used_memory_human", human(figures.used));
+    line(text, "used_memory_rss", figures.resident);
+    line(text, "used_memory_rss_human", human(figures.resident));
+    line(text, "used_memory_peak", figures.peak);
+    line(text, "used_memory_peak_human", human(figures.peak));
+    line(text, "used_memory_overhead", figures.used.saturating_sub(figures.dataset));
+    line(text, "used_memory_startup", figures.startup);
+    line(text, "used_memory_dataset", figures.dataset);
     line(text, "total_system_memory", host);
     line(text, "total_system_memory_human", human(host));
     line(text, "maxmemory", call.settings.maxmemory);
     line(text, "maxmemory_human", human(call.settings.maxmemory));
     line(text, "maxmemory_policy", call.settings.maxmemory_policy.name());
-    line(
-        text,
-        "mem_fragmentation_ratio",
-        format_args!("{:.2}", if used == 0 { 0.0 } else { resident as f64 / used as f64 }),
-    );
-    line(text, "mem_clients_normal", total(Metric::BufferBytes));
+    line(text, "mem_fragmentation_ratio", format_args!("{:.2}", figures.fragmentation()));
+    line(text, "mem_clients_normal", figures.connections);
     line(text, "mem_allocator", "libc");
 }
 

@@ -113,6 +113,14 @@ fn categories(spec: &Spec) -> Vec<&'static str> {
     rows.into_iter().filter(|(applies, _)| *applies).map(|(_, name)| name).collect()
 }
 
+/// Every category that a command has, without its sign, sorted.
+pub(super) fn categories_of_all() -> Vec<&'static str> {
+    let mut names: Vec<&str> = table::commands().flat_map(|command| categories(command.spec())).collect();
+    names.sort_unstable();
+    names.dedup();
+    names.iter().map(|name| &name[1..]).collect()
+}
+
 /// How a proxy or a cluster client would spread the command.
 fn tips(spec: &Spec) -> &'static [&'static str] {
     match spec.run {

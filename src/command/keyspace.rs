@@ -70,8 +70,6 @@ pub static COMMANDS: &[Spec] = &[
     row("keys", 2, READ, NO_KEYS, "1.0.0", "O(N) with the number of keys in the cache",
         "Lists the keys that match a pattern; SCAN does so without holding others up.",
         Run::Everywhere(keys, Merge::Concat)),
-    Spec { subcommands: MEMORY, ..row("memory", -2, READ, NO_KEYS, "4.0.0", "Depends on the subcommand",
-        "Tells about memory.", Run::Container) },
     Spec { subcommands: OBJECT, ..row("object", -2, READ, NO_KEYS, "2.2.3", "Depends on the subcommand",
         "Tells how a key's value is kept.", Run::Container) },
     row("persist", 2, WRITE_FAST, ONE_KEY, "2.2.0", "O(1)", "Removes a key's expiry.", Run::Keyed(persist)),
@@ -120,18 +118,6 @@ static OBJECT: &[Spec] = &[
         Run::Keyed(|call, args, reply| peek(call, args, reply, |_, reply| reply.integer(1)))),
 ];
 
-#[rustfmt::skip]
-static MEMORY: &[Spec] = &[
-    row("doctor", 2, READ, NO_KEYS, "4.0.0", "O(1)", "Tells whether memory needs attention.",
-        Run::Session(|_, _, _, reply| reply.verbatim("txt", "Memory is accounted for item by item; see INFO memory."))),
-    row("help", 2, READ, NO_KEYS, "4.0.0", "O(1)", "Lists the subcommands.",
-        Run::Session(|_, _, _, reply| help(reply, MEMORY_HELP))),
-    row("purge", 2, READ, NO_KEYS, "4.0.0", "O(1)", "Gives freed memory back; it is given back anyway.",
-        Run::Session(|_, _, _, reply| reply.simple("OK"))),
-    row("usage", -3, READ, SUBCOMMAND_KEY, "4.0.0", "O(1)", "Returns the bytes that a key takes.",
-        Run::Keyed(|call, args, reply| conclude(memory_usage(call, args, reply), reply))),
-];
-
 const OBJECT_HELP: &[&str] = &[
     "OBJECT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
     "ENCODING <key>",
@@ -146,18 +132,6 @@ const OBJECT_HELP: &[&str] = &[
     "REFCOUNT <key>",
     "    Return the number of references of the value associated with the specified",
     "    <key>.",
-    "HELP",
-    "    Print this help.",
-];
-
-const MEMORY_HELP: &[&str] = &[
-    "MEMORY <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
-    "DOCTOR",
-    "    Return memory problems reports.",
-    "PURGE",
-    "    Attempt to purge dirty pages for reclamation by the allocator.",
-    "USAGE <key> [SAMPLES <count>]",
-    "    Return memory in bytes used by <key> and its value.",
     "HELP",
     "    Print this help.",
 ];
@@ -397,7 +371,7 @@ fn peek(call: &Call<'_>, args: Args<'_>, reply: &mut Reply<'_>, show: impl FnOnc
 }
 
 /// The same for how the item is used.
-fn usage(call: &Call<'_>, args: Args<'_>, reply: &mut Reply<'_>, show: impl FnOnce(Usage, &mut Reply<'_>)) {
+pub(super) fn usage(call: &Call<'_>, args: Args<'_>, reply: &mut Reply<'_>, show: impl FnOnce(Usage, &mut Reply<'_>)) {
     match call.shard.usage(args.get(2), call.now.unix_ms) {
         Some(usage) => show(usage, reply),
         None => reply.null(),
@@ -445,16 +419,4 @@ fn idle_time(call: &mut Call<'_>, args: Args<'_>, reply: &mut Reply<'_>) {
             reply.integer((now.saturating_sub(usage.accessed_at) / 1000) as i64);
         }
     });
-}
-
-fn memory_usage(call: &mut Call<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let mut options = args.iter().skip(3);
-    while let Some(option) = options.next() {
-        let samples = options.next().filter(|_| option.eq_ignore_ascii_case(b"samples")).ok_or(Refusal::Syntax)?;
-        if integer(samples)? < 0 {
-            return Err(Refusal::Syntax);
-        }
-    }
-    usage(call, args, reply, |usage, reply| reply.integer(usage.memory_bytes as i64));
-    Ok(())
 }

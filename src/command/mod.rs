@@ -19,6 +19,8 @@
 //! - `CONFIG SET` says in its own words what a setting takes; the settings are those of [`config`](crate::config).
 //! - `CLIENT TRACKING ON` is refused; `CLIENT NO-EVICT` and `NO-TOUCH` are shown by `CLIENT LIST` and change nothing.
 //! - `DEBUG SLEEP` stops the worker of its connection, not all; `SHUTDOWN SAVE` is refused, for nothing is saved.
+//! - `SLOWLOG` times commands over keys by a sample while its threshold is 1 ms or more; it also knows requests that
+//!   were slow elsewhere than in their command, and says where. `HOTKEYS` is ours; `ACL` knows the one user there is.
 //! - A request may hold as many arguments as `client-query-buffer-limit` has room for, at eight bytes each.
 //! - `OBJECT FREQ` counts to 3, and `OBJECT IDLETIME` is the age of the segment that an unused item lies in.
 
@@ -34,6 +36,7 @@ use crate::protocol::Args;
 use crate::protocol::resp::Reply;
 use crate::shard::Shard;
 
+pub mod acl;
 pub mod arguments;
 pub mod client;
 pub mod cluster;
@@ -42,6 +45,7 @@ pub mod expiry;
 pub mod fanout;
 pub mod float;
 pub mod glob;
+pub mod hot;
 pub mod http;
 pub mod info;
 pub mod introspect;
@@ -49,6 +53,7 @@ pub mod keyspace;
 pub mod latency;
 pub mod lease;
 pub mod memcache;
+pub mod memory;
 pub mod number;
 pub mod route;
 pub mod server;

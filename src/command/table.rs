@@ -12,13 +12,16 @@ use crate::protocol::Args;
 
 /// The families whose rows make the table.
 static FAMILIES: &[&[Spec]] = &[
+    super::acl::COMMANDS,
     super::connection::COMMANDS,
     super::client::COMMANDS,
     super::cluster::COMMANDS,
     super::introspect::COMMANDS,
+    super::hot::COMMANDS,
     super::latency::COMMANDS,
     super::server::COMMANDS,
     super::keyspace::COMMANDS,
+    super::memory::COMMANDS,
     super::string::COMMANDS,
     super::lease::COMMANDS,
     super::memcache::COMMANDS,

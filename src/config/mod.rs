@@ -200,6 +200,11 @@ settings! {
              and name the stage of a slow request in SLOWLOG; 64 costs little. Best set before clients connect. 0: no \
              stage.";
     }
+    "Keys" {
+        hotkeys_sampling: u32 = 0, "hotkeys-sampling" live Number(0, 1 << 20),
+            "Look at one request in about so many to find the keys that are asked for most (HOTKEYS); 64 costs little. \
+             0: none.";
+    }
     "Log" {
         loglevel: LogLevel = LogLevel::Notice, "loglevel" fixed Choice(LogLevel::NAMES),
             "How much is logged, to standard error.";

@@ -14,6 +14,7 @@ use slow::Stage;
 
 pub mod exposition;
 pub mod histogram;
+pub mod hot;
 pub mod process;
 pub mod rates;
 pub mod slow;

@@ -34,6 +34,7 @@ mod budget;
 mod connection;
 mod gather;
 mod hop;
+mod hot;
 mod lifecycle;
 mod serve;
 mod slots;
@@ -46,6 +47,7 @@ pub use hop::{MAILBOX_CAPACITY, Message};
 use budget::Budget;
 use connection::Connection;
 use hop::Hops;
+use hot::HotSampling;
 use lifecycle::{Listener, Unfinished};
 use serve::Waiting;
 use slots::Leftovers;
@@ -164,6 +166,7 @@ struct Core {
     unfinished: Vec<Unfinished>,
     spin: Spin,
     stages: Stages,
+    hot: HotSampling,
     has_own_cpu: bool,
     /// Operations were pushed in this tick that will complete.
     awaits_completion: bool,
@@ -206,6 +209,7 @@ impl<R: Ring> Worker<R> {
             limits: limits(&settings),
             spin: Spin::new(spin_max(&settings, options.has_own_cpu)),
             stages: Stages::new(&settings),
+            hot: HotSampling::new(settings.hotkeys_sampling),
             has_own_cpu: options.has_own_cpu,
             awaits_completion: false,
             settings,
@@ -357,7 +361,7 @@ impl<R: Ring> Worker<R> {
             // Most sends are done as soon as they are submitted, and nothing follows from that: no other tick for them.
             self.ring.enter(Wait::No)?;
             if self.core.stages.is_on() {
-                self.core.stages.collected_ns = self.core.clock.mono_ns();
+                self.core.stages.collected(self.core.clock.mono_ns());
             }
             self.take_completions();
             if self.has_work() {
@@ -402,7 +406,7 @@ impl Core {
         } else if since_ns >= self.stages.slow_ns {
             self.note_tick(since_ns);
         }
-        self.stages.collected_ns = self.now.mono_ns;
+        self.stages.collected(self.now.mono_ns);
         self.metrics().add(Metric::Ticks, 1);
         self.shard.begin(self.now.unix_ms);
         self.take_up_changes();
@@ -456,6 +460,7 @@ impl Core {
         }
         self.spin.set_max(spin_max(&self.settings, self.has_own_cpu));
         self.stages.adopt(&self.settings);
+        self.hot = HotSampling::new(self.settings.hotkeys_sampling);
         // A new time-out applies to the connections that are there, and so does that there is no password any more.
         let slots: Vec<usize> = self.connections.iter().map(|(slot, _)| slot).collect();
         for slot in slots {

@@ -187,6 +187,9 @@ impl Core {
         if self.stages.is_on() {
             self.note_late(slot, batch, received);
         }
+        if self.hot.every != 0 {
+            self.sample_hot(slot, batch, received);
+        }
         let mark_ns = self.stages.mark(&self.clock);
         let executed = self.execute_in_order(slot, batch, received);
         self.stages.add(&self.clock, mark_ns, false);

@@ -12,3 +12,4 @@ mod observed;
 #[allow(dead_code, reason = "other tests use the rest of it")]
 mod process;
 mod stages;
+mod tools;

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use crate::cluster::Map;
 use crate::config::Settings;
 use crate::observe::Metrics;
+use crate::observe::feed::Feed;
 use crate::observe::hot::HotKeys;
 use crate::observe::rates::Rates;
 use crate::observe::slow::Slow;
@@ -34,6 +35,8 @@ pub struct Instance {
     pub rates: Box<[Rates<3>]>,
     /// The keys that are asked for most.
     pub hot: HotKeys,
+    /// What those see who watch requests.
+    pub feed: Feed,
     /// What was slow.
     pub slow: Slow,
     /// 40 hexadecimal digits, new for each start.
@@ -78,6 +81,7 @@ impl Instance {
             metrics: Metrics::new(workers as usize),
             rates: (0..=workers).map(|_| Rates::default()).collect(),
             hot: HotKeys::new(workers as usize),
+            feed: Feed::default(),
             slow: Slow::default(),
             run_id,
             started_unix_ms,

@@ -119,6 +119,7 @@ fn describe(view: &ClientView<'_>) -> String {
     let mut flags = String::new();
     for (is_set, flag) in [
         (session.is_closing, 'c'),
+        (session.is_monitor, 'O'),
         (view.peer.starts_with("unix:"), 'U'),
         (session.is_no_evict, 'e'),
         (session.is_no_touch, 'T'),

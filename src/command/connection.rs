@@ -73,6 +73,7 @@ fn reset(call: &mut Call<'_>, session: &mut Session, _: Args<'_>, reply: &mut Re
     session.is_authenticated = call.settings.requirepass.is_empty();
     session.is_no_evict = false;
     session.is_no_touch = false;
+    session.is_monitor = false;
     reply.simple("RESET");
 }
 

@@ -65,7 +65,7 @@ pub mod table;
 pub use fanout::{Fanout, Round};
 pub use route::{Entrance, Route, route};
 pub use session::{Front, Session};
-pub use table::CommandId;
+pub use table::{CommandId, Flags};
 
 /// What a command may use while it runs on the worker that owns its keys.
 pub struct Call<'a> {

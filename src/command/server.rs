@@ -29,6 +29,8 @@ pub static COMMANDS: &[Spec] = &[
     row("lolwut", -1, Flags::READONLY.or(Flags::FAST), "5.0.0", "Draws the cores and tells the version.",
         Run::Session(lolwut)),
     row("module", -2, Flags(0), "4.0.0", "Commands about modules.", Run::Container).with(MODULE),
+    row("monitor", 1, OPERATOR, "1.0.0", "Shows the requests of all clients as they come; a slow reader misses some.",
+        Run::Session(|_, session, _, reply| { session.is_monitor = true; reply.simple("OK"); })),
     row("role", 1, OPERATOR.or(Flags::FAST), "2.8.12", "Tells the role in replication: master.", Run::Session(role)),
     row("shutdown", -1, OPERATOR, "1.0.0", "Answers what was received and ends the server.",
         Run::Session(|call, session, args, reply| conclude(shutdown(call, session, args, reply), reply))),

@@ -88,6 +88,8 @@ pub struct Session {
     pub is_no_evict: bool,
     /// `CLIENT NO-TOUCH`.
     pub is_no_touch: bool,
+    /// `MONITOR`.
+    pub is_monitor: bool,
     /// Close the connection once everything before has been answered.
     pub is_closing: bool,
     /// The last command, as `CLIENT LIST` shows it.

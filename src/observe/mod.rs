@@ -13,6 +13,7 @@ use histogram::{Distribution, Histogram};
 use slow::Stage;
 
 pub mod exposition;
+pub mod feed;
 pub mod histogram;
 pub mod hot;
 pub mod process;

@@ -36,6 +36,7 @@ mod gather;
 mod hop;
 mod hot;
 mod lifecycle;
+mod monitor;
 mod serve;
 mod slots;
 pub mod spin;
@@ -49,6 +50,7 @@ use connection::Connection;
 use hop::Hops;
 use hot::HotSampling;
 use lifecycle::{Listener, Unfinished};
+use monitor::Watcher;
 use serve::Waiting;
 use slots::Leftovers;
 use spin::Spin;
@@ -167,6 +169,10 @@ struct Core {
     spin: Spin,
     stages: Stages,
     hot: HotSampling,
+    /// Somebody watches requests, here or on another worker.
+    is_watched: bool,
+    /// The connections of this worker that do.
+    watchers: Vec<Watcher>,
     has_own_cpu: bool,
     /// Operations were pushed in this tick that will complete.
     awaits_completion: bool,
@@ -210,6 +216,8 @@ impl<R: Ring> Worker<R> {
             spin: Spin::new(spin_max(&settings, options.has_own_cpu)),
             stages: Stages::new(&settings),
             hot: HotSampling::new(settings.hotkeys_sampling),
+            is_watched: false,
+            watchers: Vec::new(),
             has_own_cpu: options.has_own_cpu,
             awaits_completion: false,
             settings,
@@ -290,6 +298,9 @@ impl<R: Ring> Worker<R> {
         self.core.read_mail();
         self.core.fire_timers();
         self.core.send_waiting();
+        if !self.core.watchers.is_empty() {
+            self.core.feed_watchers();
+        }
         self.core.drop_leftovers();
         self.core.shard.set_budget(self.core.budget.items());
         self.core.is_upkeep_due = self.core.shard.maintain(self.core.now.unix_ms);
@@ -407,6 +418,7 @@ impl Core {
             self.note_tick(since_ns);
         }
         self.stages.collected(self.now.mono_ns);
+        self.is_watched = self.instance.feed.is_watched();
         self.metrics().add(Metric::Ticks, 1);
         self.shard.begin(self.now.unix_ms);
         self.take_up_changes();
@@ -424,7 +436,7 @@ impl Core {
 
     /// Whether another worker or thread, or a client in this tick, has changed what all workers share.
     fn has_news(&self) -> bool {
-        self.instance.phase() != self.phase || self.has_changes()
+        self.instance.phase() != self.phase || self.has_changes() || self.has_lines()
     }
 
     fn has_changes(&self) -> bool {

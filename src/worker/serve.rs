@@ -187,6 +187,9 @@ impl Core {
         if self.stages.is_on() {
             self.note_late(slot, batch, received);
         }
+        if self.is_watched {
+            self.show_requests(slot, batch, received);
+        }
         if self.hot.every != 0 {
             self.sample_hot(slot, batch, received);
         }
@@ -302,12 +305,16 @@ impl Core {
         let spec = command.spec();
         if let Run::Session(converse) = spec.run {
             let mut session = std::mem::take(&mut connection.session);
-            let version = session.version;
+            let (version, was_monitor) = (session.version, session.is_monitor);
             let caller = Caller::of(&session);
             self.with_call(caller, |call| {
                 converse(call, &mut session, args, &mut Reply { output: &mut output, version });
             });
+            let begins_to_watch = session.is_monitor && !was_monitor;
             self.connections[slot].session = session;
+            if begins_to_watch {
+                self.watch_requests(slot);
+            }
         } else {
             let (version, caller) = (connection.session.version, Caller::of(&connection.session));
             self.run(command, args, version, caller, &mut output);

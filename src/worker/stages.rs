@@ -325,7 +325,7 @@ impl Core {
 }
 
 /// A request as the slow log shows it: without passwords, and without what only its protocol could read.
-fn arguments(front: Front, command: CommandId, args: Option<Args<'_>>) -> Vec<Vec<u8>> {
+pub(super) fn arguments(front: Front, command: CommandId, args: Option<Args<'_>>) -> Vec<Vec<u8>> {
     let name = command.full_name();
     let is_resp = matches!(front, Front::Resp | Front::RespCluster | Front::RespCore);
     let Some(args) = args.filter(|_| is_resp && !name.starts_with(' ')) else {

@@ -7,6 +7,7 @@ mod findings;
 mod host;
 #[path = "../clients/installed.rs"]
 mod installed;
+mod monitor;
 mod observed;
 #[path = "../start/process.rs"]
 #[allow(dead_code, reason = "other tests use the rest of it")]

@@ -46,7 +46,7 @@ use budget::Budget;
 use connection::Connection;
 use hop::Hops;
 use lifecycle::{Listener, Unfinished};
-use serve::Waiting;
+use serve::{UNTIL_READ, Waiting};
 use slots::Leftovers;
 use spin::Spin;
 use timer::{Timed, TimerWheel};
@@ -534,7 +534,8 @@ impl Core {
         if self.shard.stats().expires > 0 {
             within(UPKEEP);
         }
-        if let Some(at_ms) = self.waiting.iter().map(|waiting| waiting.at_ms).min() {
+        let rounds = self.waiting.iter().map(|waiting| waiting.at_ms);
+        if let Some(at_ms) = rounds.filter(|at_ms| *at_ms != UNTIL_READ).min() {
             within(Duration::from_nanos((at_ms * 1_000_000).saturating_sub(self.now.mono_ns).max(1)));
         }
         if self.phase != Phase::Running {

@@ -148,10 +148,13 @@ impl<'a> Request<'a> {
         Some(decode_percent(value, true, &mut bytes).map(|()| Cow::Owned(bytes)))
     }
 
-    /// Whether a parameter without a value is given.
-    pub fn has(self, name: &str) -> bool {
-        let is_true = |value: &[u8]| matches!(value, b"" | b"1" | b"true");
-        self.parameters().any(|(given, value)| given == name.as_bytes() && is_true(value))
+    /// Whether a condition is given, by its name or with a value; `Err` when the value is no boolean.
+    pub fn flag(self, name: &str) -> Result<bool, ()> {
+        match self.parameters().find(|(given, _)| *given == name.as_bytes()) {
+            None | Some((_, b"0" | b"false")) => Ok(false),
+            Some((_, b"" | b"1" | b"true")) => Ok(true),
+            Some(_) => Err(()),
+        }
     }
 
     /// `Authorization`, as Bearer (RFC 6750) or Basic (RFC 7617).

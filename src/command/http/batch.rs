@@ -186,7 +186,8 @@ fn set(item: &Json) -> Result<Command, Unfit> {
             ("key" | "value", _) | ("nx" | "xx", Json::Bool(false)) => {}
             ("nx" | "xx", Json::Bool(true)) => set.push(name.clone().into_bytes()),
             ("ttl", _) => {
-                let seconds = field.as_u64().filter(|seconds| (1..=TTL_SECONDS_MAX).contains(seconds));
+                let whole = field.as_f64().filter(|seconds| seconds.fract() == 0.0).map(|seconds| seconds as u64);
+                let seconds = field.as_u64().or(whole).filter(|seconds| (1..=TTL_SECONDS_MAX).contains(seconds));
                 let seconds = seconds.ok_or_else(|| Unfit::new(400, TTL_RANGE))?;
                 set.extend([b"ex".to_vec(), seconds.to_string().into_bytes()]);
             }

@@ -171,6 +171,11 @@ fn holds(call: &mut Call<'_>, request: Request<'_>) -> Result<bool, Unfit> {
         && !(needs_present && version.is_none()))
 }
 
+/// Whose lease a write is to fill.
+fn token(request: Request<'_>) -> Result<Option<u64>, Unfit> {
+    lease::token(request).map_err(|()| Unfit::new(400, "Corering-Lease is no token"))
+}
+
 pub(super) fn put(call: &mut Call<'_>, args: Args<'_>, reply: &mut Reply<'_>) {
     let request = Request(args);
     if let Err(unfit) = store(call, request, reply.output) {
@@ -185,11 +190,12 @@ fn store(call: &mut Call<'_>, request: Request<'_>, output: &mut Output) -> Resu
         return Err(Unfit::new(400, "Content-Type is longer than 200 bytes"));
     }
     let Terms { expiry, fresh_until } = terms(request, now)?;
+    let token = token(request)?;
     if !holds(call, request)? {
         return Err(Unfit::new(412, CHANGED));
     }
     let value = request.shared_body().map_or(NewValue::Copied(request.body()), NewValue::Shared);
-    let stored = match lease::token(request).map_err(|()| Unfit::new(400, "Corering-Lease is no token"))? {
+    let stored = match token {
         Some(token) => {
             call.shard.fill(key, token, &Fill { value: Some(value), expiry, fresh_until, content_type }, now)
         }
@@ -221,12 +227,13 @@ pub(super) fn delete(call: &mut Call<'_>, args: Args<'_>, reply: &mut Reply<'_>)
 
 fn remove(call: &mut Call<'_>, request: Request<'_>, output: &mut Output) -> Result<(), Unfit> {
     let (key, now) = (request.key(), call.now.unix_ms);
+    let Terms { expiry, fresh_until } = terms(request, now)?;
+    let token = token(request)?;
     if !holds(call, request)? {
         return Err(Unfit::new(412, CHANGED));
     }
-    match lease::token(request).map_err(|()| Unfit::new(400, "Corering-Lease is no token"))? {
+    match token {
         Some(token) => {
-            let Terms { expiry, fresh_until } = terms(request, now)?;
             let fill = Fill { value: None, expiry, fresh_until, content_type: &[] };
             if call.shard.fill(key, token, &fill, now) == Stored::Refused {
                 return Err(Unfit::new(412, "the key has changed, or the lease has lapsed"));

@@ -94,13 +94,13 @@ impl Place {
             Place::Lease => (
                 "header",
                 "Corering-Lease",
-                r#"{"type":"string","pattern":"^(take|for=[1-9][0-9]{0,6}|wait=[0-9]{1,5})(, ?wait=[0-9]{1,5})?$"}"#,
+                r#"{"type":"string","pattern":"^((take|for=[1-9][0-9]{0,6}|wait=[0-9]{1,5})(, ?wait=[0-9]{1,5})?)?$"}"#,
                 "take, for=milliseconds, wait=milliseconds: be told who computes a missing or stale value",
             ),
             Place::Token => (
                 "header",
                 "Corering-Lease",
-                r#"{"type":"string","pattern":"^(token=)?[0-9]{1,19}$"}"#,
+                r#"{"type":"string","pattern":"^((token=)?[0-9]{1,19})?$"}"#,
                 "The token of whoever computes the value",
             ),
         }

@@ -138,9 +138,15 @@ impl<'a> Request<'a> {
         })
     }
 
-    /// A parameter of the query, decoded; `Err` when its escapes are malformed.
+    /// The value of a parameter; `Err` when it is given twice.
+    fn only(self, name: &str) -> Option<Result<&'a [u8], ()>> {
+        let mut values = self.parameters().filter(|(given, _)| *given == name.as_bytes()).map(|(_, value)| value);
+        values.next().map(|value| if values.next().is_none() { Ok(value) } else { Err(()) })
+    }
+
+    /// A parameter of the query, decoded; `Err` when its escapes are malformed, or it is given twice.
     pub fn parameter(self, name: &str) -> Option<Result<Cow<'a, [u8]>, ()>> {
-        let (_, value) = self.parameters().find(|(given, _)| *given == name.as_bytes())?;
+        let Ok(value) = self.only(name)? else { return Some(Err(())) };
         if !value.iter().any(|byte| matches!(byte, b'%' | b'+')) {
             return Some(Ok(Cow::Borrowed(value)));
         }
@@ -150,9 +156,9 @@ impl<'a> Request<'a> {
 
     /// Whether a condition is given, by its name or with a value; `Err` when the value is no boolean.
     pub fn flag(self, name: &str) -> Result<bool, ()> {
-        match self.parameters().find(|(given, _)| *given == name.as_bytes()) {
-            None | Some((_, b"0" | b"false")) => Ok(false),
-            Some((_, b"" | b"1" | b"true")) => Ok(true),
+        match self.only(name).transpose()? {
+            None | Some(b"0" | b"false") => Ok(false),
+            Some(b"" | b"1" | b"true") => Ok(true),
             Some(_) => Err(()),
         }
     }

@@ -159,7 +159,7 @@ fn terms(request: Request<'_>, now: UnixMs) -> Result<Terms, Unfit> {
 /// Whether the conditions of a write hold.
 fn holds(call: &mut Call<'_>, request: Request<'_>) -> Result<bool, Unfit> {
     let (wanted, unwanted) = (request.field(IF_MATCH), request.field(IF_NONE_MATCH));
-    let flag = |name| request.flag(name).map_err(|()| Unfit::new(400, format!("{name} is true or false")));
+    let flag = |name| request.flag(name).ok_or_else(|| Unfit::new(400, format!("{name} is true or false")));
     let (needs_absent, needs_present) = (flag("nx")?, flag("xx")?);
     if wanted.is_empty() && unwanted.is_empty() && !needs_absent && !needs_present {
         return Ok(true);

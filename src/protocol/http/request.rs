@@ -154,12 +154,12 @@ impl<'a> Request<'a> {
         Some(decode_percent(value, true, &mut bytes).map(|()| Cow::Owned(bytes)))
     }
 
-    /// Whether a condition is given, by its name or with a value; `Err` when the value is no boolean.
-    pub fn flag(self, name: &str) -> Result<bool, ()> {
-        match self.only(name).transpose()? {
-            None | Some(b"0" | b"false") => Ok(false),
-            Some(b"" | b"1" | b"true") => Ok(true),
-            Some(_) => Err(()),
+    /// Whether a condition is given, by its name or with a value; `None` when that is no boolean.
+    pub fn flag(self, name: &str) -> Option<bool> {
+        match self.only(name) {
+            None | Some(Ok(b"0" | b"false")) => Some(false),
+            Some(Ok(b"" | b"1" | b"true")) => Some(true),
+            Some(_) => None,
         }
     }
 

@@ -6,7 +6,8 @@
 //! Servers: Corering with one worker; once more without spinning where it has little to do (a worker that spins buys
 //! latency with an otherwise idle CPU, which counts here); its echo floor (the same ring with a fixed reply, no parse,
 //! no look-up); two workers, by the port that serves every key (half of the requests hop) and by each worker's own
-//! (none does); and redis-server, valkey-server and memcached where they are installed. Further ones by `--peer`, with
+//! (none does); and redis-server, valkey-server and memcached where they are installed. Over HTTP (the row H64): Corering,
+//! nginx with files of the same size, and webdis in front of a redis-server, of which both count. Further ones by `--peer`, with
 //! `{port}` in the command, `NAME:memcache=COMMAND` for one that speaks memcached's protocol, `NAME:cluster=COMMAND`
 //! for a cluster. All are up at once, on CPU 0, each with one thread but where it says two; the load comes from CPU 1,
 //! spins, and checks every reply. The method is that of `side/rounds.rs`: figures move with the host, ratios of CPU
@@ -28,6 +29,7 @@ use corering::load::plan::{Operation, Protocol, Rate};
 use corering::load::sizes::Sizes;
 use corering::load::{Plan, measure, report};
 use serde::Serialize;
+use tempfile::TempDir;
 
 #[path = "side/echo.rs"]
 mod echo;
@@ -47,6 +49,25 @@ const KNOWN: [(&str, &str, Protocol, &str); 3] = [
     ("valkey", "valkey-server", Protocol::Resp2, "--port {port} --save '' --appendonly no --maxclients 20000"),
     ("memcached", "memcached", Protocol::Memcache, "-l 127.0.0.1 -p {port} -t 1 -c 20000 -m 4096 -u root"),
 ];
+
+/// One process that does the work, as people set it up for files that do not change.
+const NGINX: &str = "d={folder}/{port}; mkdir -p $d; cat >$d/conf <<'END'
+daemon off; user root; worker_processes 1; error_log /dev/null; pid pid;
+events { worker_connections 20000; }
+http {
+  access_log off; sendfile on; tcp_nopush on; keepalive_requests 1000000000;
+  open_file_cache max=20000; open_file_cache_valid 600s;
+  server { listen 127.0.0.1:{port}; root files; location / { dav_methods PUT; create_full_put_path on; } }
+}
+END
+exec nginx -p $d -c conf";
+
+/// A gateway over HTTP, and the server behind it.
+const WEBDIS: &str = r#"d={folder}/{port}; mkdir -p $d; behind=$(({port} + 1)); cat >$d/conf <<END
+{ "redis_host": "127.0.0.1", "redis_port": $behind, "http_host": "127.0.0.1", "http_port": {port}, "threads": 1,
+  "pool_size": 1, "daemonize": false, "websockets": false, "verbosity": 0, "logfile": "/dev/null" }
+END
+redis-server --port $behind --save '' --appendonly no & exec webdis $d/conf"#;
 
 /// Workloads that leave a server idle for much of the time.
 const HAS_ROOM: [&str; 2] = ["1conn", "OL20"];
@@ -68,6 +89,8 @@ struct Options {
     has_memory: bool,
     entrants: Vec<Entrant>,
     json: Option<PathBuf>,
+    /// For servers that want files.
+    folder: TempDir,
 }
 
 fn main() {
@@ -91,7 +114,9 @@ fn compare(options: &Options) -> Result<(), String> {
     }
     if options.has_memory {
         // Who takes part in everything.
-        let entrants = entrants.iter().filter(|entrant| WORKLOADS.iter().all(entrant.suits));
+        let entrants = entrants.iter().filter(|entrant| {
+            entrant.protocol != Protocol::Http && WORKLOADS.iter().all(|workload| (entrant.suits)(workload))
+        });
         document.memory = entrants.map(Memory::measure).collect::<Result<_, _>>()?;
         println!("{}", memory_table(&document.memory));
     }
@@ -111,7 +136,7 @@ fn summary(rounds: &Rounds, workloads: &[Workload], entrants: &[Entrant]) -> Str
         text += &format!("| {} |", entrant.peer.name);
         for row in 0..workloads.len() {
             text += &match rounds.figure(row, number, 0) {
-                Some(Figure { value, .. }) if number == 0 => format!(" {:.2} |", value.median),
+                Some(Figure { value, .. }) if rounds.first(row) == Some(number) => format!(" {:.2} |", value.median),
                 Some(Figure { value, ratio, .. }) => format!(" {:.2} ({:.2}) |", value.median, ratio.median),
                 None => " – |".to_owned(),
             };
@@ -263,7 +288,9 @@ impl Options {
                 },
             ],
             json: None,
+            folder: tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?,
         };
+        options.add_other_fronts();
         for (name, program, protocol, arguments) in KNOWN {
             if is_installed(program) {
                 let peer = Peer::new(name, format!("{program} {arguments}"));
@@ -284,6 +311,30 @@ impl Options {
             }
         }
         Ok(options)
+    }
+
+    /// Corering's other protocols, and who else speaks HTTP.
+    fn add_other_fronts(&mut self) {
+        let corering = format!("'{}' --port 0 --workers 1 --maxclients 20000", env!("CARGO_BIN_EXE_corering"));
+        self.entrants.push(Entrant {
+            suits: |workload| SHOWS_HOPS.contains(&workload.name),
+            ..Entrant::new(
+                Peer::new("by memcached's", format!("{corering} --memcache-port {{port}}")),
+                Protocol::Memcache,
+            )
+        });
+        let http = Peer::new("corering, HTTP", format!("{corering} --http-port {{port}}"));
+        self.entrants.push(Entrant::new(http, Protocol::Http));
+        let folder = self.folder.path().display().to_string();
+        let script =
+            |name, text: &str| Entrant::new(Peer::script(name, text.replace("{folder}", &folder)), Protocol::Http);
+        if is_installed("nginx") {
+            self.entrants.push(script("nginx", NGINX));
+        }
+        if is_installed("webdis") && is_installed("redis-server") {
+            let webdis = script("webdis and redis", WEBDIS);
+            self.entrants.push(Entrant { http_path: ("/GET/", ".txt"), is_gateway: true, ..webdis });
+        }
     }
 
     fn choose(&mut self, names: &str) -> Result<(), String> {

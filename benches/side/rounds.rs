@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use corering::load::plan::{Operation, Protocol, Rate};
 use corering::load::sizes::Sizes;
-use corering::load::{Plan, Report, measure};
+use corering::load::{Plan, Report, Target, measure};
 use serde::Serialize;
 
 use crate::server::{Peer, Running};
@@ -26,17 +26,19 @@ pub(crate) struct Workload {
     rate: Option<f64>,
     set_percent: u32,
     value_bytes: u32,
+    is_http: bool,
 }
 
 const fn closed(name: &'static str, connections: usize, pipeline: usize) -> Workload {
-    Workload { name, connections, pipeline, rate: None, set_percent: 0, value_bytes: ECHO_VALUE_BYTES }
+    Workload { name, connections, pipeline, rate: None, set_percent: 0, value_bytes: ECHO_VALUE_BYTES, is_http: false }
 }
 
 /// Bytes of the values that echoes answer with.
 pub(crate) const ECHO_VALUE_BYTES: u32 = 64;
 
-/// Connections × pipeline; MIX has writes, B16K large values, OL20 is an open loop at 20,000/s.
-pub(crate) const WORKLOADS: [Workload; 7] = [
+/// Connections × pipeline; MIX has writes, B16K large values, OL20 is an open loop at 20,000/s, H64 values of 1 KiB over
+/// HTTP.
+pub(crate) const WORKLOADS: [Workload; 8] = [
     closed("1conn", 1, 1),
     closed("C32", 32, 1),
     closed("C256", 256, 1),
@@ -44,6 +46,7 @@ pub(crate) const WORKLOADS: [Workload; 7] = [
     Workload { set_percent: 10, ..closed("MIX", 32, 1) },
     Workload { value_bytes: 16 << 10, ..closed("B16K", 32, 1) },
     Workload { rate: Some(20_000.0), ..closed("OL20", 32, 1) },
+    Workload { value_bytes: 1024, is_http: true, ..closed("H64", 64, 1) },
 ];
 
 /// A server that takes part.
@@ -55,6 +58,10 @@ pub(crate) struct Entrant {
     pub(crate) is_echo: bool,
     /// Its keys are asked for at their nodes.
     pub(crate) is_cluster: bool,
+    /// What stands before and behind a key in a URL.
+    pub(crate) http_path: (&'static str, &'static str),
+    /// Its keys are written to a server that speaks RESP, on the port behind its own.
+    pub(crate) is_gateway: bool,
     /// Which workloads it is there for.
     pub(crate) suits: fn(&Workload) -> bool,
 }
@@ -62,7 +69,13 @@ pub(crate) struct Entrant {
 impl Entrant {
     /// Takes part in everything.
     pub(crate) fn new(peer: Peer, protocol: Protocol) -> Self {
-        Self { peer, protocol, is_echo: false, is_cluster: false, suits: |_| true }
+        let http_path = ("/v1/keys/", "");
+        Self { peer, protocol, is_echo: false, is_cluster: false, http_path, is_gateway: false, suits: |_| true }
+    }
+
+    /// Whether it has a place in a row.
+    pub(crate) fn takes_part(&self, workload: &Workload) -> bool {
+        workload.is_http == (self.protocol == Protocol::Http) && (self.suits)(workload)
     }
 }
 
@@ -79,6 +92,8 @@ impl Workload {
         Plan {
             protocol: entrant.protocol,
             cluster: entrant.is_cluster,
+            http_prefix: entrant.http_path.0.to_owned(),
+            http_suffix: entrant.http_path.1.to_owned(),
             rate: self.rate.map_or(Rate::Max, Rate::PerSecond),
             connections: self.connections,
             pipeline: self.pipeline,
@@ -155,7 +170,7 @@ pub(crate) fn rotate(method: Method, workloads: &[Workload], entrants: &[Entrant
             for turn in 0..servers.len() {
                 let number = (turn + round) % servers.len();
                 let entrant = &entrants[number];
-                if !(entrant.suits)(workload) {
+                if !entrant.takes_part(workload) {
                     continue;
                 }
                 // Round zero only writes the keys and warms up.
@@ -164,7 +179,15 @@ pub(crate) fn rotate(method: Method, workloads: &[Workload], entrants: &[Entrant
                     seed: round as u64,
                     ..workload.plan(entrant, method.window)
                 };
-                let sample = sample(&servers[number], &plan);
+                let written = if plan.populate && entrant.is_gateway {
+                    let store = Plan { protocol: Protocol::Resp2, ..plan.clone() };
+                    measure(&store, &Target::Tcp(format!("127.0.0.1:{}", servers[number].port + 1)), None, |_| ())
+                        .map(drop)
+                } else {
+                    Ok(())
+                };
+                let plan = Plan { populate: plan.populate && !entrant.is_gateway, ..plan };
+                let sample = written.map_err(|error| error.to_string()).and_then(|()| sample(&servers[number], &plan));
                 let sample = sample.map_err(|what| format!("{}, {}: {what}", entrant.peer.name, workload.name))?;
                 if round > 0 {
                     samples[number].push(sample);
@@ -189,9 +212,14 @@ pub(crate) struct Figure {
 }
 
 impl Rounds {
+    /// The first server that takes part in a workload: the others are compared with it.
+    pub(crate) fn first(&self, workload: usize) -> Option<usize> {
+        self.samples[workload].iter().position(|samples| !samples.is_empty())
+    }
+
     /// `None` when most rounds have no figure that is the server's.
     pub(crate) fn figure(&self, workload: usize, server: usize, figure: usize) -> Option<Figure> {
-        let (own, first) = (&self.samples[workload][server], &self.samples[workload][0]);
+        let (own, first) = (&self.samples[workload][server], &self.samples[workload][self.first(workload)?]);
         let values: Vec<f64> = own.iter().filter_map(|sample| sample[figure]).collect();
         let both = own.iter().zip(first).filter_map(|(own, first)| own[figure].zip(first[figure]));
         let ratios: Vec<f64> = both.map(|(own, first)| own / first).collect();
@@ -212,7 +240,7 @@ pub(crate) fn table(rounds: &Rounds, workloads: &[Workload], entrants: &[Entrant
     for (row, workload) in workloads.iter().enumerate() {
         text += &format!("\n{:13}", workload.name);
         FIGURES.iter().for_each(|name| text += &format!(" {name:>28}"));
-        let here = entrants.iter().enumerate().filter(|(_, entrant)| (entrant.suits)(workload));
+        let here = entrants.iter().enumerate().filter(|(_, entrant)| entrant.takes_part(workload));
         for (number, entrant) in here {
             text += &format!("\n{:13}", entrant.peer.name);
             for figure in 0..FIGURES.len() {

@@ -7,8 +7,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use corering::load::Target;
-use corering::load::cpu::Meter;
+use corering::load::cpu::{Meter, family};
 use corering::topology;
+use rustix::process::{Pid, Signal, kill_process};
 
 /// How long a server may take until it listens.
 const START_LIMIT: Duration = Duration::from_secs(10);
@@ -20,7 +21,7 @@ const ATTEMPTS: usize = 3;
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
     pub(crate) name: String,
-    /// For the shell; `{port}` is where it shall listen.
+    /// For the shell, in whose place the server comes; `{port}` is where it shall listen.
     pub(crate) command: String,
 }
 
@@ -33,6 +34,11 @@ pub(crate) struct Running {
 
 impl Peer {
     pub(crate) fn new(name: &str, command: impl Into<String>) -> Self {
+        Self::script(name, format!("exec {}", command.into()))
+    }
+
+    /// One that needs more than a command; the last of which it executes.
+    pub(crate) fn script(name: &str, command: impl Into<String>) -> Self {
         Self { name: name.to_owned(), command: command.into() }
     }
 
@@ -48,7 +54,7 @@ impl Peer {
         let command = self.command.replace("{port}", &port.to_string());
         let failed = |what: &dyn std::fmt::Display| format!("{}: {what}; the command was: {command}", self.name);
         let mut shell = Command::new("sh");
-        shell.arg("-c").arg(format!("exec {command}")).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        shell.arg("-c").arg(&command).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         // A child begins with the affinity of the thread that starts it.
         let starter = std::thread::spawn(move || {
             topology::pin(cpu);
@@ -79,14 +85,17 @@ impl Running {
         self.child.id()
     }
 
-    /// The CPU time of all its threads.
+    /// The CPU time of all its threads, and of the processes that it has started.
     pub(crate) fn meter(&self) -> Meter {
-        Meter::Process(self.pid())
+        Meter::Family(self.pid())
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
+        for pid in family(self.pid()).into_iter().skip(1).filter_map(|pid| Pid::from_raw(pid as i32)) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
         // It may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -92,7 +92,7 @@ pub struct Call<'a> {
 impl Call<'_> {
     /// The workers whose keys and figures the client sees: those of the node, or all.
     pub fn reach(&self) -> Range<u16> {
-        Entrance { map: self.map, front: self.front, here: self.worker, unix_ms: self.now.unix_ms }.reach()
+        route::reach(self.map, self.front, self.worker)
     }
 }
 

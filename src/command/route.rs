@@ -5,6 +5,7 @@
 //! slot of this process; with one worker that has every slot and no cluster, no slot is computed.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::fanout::{Fanout, Round, Spread};
 use super::session::Front;
@@ -32,7 +33,7 @@ pub enum Route {
 #[derive(Clone, Copy, Debug)]
 pub struct Entrance<'a> {
     /// Who has which slots.
-    pub map: &'a Map,
+    pub map: &'a Arc<Map>,
     /// The kind of listener.
     pub front: Front,
     /// The worker that has the connection.
@@ -41,14 +42,15 @@ pub struct Entrance<'a> {
     pub unix_ms: u64,
 }
 
+/// The workers whose keys are served where a client came in.
+pub(super) fn reach(map: &Map, front: Front, here: u16) -> Range<u16> {
+    if front == Front::RespCore { map.node_of_worker(here).workers.clone() } else { 0..map.workers() }
+}
+
 impl Entrance<'_> {
     /// The workers whose keys are served here.
     pub fn reach(self) -> Range<u16> {
-        if self.front == Front::RespCore {
-            self.map.node_of_worker(self.here).workers.clone()
-        } else {
-            0..self.map.workers()
-        }
+        reach(self.map, self.front, self.here)
     }
 
     fn to(self, worker: u16) -> Route {

@@ -12,6 +12,8 @@ use std::time::Duration;
 pub enum Meter {
     /// All threads of a process.
     Process(u32),
+    /// The same of a process and all those that it has started.
+    Family(u32),
     /// These threads of our own process.
     Threads(Vec<u32>),
 }
@@ -24,11 +26,24 @@ impl Meter {
                 let tasks = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
                 tasks.filter_map(|task| cpu_time(&task.ok()?.path())).reduce(|sum, time| sum + time)
             }
+            Meter::Family(pid) => family(*pid).into_iter().map(|pid| Meter::Process(pid).read()).sum(),
             Meter::Threads(threads) => {
                 threads.iter().map(|thread| cpu_time(Path::new(&format!("/proc/self/task/{thread}")))).sum()
             }
         }
     }
+}
+
+/// A process and all that it has started, and those have.
+pub fn family(pid: u32) -> Vec<u32> {
+    let mut family = vec![pid];
+    let mut next = 0;
+    while let Some(pid) = family.get(next) {
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        family.extend(children.split_whitespace().filter_map(|child| child.parse::<u32>().ok()));
+        next += 1;
+    }
+    family
 }
 
 fn cpu_time(task: &Path) -> Option<Duration> {

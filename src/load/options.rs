@@ -50,6 +50,9 @@ options! {
         "http-prefix" "PATH" ["/v1/keys/"]
             "What stands before the key in a URL."
             |plan, text| { plan.http_prefix = http_prefix(text)?; Ok(()) };
+        "http-suffix" "TEXT" [""]
+            "What stands behind the key in the URL of a read."
+            |plan, text| { plan.http_suffix = http_part(text)?; Ok(()) };
         "cluster" "yes|no" ["no"]
             "Ask for CLUSTER SLOTS and send each key to its node."
             |plan, text| { plan.cluster = is_yes(text)?; Ok(()) };
@@ -173,8 +176,12 @@ fn protocol(text: &str) -> Result<Protocol, String> {
 }
 
 fn http_prefix(text: &str) -> Result<String, String> {
-    let is_path = text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic());
-    is_path.then(|| text.to_owned()).ok_or_else(|| "is no path; it begins with / and has no spaces".to_owned())
+    if text.starts_with('/') { http_part(text) } else { Err("is no path; it begins with /".to_owned()) }
+}
+
+fn http_part(text: &str) -> Result<String, String> {
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_graphic());
+    is_plain.then(|| text.to_owned()).ok_or_else(|| "is no part of a URL; it has no spaces".to_owned())
 }
 
 fn server_setting(text: &str) -> Result<(String, String), String> {

@@ -128,6 +128,8 @@ pub struct Plan {
     pub protocol: Protocol,
     /// Before the key in a URL.
     pub http_prefix: String,
+    /// Behind the key in the URL of a read.
+    pub http_suffix: String,
     /// Asks for CLUSTER SLOTS and sends each key to its node.
     pub cluster: bool,
     /// For AUTH.
@@ -195,6 +197,7 @@ impl Default for Plan {
             target: None,
             protocol: Protocol::Resp2,
             http_prefix: "/v1/keys/".to_owned(),
+            http_suffix: String::new(),
             cluster: false,
             password: String::new(),
             pid: None,

@@ -18,11 +18,13 @@ pub(super) struct Fan {
     replies: Vec<Output>,
     waiting: usize,
     version: Version,
+    /// What there is of the reply already.
+    early: Output,
 }
 
 impl Fan {
     pub(super) fn new(plan: Box<Fanout>, version: Version) -> Self {
-        Self { plan, replies: Vec::new(), waiting: 0, version }
+        Self { plan, replies: Vec::new(), waiting: 0, version, early: Output::new() }
     }
 
     /// The version in which the parts of the plan answer.
@@ -87,7 +89,7 @@ pub(super) struct Gather {
     local: Output,
     /// How many of them were released.
     released: usize,
-    /// Bytes of [`State::Arrived`].
+    /// Bytes of [`State::Arrived`], and of what fans have early.
     arrived_bytes: usize,
 }
 
@@ -203,16 +205,22 @@ impl Gather {
         if fan.waiting > 0 {
             return FanStep::Wait;
         }
-        let mut output = Output::new();
+        let mut output = std::mem::take(&mut fan.early);
+        let early_bytes = output.len();
         let replies = std::mem::take(&mut fan.replies);
         let next = fan.plan.advance(&replies, now_ms, &mut Reply { output: &mut output, version: fan.version });
-        if let Some(round) = next {
-            return FanStep::Send(round, fan.plan.resume_ms());
-        }
-        let was_sequential = fan.is_sequential();
+        let (was_sequential, resume_ms) = (fan.is_sequential(), fan.plan.resume_ms());
         if entry.is_muted {
             output.clear();
         }
+        if let Some(round) = next {
+            let bytes = output.len();
+            fan.early = output;
+            self.arrived_bytes += bytes;
+            self.arrived_bytes -= early_bytes;
+            return FanStep::Send(round, resume_ms);
+        }
+        self.arrived_bytes -= early_bytes;
         self.arrive(sequence, output);
         FanStep::Done { was_sequential }
     }
@@ -232,7 +240,13 @@ impl Gather {
                     pass_on(&output, 0..output.len(), out, spares);
                     keep(spares, output);
                 }
-                State::Waiting | State::Fan(_) => break,
+                State::Fan(fan) => {
+                    let early = std::mem::take(&mut fan.early);
+                    self.arrived_bytes -= early.len();
+                    pass_on(&early, 0..early.len(), out, spares);
+                    break;
+                }
+                State::Waiting => break,
             }
             self.entries.pop_front();
             self.first = self.first.wrapping_add(1);

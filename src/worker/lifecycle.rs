@@ -12,6 +12,7 @@ use crate::ring::{Carried, Completion, Errno, Fd, Kind, Op, Ring, Token};
 
 use super::connection::{Connection, Receive, State};
 use super::gather::keep;
+use super::serve::UNTIL_READ;
 use super::{ACCEPT_PAUSE_NS, Core, LINGER_NS, Worker};
 
 /// A listening socket of this worker.
@@ -342,6 +343,8 @@ impl Core {
         let limit = self.budget.output_limit(self.settings.output_soft_limit);
         if connection.is_over_limit && connection.output_bytes() as u64 <= limit / 2 {
             connection.is_over_limit = false;
+            let held = self.waiting.iter_mut().filter(|waiting| waiting.slot as usize == slot);
+            held.filter(|waiting| waiting.at_ms == UNTIL_READ).for_each(|waiting| waiting.at_ms = 0);
             self.mark_runnable(slot);
         }
         keep(&mut self.spare_outputs, output);
@@ -349,6 +352,7 @@ impl Core {
 
     fn remove(&mut self, slot: usize) {
         let connection = self.connections.remove(slot);
+        self.waiting.retain(|waiting| waiting.slot as usize != slot);
         let (held, announced) = connection.accounted;
         self.budget.held -= held;
         self.budget.announced -= announced;

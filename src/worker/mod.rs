@@ -51,7 +51,7 @@ use hop::Hops;
 use hot::HotSampling;
 use lifecycle::{Listener, Unfinished};
 use monitor::Watcher;
-use serve::Waiting;
+use serve::{UNTIL_READ, Waiting};
 use slots::Leftovers;
 use spin::Spin;
 use stages::Stages;
@@ -569,7 +569,8 @@ impl Core {
         if self.shard.stats().expires > 0 {
             within(UPKEEP);
         }
-        if let Some(at_ms) = self.waiting.iter().map(|waiting| waiting.at_ms).min() {
+        let rounds = self.waiting.iter().map(|waiting| waiting.at_ms);
+        if let Some(at_ms) = rounds.filter(|at_ms| *at_ms != UNTIL_READ).min() {
             within(Duration::from_nanos((at_ms * 1_000_000).saturating_sub(self.now.mono_ns).max(1)));
         }
         if self.phase != Phase::Running {

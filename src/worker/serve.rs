@@ -23,11 +23,15 @@ use super::gather::{Fan, FanStep, keep};
 use super::hop::{Caller, Envelope, Letter, Message, WHOLE};
 use super::{BATCH_REQUESTS, Core, HOP_REQUESTS_PER_TICK, LINGER_BYTES_MAX, PENDING_MAX, PENDING_MIN};
 
+/// The time of a round that is to be sent once its client has read enough.
+pub(super) const UNTIL_READ: u64 = u64::MAX;
+
 /// A round of a fan that is to be sent later.
 #[derive(Debug)]
 pub(super) struct Waiting {
+    /// Or [`UNTIL_READ`].
     pub(super) at_ms: u64,
-    slot: u32,
+    pub(super) slot: u32,
     generation: u32,
     sequence: u32,
     round: command::Round,
@@ -471,6 +475,11 @@ impl Core {
             FanStep::Send(round, None) => self.send_round(slot, sequence, &round),
             FanStep::Send(round, Some(at_ms)) => {
                 let generation = connection.generation;
+                connection.gather.release(&mut connection.output, &mut self.spare_outputs);
+                let limit = self.budget.output_limit(self.settings.output_soft_limit);
+                connection.is_over_limit |= connection.output_bytes() as u64 > limit;
+                // Who reads too slowly is waited for.
+                let at_ms = if connection.is_over_limit { UNTIL_READ } else { at_ms };
                 self.waiting.push(Waiting { at_ms, slot: slot as u32, generation, sequence, round });
             }
             FanStep::Done { was_sequential } => {

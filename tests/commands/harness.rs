@@ -1,6 +1,8 @@
 //! A server's meaning without its sockets: requests run against shards in this thread, at a time that only the test
 //! moves.
 
+use std::sync::Arc;
+
 use corering::clock::Now;
 use corering::cluster::Map;
 use corering::command::fanout::Fanout;
@@ -19,7 +21,7 @@ const START_MS: u64 = 2_000_000_000_000;
 pub(crate) struct Harness {
     shards: Vec<Shard>,
     instance: Instance,
-    map: Map,
+    map: Arc<Map>,
     session: Session,
     now: Now,
 }
@@ -36,7 +38,7 @@ impl Harness {
         let shards = (0..workers).map(|worker| Shard::new(options(worker))).collect();
         let mut harness = Self {
             shards,
-            map: Map::alone(workers),
+            map: Arc::new(Map::alone(workers)),
             instance: Instance::new(settings, workers, "0".repeat(40), START_MS),
             session: Session { id: 1, is_authenticated: true, ..Session::default() },
             now: Now::default(),

@@ -137,21 +137,34 @@ impl Client {
         heard.trim_end().replace("\r\n", "|")
     }
 
-    /// One reply over HTTP, whose body is as long as it says.
+    /// One reply over HTTP, whose body is as long as it says or comes in chunks.
     pub(crate) fn hear_http(&mut self, has_body: bool) -> Answer {
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            self.0.read_exact(&mut byte).expect("it answers");
-            head.push(byte[0]);
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            head += &self.hear_until_line();
         }
-        let head = String::from_utf8(head).expect("a head is text");
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
         let mut answer = Answer { status, head, body: Vec::new() };
-        let len = if has_body { answer.field("content-length").parse().unwrap_or(0) } else { 0 };
-        answer.body.resize(len, 0);
-        self.0.read_exact(&mut answer.body).expect("a whole body");
+        if answer.field("transfer-encoding") == "chunked" {
+            self.hear_chunks(&mut answer.body);
+        } else if has_body {
+            answer.body.resize(answer.field("content-length").parse().unwrap_or(0), 0);
+            self.0.read_exact(&mut answer.body).expect("a whole body");
+        }
         answer
+    }
+
+    fn hear_chunks(&mut self, body: &mut Vec<u8>) {
+        loop {
+            let len = usize::from_str_radix(self.hear_until_line().trim_end(), 16).expect("a chunk's length");
+            let start = body.len();
+            body.resize(start + len + 2, 0);
+            self.0.read_exact(&mut body[start..]).expect("a whole chunk");
+            assert_eq!(body.split_off(start + len), b"\r\n");
+            if len == 0 {
+                return;
+            }
+        }
     }
 
     /// Asks on the HTTP port, with further fields that each end a line.

@@ -7,6 +7,7 @@ mod installed;
 #[path = "../fronts/server.rs"]
 mod server;
 
+mod clients;
 mod decoder;
 mod limits;
 mod replies;

@@ -2,19 +2,24 @@
 //!
 //! In: a request's body or query. Out: commands, run through the command table where each has its keys, and one reply
 //! of all their replies. What must stay true: commands take effect in their order, as in a pipeline; each is refused on
-//! its own; the work of a round is bounded; commands that concern a connection have none here.
+//! its own; the work of a round is bounded; commands that concern a connection have none here. As lines
+//! (`application/x-ndjson`) a batch may be as large as a value: its commands are read, and their replies sent, a round
+//! at a time, and a round waits for a client that reads slowly.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
+use bytes::Bytes;
 use serde_json::{Value as Json, json};
 
 use super::json::{self, Unfit};
+use super::keys::{TTL_RANGE, TTL_SECONDS_MAX};
 use super::{Call, JSON, Request, share};
+use crate::cluster::Map;
 use crate::command::route::{Entrance, Route, route};
-use crate::command::{Fanout, Round, Session, check, cluster, table};
+use crate::command::{Fanout, Front, Round, Session, check, cluster, table};
 use crate::protocol::http::reply::Head;
-use crate::protocol::http::request::{ACCEPT, ORIGIN};
-
+use crate::protocol::http::request::{ACCEPT, IS_OLD, ORIGIN};
 use crate::protocol::resp::{Reply, Value, Version, parse};
 use crate::protocol::{Args, Output, Requests};
 
@@ -51,63 +56,145 @@ enum Shape {
 
 type Command = Vec<Vec<u8>>;
 
+/// Where the commands come from.
+#[derive(Debug)]
+enum Source {
+    /// They are few, or were made from another body.
+    Made(VecDeque<Command>),
+    /// A JSON array, which has been looked through once; they are read from it when their turn comes.
+    Body(Commands),
+}
+
+impl Source {
+    fn next(&mut self) -> Option<Command> {
+        match self {
+            Source::Made(commands) => commands.pop_front(),
+            Source::Body(commands) => commands.next().ok().flatten(),
+        }
+    }
+}
+
+/// The commands of a JSON array, one after the other.
+#[derive(Clone, Debug)]
+struct Commands {
+    json: Bytes,
+    /// What lies before was read.
+    at: usize,
+}
+
+impl Commands {
+    const SHAPE: &str = r#"the body is to be [["set", "key", "value"], ["get", "key"], …]"#;
+
+    fn new(json: Bytes) -> Self {
+        Self { json, at: 0 }
+    }
+
+    /// Looks at all of them; how many there are.
+    fn count(&self) -> Result<usize, Unfit> {
+        let mut all = self.clone();
+        let mut count = 0;
+        while all.next()?.is_some() {
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// The next byte that is no white space.
+    fn peek(&mut self) -> Option<u8> {
+        let rest = self.json.get(self.at..)?;
+        self.at += rest.iter().take_while(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r')).count();
+        self.json.get(self.at).copied()
+    }
+
+    fn next(&mut self) -> Result<Option<Command>, Unfit> {
+        let is_first = self.at == 0;
+        let unfit = || Unfit::new(400, Self::SHAPE);
+        match self.peek() {
+            Some(b'[') if is_first => self.at += 1,
+            Some(b',') if !is_first => self.at += 1,
+            Some(b']') if !is_first => return self.end(),
+            _ => return Err(unfit()),
+        }
+        if is_first && self.peek() == Some(b']') {
+            return self.end();
+        }
+        let mut values = serde_json::Deserializer::from_slice(&self.json[self.at..]).into_iter::<Json>();
+        let value = values.next().ok_or_else(unfit)?;
+        let value = value.map_err(|error| Unfit::new(400, format!("the body is no JSON: {error}")))?;
+        self.at += values.byte_offset();
+        let words = value.as_array().filter(|words| !words.is_empty()).ok_or_else(unfit)?;
+        words.iter().map(json::bytes).collect::<Result<Command, _>>().map(Some)
+    }
+
+    fn end(&mut self) -> Result<Option<Command>, Unfit> {
+        self.at += 1;
+        if self.peek().is_some() { Err(Unfit::new(400, Self::SHAPE)) } else { Ok(None) }
+    }
+}
+
 /// Reads a request: how it is to be answered, and its commands.
-fn read(request: Request<'_>) -> Result<(Shape, Vec<Command>), Unfit> {
-    let words = |words: &[&[u8]]| words.iter().map(|word| word.to_vec()).collect::<Command>();
-    let (shape, commands) = match request.route() {
-        b"GET /v1/stats" => (Shape::Sections, vec![words(&[b"info"])]),
-        b"GET /v1/scan" => (Shape::Keys, vec![scan(request)?]),
+fn read(request: Request<'_>) -> Result<(Shape, Source), Unfit> {
+    let made = |shape, commands: Vec<Command>| match commands.len() {
+        0..=COMMANDS_MAX => Ok((shape, Source::Made(commands.into()))),
+        _ => Err(too_many()),
+    };
+    match request.route() {
+        b"GET /v1/stats" => made(Shape::Sections, vec![vec![b"info".to_vec()]]),
+        b"GET /v1/scan" => made(Shape::Keys, vec![scan(request)?]),
         b"POST /v1/mget" => {
+            const SHAPE: &str = r#"the body is to be {"keys": [key, …]}"#;
             let body = json::body(request)?;
-            let keys = body.get("keys").and_then(Json::as_array);
-            let keys = keys.ok_or_else(|| Unfit::new(400, r#"the body is to be {"keys": [key, …]}"#))?;
+            let keys = json::only_field(&body, "keys").ok_or_else(|| Unfit::new(400, SHAPE))?;
             let get = |key: &Json| Ok(vec![b"get".to_vec(), json::bytes(key)?]);
-            (Shape::Values, keys.iter().map(get).collect::<Result<_, _>>()?)
+            made(Shape::Values, keys.iter().map(get).collect::<Result<_, _>>()?)
         }
         b"POST /v1/mset" => {
             let body = json::body(request)?;
-            let unfit =
-                || Unfit::new(400, r#"the body is to be {"items": [{"key": …, "value": …, "ttl": seconds}, …]}"#);
-            let items = body.get("items").and_then(Json::as_array).ok_or_else(unfit)?;
-            (
-                Shape::Stored,
-                items.iter().map(|item| set(item).and_then(|set| set.ok_or_else(unfit))).collect::<Result<_, _>>()?,
-            )
+            let items = json::only_field(&body, "items").ok_or_else(|| Unfit::new(400, ITEMS_SHAPE))?;
+            made(Shape::Stored, items.iter().map(set).collect::<Result<_, _>>()?)
         }
         _ => {
-            let lines = request.field(ACCEPT).split(|byte| matches!(byte, b',' | b';')).map(<[u8]>::trim_ascii);
-            let shape = if lines.into_iter().any(|kind| kind == NDJSON) { Shape::Lines } else { Shape::Results };
-            let body = json::body(request)?;
-            let unfit = || Unfit::new(400, r#"the body is to be [["set", "key", "value"], ["get", "key"], …]"#);
-            let commands = body.as_array().ok_or_else(unfit)?;
-            let command = |json: &Json| {
-                let words = json.as_array().filter(|words| !words.is_empty()).ok_or_else(unfit)?;
-                words.iter().map(json::bytes).collect::<Result<Command, _>>()
-            };
-            (shape, commands.iter().map(command).collect::<Result<_, _>>()?)
+            let kinds = request.field(ACCEPT).split(|byte| matches!(byte, b',' | b';')).map(<[u8]>::trim_ascii);
+            let shape = if kinds.into_iter().any(|kind| kind == NDJSON) { Shape::Lines } else { Shape::Results };
+            json::check_type(request)?;
+            let body = request.shared_body().cloned();
+            let commands = Commands::new(body.unwrap_or_else(|| Bytes::copy_from_slice(request.body())));
+            if commands.count()? > COMMANDS_MAX && shape == Shape::Results {
+                return Err(too_many());
+            }
+            Ok((shape, Source::Body(commands)))
         }
-    };
-    if commands.len() > COMMANDS_MAX {
-        return Err(Unfit::new(413, format!("a request has {COMMANDS_MAX} commands, keys or items at most")));
     }
-    Ok((shape, commands))
 }
 
-/// `SET` of an item; `None` when it is none.
-fn set(item: &Json) -> Result<Option<Command>, Unfit> {
-    let (Some(key), Some(value)) = (item.get("key"), item.get("value")) else { return Ok(None) };
+fn too_many() -> Unfit {
+    const NDJSON: &str = "/v1/commands takes more with Accept: application/x-ndjson";
+    Unfit::new(413, format!("a request has {COMMANDS_MAX} commands, keys or items at most; {NDJSON}"))
+}
+
+const ITEMS_SHAPE: &str =
+    r#"the body is to be {"items": [{"key": …, "value": …, "ttl": seconds, "nx": bool, "xx": bool}, …]}"#;
+
+/// `SET` of an item.
+fn set(item: &Json) -> Result<Command, Unfit> {
+    let unfit = || Unfit::new(400, ITEMS_SHAPE);
+    let fields = item.as_object().ok_or_else(unfit)?;
+    let (Some(key), Some(value)) = (fields.get("key"), fields.get("value")) else { return Err(unfit()) };
     let mut set = vec![b"set".to_vec(), json::bytes(key)?, json::bytes(value)?];
-    if let Some(ttl) = item.get("ttl").filter(|ttl| !ttl.is_null()) {
-        let seconds = ttl.as_u64().filter(|seconds| *seconds > 0);
-        let seconds = seconds.ok_or_else(|| Unfit::new(400, "ttl is a number of seconds, 1 or more"))?;
-        set.extend([b"ex".to_vec(), seconds.to_string().into_bytes()]);
-    }
-    for (name, option) in [("nx", b"nx"), ("xx", b"xx")] {
-        if item.get(name).is_some_and(|flag| *flag == Json::Bool(true)) {
-            set.push(option.to_vec());
+    for (name, field) in fields {
+        match (name.as_str(), field) {
+            ("key" | "value", _) | ("nx" | "xx", Json::Bool(false)) => {}
+            ("nx" | "xx", Json::Bool(true)) => set.push(name.clone().into_bytes()),
+            ("ttl", _) => {
+                let whole = field.as_f64().filter(|seconds| seconds.fract() == 0.0).map(|seconds| seconds as u64);
+                let seconds = field.as_u64().or(whole).filter(|seconds| (1..=TTL_SECONDS_MAX).contains(seconds));
+                let seconds = seconds.ok_or_else(|| Unfit::new(400, TTL_RANGE))?;
+                set.extend([b"ex".to_vec(), seconds.to_string().into_bytes()]);
+            }
+            _ => return Err(unfit()),
         }
     }
-    Ok(Some(set))
+    Ok(set)
 }
 
 fn scan(request: Request<'_>) -> Result<Command, Unfit> {
@@ -164,14 +251,21 @@ enum Current {
 /// Commands that are being carried out for one request.
 #[derive(Debug)]
 pub struct Batch {
+    source: Source,
+    /// What of them was read, and is to be done next.
     steps: VecDeque<Step>,
+    map: Arc<Map>,
+    here: u16,
     current: Current,
     shape: Shape,
     mode: u8,
     origin: Vec<u8>,
     unix_ms: u64,
-    /// What is there of the body.
+    /// What is there of the body, and was not sent.
     body: String,
+    /// The body is sent as it is made.
+    is_streamed: bool,
+    has_begun: bool,
     /// Replies of which it is made in the end.
     last: Option<Value>,
     resume_ms: Option<u64>,
@@ -180,21 +274,25 @@ pub struct Batch {
 /// Plans a request; `None` when it is malformed, and running it says so.
 pub fn plan(args: Args<'_>, from: Entrance<'_>) -> Option<(Batch, Round)> {
     let request = Request(args);
-    let (shape, commands) = read(request).ok()?;
+    let (shape, source) = read(request).ok()?;
     let mut batch = Batch {
+        source,
         steps: VecDeque::new(),
+        map: Arc::clone(from.map),
+        here: from.here,
         current: Current::Nobody,
         shape,
         mode: request.mode(),
         origin: request.field(ORIGIN).to_vec(),
         unix_ms: from.unix_ms,
         body: String::new(),
+        // HTTP/1.0 knows no chunks.
+        is_streamed: shape == Shape::Lines && request.mode() & IS_OLD == 0,
+        has_begun: false,
         last: None,
         resume_ms: None,
     };
-    for command in &commands {
-        batch.add(command, from);
-    }
+    batch.read_ahead();
     if !matches!(batch.steps.front(), Some(Step::Round(_) | Step::Fanout(..))) {
         // A plan begins with a round.
         let mut round = Round::default();
@@ -207,7 +305,15 @@ pub fn plan(args: Args<'_>, from: Entrance<'_>) -> Option<(Batch, Round)> {
 }
 
 impl Batch {
-    fn add(&mut self, words: &Command, from: Entrance<'_>) {
+    /// Reads the commands of a round.
+    fn read_ahead(&mut self) {
+        for _ in 0..ROUND_PARTS_MAX {
+            let Some(command) = self.source.next() else { return };
+            self.add(&command);
+        }
+    }
+
+    fn add(&mut self, words: &Command) {
         let mut request = Requests::default();
         words.iter().for_each(|word| request.push_copy(word));
         request.finish();
@@ -221,20 +327,21 @@ impl Batch {
             let text = format!("ERR '{name}' concerns a connection, which HTTP requests do not have");
             return self.steps.push_back(Step::Refused(text.into_bytes()));
         }
-        let session = Session { front: from.front, is_authenticated: true, ..Session::default() };
+        let session = Session { front: Front::Http, is_authenticated: true, ..Session::default() };
         if let Err(text) = check(&session, command.spec()) {
             return self.steps.push_back(Step::Refused(text.into()));
         }
+        let from = Entrance { map: &self.map, front: Front::Http, here: self.here, unix_ms: self.unix_ms };
         let worker = match route(command, args, None, from) {
-            Route::Here => from.here,
+            Route::Here => self.here,
             Route::Worker(worker) => worker,
             Route::Fanout(plan, round) => return self.steps.push_back(Step::Fanout(plan, round)),
             Route::Moved(slot) => {
-                return self.steps.push_back(Step::Refused(cluster::moved(from.map, slot, None).into_bytes()));
+                return self.steps.push_back(Step::Refused(cluster::moved(&self.map, slot, None).into_bytes()));
             }
             Route::CrossSlot => return self.steps.push_back(Step::Refused(cluster::CROSS_SLOT.into())),
         };
-        if !matches!(self.steps.back(), Some(Step::Round(round)) if round.parts.len() < ROUND_PARTS_MAX) {
+        if !matches!(self.steps.back(), Some(Step::Round(_))) {
             self.steps.push_back(Step::Round(Round::default()));
         }
         if let Some(Step::Round(round)) = self.steps.back_mut() {
@@ -274,7 +381,9 @@ impl Batch {
             }
         }
         let next = self.next_round();
-        if next.is_none() {
+        if self.is_streamed {
+            self.stream(next.is_none(), reply.output);
+        } else if next.is_none() {
             self.conclude(reply.output);
         }
         next
@@ -282,6 +391,9 @@ impl Batch {
 
     fn next_round(&mut self) -> Option<Round> {
         loop {
+            if self.steps.is_empty() {
+                self.read_ahead();
+            }
             match self.steps.pop_front()? {
                 Step::Refused(text) => self.show(Value::Error(text)),
                 Step::Round(round) => {
@@ -324,6 +436,21 @@ impl Batch {
         } else {
             self.body.push_str(if self.body.is_empty() { "" } else { "," });
             self.body.push_str(&shown.to_string());
+        }
+    }
+
+    /// Sends what there is of the body as a chunk.
+    fn stream(&mut self, is_last: bool, output: &mut Output) {
+        if !std::mem::replace(&mut self.has_begun, true) {
+            let head = share(Head::new(200, self.mode, output), &self.origin).field(b"Content-Type: ", NDJSON);
+            head.end_chunked(self.unix_ms);
+        }
+        let chunk = std::mem::take(&mut self.body);
+        if !chunk.is_empty() {
+            output.extend(format!("{:x}\r\n{chunk}\r\n", chunk.len()).as_bytes());
+        }
+        if is_last {
+            output.extend(b"0\r\n\r\n");
         }
     }
 

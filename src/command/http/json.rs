@@ -32,16 +32,27 @@ impl Unfit {
     }
 }
 
-/// A request's body.
-pub(super) fn body(request: Request<'_>) -> Result<Json, Unfit> {
+/// Whether a request says that its body is JSON, or nothing.
+pub(super) fn check_type(request: Request<'_>) -> Result<(), Unfit> {
     let kind = request.field(CONTENT_TYPE).split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
     if !kind.is_empty() && !kind.eq_ignore_ascii_case(b"application/json") {
         return Err(Unfit::new(415, "the body is to be application/json"));
     }
+    Ok(())
+}
+
+/// A request's body.
+pub(super) fn body(request: Request<'_>) -> Result<Json, Unfit> {
+    check_type(request)?;
     if request.body().len() > BODY_BYTES_MAX {
         return Err(Unfit::new(413, "a JSON body is 16 MiB at most: PUT large values"));
     }
     serde_json::from_slice(request.body()).map_err(|error| Unfit::new(400, format!("the body is no JSON: {error}")))
+}
+
+/// The array that is an object's only field.
+pub(super) fn only_field<'a>(body: &'a Json, name: &str) -> Option<&'a Vec<Json>> {
+    body.as_object().filter(|fields| fields.len() == 1)?.get(name)?.as_array()
 }
 
 /// The bytes of an argument, which is a string, a number, or `{"base64": "…"}`.

@@ -22,7 +22,8 @@ use crate::shard::{
 const BYTES: &[u8] = b"application/octet-stream";
 
 /// Longest time to live, seconds: a hundred years.
-const TTL_SECONDS_MAX: u64 = 100 * 366 * 86_400;
+pub(super) const TTL_SECONDS_MAX: u64 = 100 * 366 * 86_400;
+pub(super) const TTL_RANGE: &str = "ttl is a number of seconds, from 1 to 100 years";
 
 /// An item as a reply shows it.
 pub(super) struct Shown<'a> {
@@ -141,7 +142,7 @@ fn terms(request: Request<'_>, now: UnixMs) -> Result<Terms, Unfit> {
     if let Some(text) = request.parameter("ttl") {
         let seconds = text.ok().and_then(|text| integer(&text).ok()).and_then(|number| u64::try_from(number).ok());
         let seconds = seconds.filter(|seconds| (1..=TTL_SECONDS_MAX).contains(seconds));
-        let seconds = seconds.ok_or_else(|| Unfit::new(400, "ttl is a number of seconds, from 1 to 100 years"))?;
+        let seconds = seconds.ok_or_else(|| Unfit::new(400, TTL_RANGE))?;
         terms.expiry = Expiry::At(after(seconds));
         return Ok(terms);
     }
@@ -158,10 +159,8 @@ fn terms(request: Request<'_>, now: UnixMs) -> Result<Terms, Unfit> {
 /// Whether the conditions of a write hold.
 fn holds(call: &mut Call<'_>, request: Request<'_>) -> Result<bool, Unfit> {
     let (wanted, unwanted) = (request.field(IF_MATCH), request.field(IF_NONE_MATCH));
-    let (needs_absent, needs_present) = (request.has("nx"), request.has("xx"));
-    if needs_absent && needs_present {
-        return Err(Unfit::new(400, "nx and xx exclude each other"));
-    }
+    let flag = |name| request.flag(name).ok_or_else(|| Unfit::new(400, format!("{name} is true or false")));
+    let (needs_absent, needs_present) = (flag("nx")?, flag("xx")?);
     if wanted.is_empty() && unwanted.is_empty() && !needs_absent && !needs_present {
         return Ok(true);
     }
@@ -170,6 +169,11 @@ fn holds(call: &mut Call<'_>, request: Request<'_>) -> Result<bool, Unfit> {
         && (unwanted.is_empty() || !matches(unwanted, version, false))
         && !(needs_absent && version.is_some())
         && !(needs_present && version.is_none()))
+}
+
+/// Whose lease a write is to fill.
+fn token(request: Request<'_>) -> Result<Option<u64>, Unfit> {
+    lease::token(request).map_err(|()| Unfit::new(400, "Corering-Lease is no token"))
 }
 
 pub(super) fn put(call: &mut Call<'_>, args: Args<'_>, reply: &mut Reply<'_>) {
@@ -186,11 +190,12 @@ fn store(call: &mut Call<'_>, request: Request<'_>, output: &mut Output) -> Resu
         return Err(Unfit::new(400, "Content-Type is longer than 200 bytes"));
     }
     let Terms { expiry, fresh_until } = terms(request, now)?;
+    let token = token(request)?;
     if !holds(call, request)? {
         return Err(Unfit::new(412, CHANGED));
     }
     let value = request.shared_body().map_or(NewValue::Copied(request.body()), NewValue::Shared);
-    let stored = match lease::token(request).map_err(|()| Unfit::new(400, "Corering-Lease is no token"))? {
+    let stored = match token {
         Some(token) => {
             call.shard.fill(key, token, &Fill { value: Some(value), expiry, fresh_until, content_type }, now)
         }
@@ -222,12 +227,13 @@ pub(super) fn delete(call: &mut Call<'_>, args: Args<'_>, reply: &mut Reply<'_>)
 
 fn remove(call: &mut Call<'_>, request: Request<'_>, output: &mut Output) -> Result<(), Unfit> {
     let (key, now) = (request.key(), call.now.unix_ms);
+    let Terms { expiry, fresh_until } = terms(request, now)?;
+    let token = token(request)?;
     if !holds(call, request)? {
         return Err(Unfit::new(412, CHANGED));
     }
-    match lease::token(request).map_err(|()| Unfit::new(400, "Corering-Lease is no token"))? {
+    match token {
         Some(token) => {
-            let Terms { expiry, fresh_until } = terms(request, now)?;
             let fill = Fill { value: None, expiry, fresh_until, content_type: &[] };
             if call.shard.fill(key, token, &fill, now) == Stored::Refused {
                 return Err(Unfit::new(412, "the key has changed, or the lease has lapsed"));
@@ -265,7 +271,7 @@ pub(super) fn increment(call: &mut Call<'_>, args: Args<'_>, reply: &mut Reply<'
             answer(call, request, 200, (JSON, format!(r#"{{"value":{sum}}}"#).as_bytes()), reply.output);
         }
         Value::Error(text) => {
-            let status = if text.starts_with(b"OOM") { 507 } else { 422 };
+            let status = if text.starts_with(b"OOM") { 507 } else { 409 };
             refuse(call, request, status, &json::text_of_error(&text), reply.output);
         }
         _ => refuse(call, request, 500, "incrby gave no integer", reply.output),

@@ -71,32 +71,33 @@ routes! {
     "GET /v1/keys/{key}", READ, Run::Spread(keys::get, Spread::Read), "Returns the value of a key.", GET_DOC;
     "HEAD /v1/keys/{key}", READ, Run::Spread(keys::get, Spread::Read), "The same without the value.", GET_DOC;
     "PUT /v1/keys/{key}", STORE, Run::Keyed(keys::put), "Stores a value with its content type.",
-        Doc::replies(&[(201, "Created"), (204, "Replaced"), (400, "Malformed"), (412, "Condition not met"),
+        Doc::replies(&[(201, "Created"), (204, "Replaced"), (412, "Condition not met"),
             (507, "Out of memory")])
             .with(&[Place::Key, Place::Ttl, Place::Nx, Place::Xx, Place::IfMatch, Place::IfNoneMatch,
-                Place::CacheControl, Place::Lease])
+                Place::CacheControl, Place::Token])
             .takes("application/octet-stream", r#"{"type":"string","format":"binary"}"#);
     "DELETE /v1/keys/{key}", WRITE, Run::Keyed(keys::delete), "Deletes a key.",
         Doc::replies(&[(204, "Deleted"), (404, "No such key"), (412, "Changed")])
-            .with(&[Place::Key, Place::IfMatch, Place::Lease]);
+            .with(&[Place::Key, Place::Nx, Place::Xx, Place::IfMatch, Place::IfNoneMatch, Place::Ttl,
+                Place::Token]);
     "POST /v1/keys/{key}/incr", STORE, Run::Keyed(keys::increment), "Adds to a number.",
-        Doc::replies(&[(200, "The sum"), (400, "Malformed"), (422, "The value is no number, or would overflow"),
+        Doc::replies(&[(200, "The sum"), (409, "The value is no number, or would overflow"),
             (507, "Out of memory")])
             .with(&[Place::Key, Place::By]);
     "GET /v1/keys/{key}/ttl", READ, Run::Keyed(keys::time_to_live), "Tells when a key expires.",
         Doc::replies(&[(200, "Seconds, or null: never"), (404, "No such key")]).with(&[Place::Key]);
     "POST /v1/mget", READ, Run::Spread(batch::refuse, Spread::Batch), "Returns the values of several keys.",
-        Doc::replies(&[(200, "The values, null where there is none"), (400, "Malformed"), (413, "Too large"),
+        Doc::replies(&[(200, "The values, null where there is none"),
             (415, "Not JSON")])
             .takes("application/json", openapi::MGET);
     "POST /v1/mset", STORE, Run::Spread(batch::refuse, Spread::Batch), "Stores several values.",
-        Doc::replies(&[(200, "What came of each"), (400, "Malformed"), (413, "Too large"), (415, "Not JSON")])
+        Doc::replies(&[(200, "What came of each"), (415, "Not JSON")])
             .takes("application/json", openapi::MSET);
     "POST /v1/commands", WRITE, Run::Spread(batch::refuse, Spread::Batch), "Runs Redis commands in their order.",
-        Doc::replies(&[(200, "What came of each"), (400, "Malformed"), (413, "Too large"), (415, "Not JSON")])
+        Doc::replies(&[(200, "What came of each"), (415, "Not JSON")])
             .takes("application/json", openapi::RUN);
     "GET /v1/scan", READ, Run::Spread(batch::refuse, Spread::Batch), "Walks over the keys.",
-        Doc::replies(&[(200, "Some keys, and the cursor to go on with"), (400, "Malformed")])
+        Doc::replies(&[(200, "Some keys, and the cursor to go on with")])
             .with(&[Place::Cursor, Place::Match, Place::Count]);
     "GET /v1/stats", READ, Run::Spread(batch::refuse, Spread::Batch), "Tells the state of the server.",
         Doc::replies(&[(200, "The fields of INFO, by section")]);

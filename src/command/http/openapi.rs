@@ -53,7 +53,10 @@ pub(super) enum Place {
     IfMatch,
     IfNoneMatch,
     CacheControl,
+    /// Of who asks for a value.
     Lease,
+    /// Of who gives one.
+    Token,
 }
 
 impl Place {
@@ -88,21 +91,47 @@ impl Place {
                 TEXT,
                 "max-age and stale-while-revalidate: how long the value is fresh, and how long stale",
             ),
-            Place::Lease => ("header", "Corering-Lease", TEXT, "Who computes a missing or stale value: see README"),
+            Place::Lease => (
+                "header",
+                "Corering-Lease",
+                r#"{"type":"string","pattern":"^((take|for=[1-9][0-9]{0,6}|wait=[0-9]{1,5})(, ?wait=[0-9]{1,5})?)?$"}"#,
+                "take, for=milliseconds, wait=milliseconds: be told who computes a missing or stale value",
+            ),
+            Place::Token => (
+                "header",
+                "Corering-Lease",
+                r#"{"type":"string","pattern":"^((token=)?[0-9]{1,19})?$"}"#,
+                "The token of whoever computes the value",
+            ),
         }
     }
 }
 
 const BYTES: &str = r#"{"oneOf":[{"type":"string"},{"type":"number"},{"type":"object","properties":{"base64":
-{"type":"string","contentEncoding":"base64"}},"required":["base64"],"additionalProperties":false}]}"#;
+{"type":"string","contentEncoding":"base64","pattern":"^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"}},
+"required":["base64"],"additionalProperties":false}]}"#;
 pub(super) const MGET: &str = r##"{"type":"object","properties":{"keys":{"type":"array","items":
-{"$ref":"#/components/schemas/Bytes"}}},"required":["keys"]}"##;
+{"$ref":"#/components/schemas/Bytes"}}},"required":["keys"],"additionalProperties":false}"##;
 pub(super) const MSET: &str = r##"{"type":"object","properties":{"items":{"type":"array","items":{"type":"object",
 "properties":{"key":{"$ref":"#/components/schemas/Bytes"},"value":{"$ref":"#/components/schemas/Bytes"},
-"ttl":{"type":"integer","minimum":1},"nx":{"type":"boolean"},"xx":{"type":"boolean"}},
-"required":["key","value"]}}},"required":["items"]}"##;
+"ttl":{"type":"integer","minimum":1,"maximum":3162240000},"nx":{"type":"boolean"},"xx":{"type":"boolean"}},
+"required":["key","value"],"additionalProperties":false}}},"required":["items"],"additionalProperties":false}"##;
 pub(super) const RUN: &str = r##"{"type":"array","items":{"type":"array","minItems":1,"items":
 {"$ref":"#/components/schemas/Bytes"}}}"##;
+
+/// What any route may answer; but for the first, the open ones do not.
+const COMMON: &[(u16, &str)] = &[
+    (400, "Malformed"),
+    (401, "The password is wrong, or was not given"),
+    (403, "Pages of this origin are not let in"),
+    (408, "The request took too long to arrive"),
+    (413, "The body is too large"),
+    (414, "The target is too long"),
+    (421, "Another node has the key"),
+    (431, "The head is too long"),
+    (501, "The transfer encoding is not known"),
+    (503, "Too many clients"),
+];
 
 fn schema(text: &str) -> Json {
     serde_json::from_str(text).expect("it stands in the source")
@@ -112,11 +141,13 @@ fn operation(name: &str, summary: &str, doc: &Doc) -> Json {
     let parameter = |place: &Place| {
         let (location, name, text, description) = place.row();
         json!({ "in": location, "name": name, "required": *place == Place::Key, "description": description,
-            "schema": schema(text) })
+            "allowEmptyValue": matches!(place, Place::Nx | Place::Xx), "schema": schema(text) })
     };
     let mut replies = Map::new();
+    let is_open = doc.replies.len() == 1 && doc.places.is_empty() && name.split('/').count() == 2;
+    let common = if is_open { &COMMON[..1] } else { COMMON };
     let is_value = name.ends_with(" /v1/keys/{key}");
-    for (status, description) in doc.replies {
+    for (status, description) in common.iter().chain(doc.replies) {
         let kind = if *status >= 400 { "application/problem+json" } else { doc.gives };
         let schema = if *status >= 400 { json!({ "$ref": "#/components/schemas/Problem" }) } else { json!({}) };
         let content = match status {

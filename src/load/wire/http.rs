@@ -7,7 +7,7 @@ use crate::load::items::{COUNTER_KEY, VALUE_KEY};
 
 pub(super) fn encode(operation: Operation, key: u32, items: &Items, encoder: &Encoder, output: &mut Output) {
     let (method, letter, suffix): (&[u8], u8, &[u8]) = match operation {
-        Operation::Get | Operation::MultiGet(_) => (b"GET ", VALUE_KEY, b""),
+        Operation::Get | Operation::MultiGet(_) => (b"GET ", VALUE_KEY, &encoder.http_suffix),
         Operation::Set => (b"PUT ", VALUE_KEY, b""),
         Operation::SetExpiring => (b"PUT ", VALUE_KEY, b"?ttl="),
         Operation::Delete => (b"DELETE ", VALUE_KEY, b""),

@@ -143,6 +143,7 @@ impl Broken {
 pub(super) struct Encoder {
     protocol: Protocol,
     http_prefix: Vec<u8>,
+    http_suffix: Vec<u8>,
     ttl_seconds: Vec<u8>,
 }
 
@@ -152,6 +153,7 @@ impl Encoder {
         Self {
             protocol: plan.protocol,
             http_prefix: plan.http_prefix.clone().into_bytes(),
+            http_suffix: plan.http_suffix.clone().into_bytes(),
             ttl_seconds: plan.ttl.as_secs().max(1).to_string().into_bytes(),
         }
     }

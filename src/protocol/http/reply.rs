@@ -89,15 +89,26 @@ impl<'o> Head<'o> {
     #[inline]
     pub fn end(self, len: usize, unix_ms: u64) -> Option<&'o mut Output> {
         let has_length = self.status != 204 && self.status != 304;
+        let has_body = has_length && self.mode & IS_HEAD == 0;
         let this = if has_length { self.number(b"Content-Length: ", len as u64) } else { self };
-        let this = this.field(b"Date: ", &date(unix_ms / 1000));
+        let output = this.finish(unix_ms);
+        has_body.then_some(output)
+    }
+
+    /// Ends the head of a reply whose body comes in chunks.
+    pub fn end_chunked(self, unix_ms: u64) {
+        self.field(b"Transfer-Encoding: ", b"chunked").finish(unix_ms);
+    }
+
+    fn finish(self, unix_ms: u64) -> &'o mut Output {
+        let this = self.field(b"Date: ", &date(unix_ms / 1000));
         let connection: &[u8] = match this.mode & (IS_LAST | IS_OLD) {
             0 => b"\r\n",
             IS_OLD => b"Connection: keep-alive\r\n\r\n",
             _ => b"Connection: close\r\n\r\n",
         };
         this.output.extend(connection);
-        (has_length && this.mode & IS_HEAD == 0).then_some(this.output)
+        this.output
     }
 }
 

@@ -138,9 +138,15 @@ impl<'a> Request<'a> {
         })
     }
 
-    /// A parameter of the query, decoded; `Err` when its escapes are malformed.
+    /// The value of a parameter; `Err` when it is given twice.
+    fn only(self, name: &str) -> Option<Result<&'a [u8], ()>> {
+        let mut values = self.parameters().filter(|(given, _)| *given == name.as_bytes()).map(|(_, value)| value);
+        values.next().map(|value| if values.next().is_none() { Ok(value) } else { Err(()) })
+    }
+
+    /// A parameter of the query, decoded; `Err` when its escapes are malformed, or it is given twice.
     pub fn parameter(self, name: &str) -> Option<Result<Cow<'a, [u8]>, ()>> {
-        let (_, value) = self.parameters().find(|(given, _)| *given == name.as_bytes())?;
+        let Ok(value) = self.only(name)? else { return Some(Err(())) };
         if !value.iter().any(|byte| matches!(byte, b'%' | b'+')) {
             return Some(Ok(Cow::Borrowed(value)));
         }
@@ -148,10 +154,13 @@ impl<'a> Request<'a> {
         Some(decode_percent(value, true, &mut bytes).map(|()| Cow::Owned(bytes)))
     }
 
-    /// Whether a parameter without a value is given.
-    pub fn has(self, name: &str) -> bool {
-        let is_true = |value: &[u8]| matches!(value, b"" | b"1" | b"true");
-        self.parameters().any(|(given, value)| given == name.as_bytes() && is_true(value))
+    /// Whether a condition is given, by its name or with a value; `None` when that is no boolean.
+    pub fn flag(self, name: &str) -> Option<bool> {
+        match self.only(name) {
+            None | Some(Ok(b"0" | b"false")) => Some(false),
+            Some(Ok(b"" | b"1" | b"true")) => Some(true),
+            Some(_) => None,
+        }
     }
 
     /// `Authorization`, as Bearer (RFC 6750) or Basic (RFC 7617).

@@ -14,7 +14,7 @@
 
 use super::ghost::Ghost;
 use super::index::Slot;
-use super::log::{Draft, Queue, State};
+use super::log::{Draft, Queue, Segment, State};
 use super::memory::RELEASED_BYTES;
 use super::store::Found;
 use super::{KeyHash, Shard, UnixMs};
@@ -32,7 +32,7 @@ pub(super) const RECORDS_PER_CALL: usize = 64;
 /// Records that active expiry looks at in one call: nothing has brought these towards the processor.
 const RECORDS_WALKED: usize = 16;
 
-/// Records looked at in one call that stores an item larger than those, if need be.
+/// Records looked at in one call that stores an item larger than those, unless the budget is overdrawn.
 const RECORDS_FOR_LARGER: usize = 1024;
 
 /// An item that is stored may have so many times its bytes looked at: some records stay.
@@ -46,9 +46,6 @@ const SEGMENTS_SAMPLED: usize = 512;
 
 /// Bytes given back in one call, and a few times those that it stores.
 const FREED_BYTES_PER_CALL: u64 = 2 * RELEASED_BYTES as u64;
-
-/// Large items of a cleared shard that are freed in one call.
-pub(super) const FREED_PER_CALL: usize = 64;
 
 /// The share of the budget that may be held beyond it before more records are looked at for each change, and before
 /// items go although they were used.
@@ -81,10 +78,11 @@ pub(super) struct Work {
 }
 
 impl Work {
-    /// Whether a call that stores `bytes` may look at further records, when it may look at `records` in any case.
-    fn goes_on(&self, records: usize, bytes: u64) -> bool {
-        let is_short = self.bytes < bytes * BYTES_FOR_BYTES && self.records < RECORDS_FOR_LARGER;
-        self.records < records || is_short
+    /// Whether a call that stores `bytes` may look at further records, when it may look at `records` in any case. For
+    /// an overdrawn budget their number does not matter.
+    fn goes_on(&self, records: usize, bytes: u64, is_overdrawn: bool) -> bool {
+        let may_more = self.records < RECORDS_FOR_LARGER || is_overdrawn;
+        self.records < records || (self.bytes < bytes * BYTES_FOR_BYTES && may_more)
     }
 
     /// Whether a call that stores `bytes` may give more back.
@@ -114,6 +112,15 @@ pub(super) struct Walk {
     last_ms: UnixMs,
     /// Much of what the last slice looked at had expired.
     is_busy: bool,
+}
+
+impl Victim {
+    /// Its items are not to go any more.
+    pub(super) fn spare(&mut self) {
+        if self.purpose == Purpose::Evict {
+            self.purpose = Purpose::Clean;
+        }
+    }
 }
 
 impl Shard {
@@ -146,7 +153,7 @@ impl Shard {
     }
 
     /// Whether evicted keys are remembered.
-    fn has_ghosts(&self) -> bool {
+    pub(super) fn has_ghosts(&self) -> bool {
         matches!(self.policy, Policy::Cache | Policy::AllKeysLfu)
     }
 
@@ -161,7 +168,8 @@ impl Shard {
     /// Whether more than this share of the budget is held beyond it: when almost all items were used, new ones come
     /// faster than others go.
     fn is_overdrawn_by(&self, share: u64) -> bool {
-        self.planned_bytes() > self.budget_bytes.saturating_add(self.budget_bytes / share)
+        let held = self.planned_bytes().saturating_sub(self.freeable_bytes());
+        held > self.budget_bytes.saturating_add(self.budget_bytes / share)
     }
 
     /// Bytes that an item may have at most for which nothing can be evicted; `u64::MAX` when something can.
@@ -180,8 +188,10 @@ impl Shard {
 
     /// Whether the present call, which stores `bytes`, has to stop although further ones can make more room.
     fn ends_early(&self, bytes: u64) -> bool {
-        let may_free_more = self.freeable_bytes() > 0 && !self.work.frees_on(bytes);
-        self.may_evict() && (may_free_more || !self.work.goes_on(RECORDS_PER_CALL, bytes))
+        let held = self.planned_bytes().saturating_add(bytes).saturating_sub(self.freeable_bytes());
+        let only_frees = held <= self.budget_bytes && !self.work.frees_on(bytes);
+        let is_overdrawn = self.is_overdrawn_by(OVERDRAFT_SHARE_MAX);
+        only_frees || (self.may_evict() && !self.work.goes_on(RECORDS_PER_CALL, bytes, is_overdrawn))
     }
 
     /// Whether one more segment may have pages, and `reserved` further ones after it.
@@ -267,20 +277,24 @@ impl Shard {
         // What can be given back need not be made room for.
         let wanted = self.planned_bytes().saturating_add(room).saturating_sub(self.freeable_bytes());
         wanted > self.budget_bytes
-            && self.work.goes_on(RECORDS_PER_CALL, bytes)
+            && self.work.goes_on(RECORDS_PER_CALL, bytes, self.is_overdrawn_by(OVERDRAFT_SHARE_MAX))
             && self.empty_segments(RECORDS_PER_CALL, bytes, true, now)
     }
 
     /// Bytes that count as used, but only have to be given back.
     fn freeable_bytes(&self) -> u64 {
         let spare = self.log.warm().saturating_sub(RESERVE) * self.log.segment_bytes();
-        let former = self.former.as_ref().map_or(0, |former| former.used_bytes());
-        spare as u64 + self.garbage_bytes + self.alive.dead_bytes() + former
+        spare as u64 + self.gone_bytes()
+    }
+
+    /// Of these, those that were items.
+    fn gone_bytes(&self) -> u64 {
+        self.garbage_bytes + self.alive.dead_bytes() + self.former_bytes()
     }
 
     /// Gives something back; false when there is nothing.
     fn free_some(&mut self) -> bool {
-        let freed = if let Some(freed) = self.free_garbage(FREED_PER_CALL) {
+        let freed = if let Some(freed) = self.free_garbage() {
             freed
         } else if self.log.warm() > RESERVE && self.log.cool() {
             self.ahead.restart();
@@ -298,6 +312,8 @@ impl Shard {
     /// need.
     pub(super) fn catch_up(&mut self, bytes: u64, now: UnixMs) {
         self.step_index();
+        // As much as comes, and more.
+        let _ = (0..2 * bytes / RELEASED_BYTES as u64).take_while(|_| self.alive.free_slice()).count();
         if self.is_stale || bytes >= self.log.large_bytes_min() as u64 {
             self.is_stale = false;
             self.is_short = self.runs_short();
@@ -330,7 +346,7 @@ impl Shard {
     /// Whether segments run out soon.
     fn runs_short(&self) -> bool {
         let segment_bytes = self.log.segment_bytes() as u64;
-        let gone = self.garbage_bytes + self.alive.dead_bytes();
+        let gone = self.gone_bytes();
         let free = self.budget_bytes.saturating_add(gone).saturating_sub(self.planned_bytes()) / segment_bytes;
         let free = free + self.log.warm() as u64;
         free < RESERVE as u64 + 2 && self.policy != Policy::NoEviction
@@ -352,7 +368,7 @@ impl Shard {
     pub fn maintain(&mut self, now: UnixMs) -> bool {
         self.work = Work::default();
         // One kind of work that takes long is enough for a call.
-        if self.free_garbage(FREED_PER_CALL).is_some()
+        if self.free_garbage().is_some()
             || self.alive.free_slice()
             || self.dismantle_former()
             || self.index.cool()
@@ -372,6 +388,7 @@ impl Shard {
         if self.planned_bytes() > self.budget_bytes {
             has_more |= self.free_some() || self.empty_segments(RECORDS_PER_CALL, 0, true, now);
         } else if self.log.warm() > RESERVE + 2 + self.populated_max() {
+            self.ahead.restart();
             return self.log.cool();
         }
         if self.is_gathering() || self.needs_cleaning() {
@@ -391,13 +408,14 @@ impl Shard {
             self.victim = self.choose(may_evict && self.policy != Policy::NoEviction);
         }
         let Some(mut victim) = self.victim.take() else { return false };
-        if !may_evict && victim.purpose == Purpose::Evict {
+        if !may_evict {
             // There is room by now: what has not gone yet stays.
-            victim.purpose = Purpose::Clean;
+            victim.spare();
         }
         let end = self.log.span(victim.segment).end;
         let mut has_enough = false;
-        while victim.at < end && !has_enough && self.work.goes_on(records, bytes) {
+        let is_overdrawn = may_evict && self.is_overdrawn_by(OVERDRAFT_SHARE_MAX);
+        while victim.at < end && !has_enough && self.work.goes_on(records, bytes, is_overdrawn) {
             let mut next = [(0, KeyHash(0)); RECORDS_AHEAD];
             let count = self.look_ahead(victim.at, end, &mut next);
             for (location, hash) in &next[..count] {
@@ -522,8 +540,16 @@ impl Shard {
         let has_small_share = small * 100 >= (small + main) * self.balance.small_percent();
         let order = if has_small_share { [Queue::Small, Queue::Main] } else { [Queue::Main, Queue::Small] };
         let random = self.next_random();
-        let segments = &self.log.segments;
         let is_volatile = self.policy.is_volatile();
+        if self.queues.oldest(order[0], is_volatile).is_none() && self.large_bytes_of[order[0] as usize] > 0 {
+            // A few records of large items do not fill a segment, but are what is to go.
+            let may_go = |segment: &Segment| segment.queue == order[0] && (segment.is_volatile() || !is_volatile);
+            let sealed = self.log.seal_one(may_go);
+            if sealed.is_some() {
+                return sealed;
+            }
+        }
+        let segments = &self.log.segments;
         let number = order.into_iter().find_map(|queue| {
             let mut some = self.some_sealed(random, SEGMENTS_SAMPLED).filter(|number| {
                 let segment = &segments[*number as usize];
@@ -618,6 +644,6 @@ impl Shard {
 }
 
 /// Whether active expiry has nothing (more) to look at in a segment.
-fn segment_is_done(segment: &super::log::Segment, at: u64, end: u64) -> bool {
+fn segment_is_done(segment: &Segment, at: u64, end: u64) -> bool {
     segment.state == State::Free || !segment.is_volatile() || at >= end
 }

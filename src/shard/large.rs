@@ -36,6 +36,11 @@ impl Large {
     pub(super) fn own_bytes(&self) -> u64 {
         (self.key.len() + self.extras.len() + OVERHEAD_BYTES) as u64
     }
+
+    /// What comes free with it: a larger value only becomes one that nobody refers to.
+    pub(super) fn freed_bytes(&self) -> u64 {
+        self.own_bytes() + if self.value.len() < SLICED_BYTES_MIN { self.value.len() as u64 } else { 0 }
+    }
 }
 
 /// How many bytes of values are alive, and those of them whose last reference is gone. References may end on any
@@ -144,9 +149,9 @@ impl Drop for Counted {
             return;
         }
         let bytes = std::mem::take(&mut self.bytes);
-        let len = bytes.len() as u64;
+        // Before somebody can take it out again.
+        self.alive.dead_bytes.fetch_add(bytes.len() as u64, Ordering::Release);
         self.alive.dead().push(bytes);
-        self.alive.dead_bytes.fetch_add(len, Ordering::Release);
     }
 }
 

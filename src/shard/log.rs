@@ -245,6 +245,11 @@ impl Log {
         self.segment_bytes
     }
 
+    /// Bytes of address space.
+    pub(super) fn reserved_bytes(&self) -> usize {
+        self.memory.bytes().len()
+    }
+
     /// Items of this size have allocations of their own: a segment is to hold several records.
     pub(super) fn large_bytes_min(&self) -> usize {
         LARGE_VALUE_BYTES.min(self.segment_bytes / 4)

@@ -3,7 +3,6 @@
 //! In: the budget that the operator has set. Out: a shard whose segments suit it. What must stay true: nothing goes
 //! that may not be evicted; what the former shard holds counts as used until it was given back, in slices.
 
-use super::evict::FREED_PER_CALL;
 use super::log::Log;
 use super::{Shard, ShardOptions, ShardStats};
 
@@ -11,8 +10,8 @@ use super::{Shard, ShardOptions, ShardStats};
 const SEGMENTS_MIN: u64 = 32;
 
 impl Shard {
-    /// Changes the budget for good, far from what it was when the shard was made too. Below a sixteenth of that, all
-    /// items go; unless they must not be evicted: then little room is left for others.
+    /// Changes the budget for good, far from what it was when the shard was made too. All items go when it is less than
+    /// so many of the present segments; unless they must not be evicted: then little room is left for others.
     pub fn resize(&mut self, budget_bytes: u64) {
         self.set_budget(budget_bytes);
         let segment_bytes = self.log.segment_bytes();
@@ -24,10 +23,16 @@ impl Shard {
         let options = ShardOptions { budget_bytes, policy: self.policy, huge_pages: false, seed: self.seed };
         // Without address space for another it stays as it is.
         let Ok(mut next) = Self::try_new(options) else { return };
+        if next.log.reserved_bytes() < self.log.reserved_bytes() {
+            return;
+        }
         let (evicted, clear_at) = (self.stats.evicted + self.index.len() as u64, self.clear_at);
         self.clear();
         next.stats = ShardStats { evicted, ..self.stats };
         next.alive = std::mem::take(&mut self.alive);
+        next.garbage = std::mem::take(&mut self.garbage);
+        next.garbage_bytes = std::mem::take(&mut self.garbage_bytes);
+        next.large_own_bytes = std::mem::take(&mut self.large_own_bytes);
         next.ahead = self.ahead.of_next();
         next.moves = self.moves;
         (next.version, next.now_seen, next.clear_at) = (self.version, self.now_seen, clear_at);
@@ -35,14 +40,15 @@ impl Shard {
         self.former = Some(Box::new(former));
     }
 
+    /// What the former shard still holds, bytes.
+    pub(super) fn former_bytes(&self) -> u64 {
+        self.former.as_ref().map_or(0, |former| former.used_bytes())
+    }
+
     /// Gives back some of what the former shard held; false when there is none.
     pub(super) fn dismantle_former(&mut self) -> bool {
         let Some(former) = &mut self.former else { return false };
-        let has_more = former.free_garbage(FREED_PER_CALL).is_some()
-            || former.index.cool()
-            || former.ghost.cool()
-            || former.log.cool()
-            || former.dismantle_former();
+        let has_more = former.index.cool() || former.ghost.cool() || former.log.cool() || former.dismantle_former();
         if !has_more {
             self.former = None;
         }

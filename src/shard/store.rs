@@ -1,7 +1,7 @@
 //! One worker's items: the index finds them, the log holds them, large ones have allocations of their own.
 //!
 //! In and out: see [`shard`](super). What must stay true: every entry of the index has a live record, and the other way
-//! round; a large item's number stands in exactly one live record; `used_bytes` counts every byte that is held.
+//! round; a large item's number stands in exactly one live record; `used_bytes` counts what items and tables hold.
 
 use std::io;
 
@@ -17,6 +17,7 @@ use super::ghost::Ghost;
 use super::index::{Index, LOCATION_MAX, PLACES, Slot, place_of};
 use super::large::{Alive, Large, Source};
 use super::log::{Draft, EXPIRY_MAX, Log, Record};
+use super::memory::RELEASED_BYTES;
 use super::queues::Queues;
 use super::{
     Expiry, Item, KeyHash, LARGE_VALUE_BYTES, NewValue, ShardOptions, ShardStats, Stored, TimeToLive, UnixMs, Usage,
@@ -24,7 +25,7 @@ use super::{
 };
 use crate::config::Policy;
 
-/// Address space for the log when the budget is unlimited, and at least; for the index an eighth of it.
+/// Address space for the log when the budget is unlimited, and at least; for the index about half of it.
 const RESERVE_BYTES: usize = if cfg!(miri) { 8 << 20 } else { 256 << 30 };
 
 /// Address space for the log at least.
@@ -41,6 +42,10 @@ const SCANNED_UNITS_MAX: usize = 16;
 const SAMPLES: usize = 16;
 const UNITS_SEARCHED_MAX: usize = 64;
 
+/// Large items of a cleared shard that are freed in one call, and their bytes: the allocator gives few of them back.
+const FREED_PER_CALL: usize = 64;
+const FREED_BYTES_PER_CALL: u64 = 4 * RELEASED_BYTES as u64;
+
 /// One worker's items.
 #[derive(Debug)]
 pub struct Shard {
@@ -49,13 +54,13 @@ pub struct Shard {
     pub(super) ghost: Ghost,
     pub(super) larges: Slab<Large>,
     /// Large items of a cleared shard, being freed.
-    garbage: Vec<slab::IntoIter<Large>>,
+    pub(super) garbage: Vec<slab::IntoIter<Large>>,
     /// Bytes of these.
     pub(super) garbage_bytes: u64,
     /// Bytes of their values, and of those that are gone but still being sent.
     pub(super) alive: Alive,
     /// Bytes of large items but for their values, those of the garbage included.
-    large_own_bytes: u64,
+    pub(super) large_own_bytes: u64,
     /// Bytes of large items that are there, by queue.
     pub(super) large_bytes_of: [u64; 2],
     pub(super) hasher: RandomState,
@@ -689,7 +694,9 @@ impl Shard {
         self.index.clear();
         self.log.clear();
         self.ghost.fit(0);
-        self.garbage.push(std::mem::take(&mut self.larges).into_iter());
+        if !self.larges.is_empty() {
+            self.garbage.push(std::mem::take(&mut self.larges).into_iter());
+        }
         self.garbage_bytes += self.large_bytes_of.iter().sum::<u64>();
         self.ahead.restart();
         self.queues.clear();
@@ -701,25 +708,28 @@ impl Shard {
         (self.stats.expires, self.stats.dataset_bytes) = (0, 0);
     }
 
-    /// Frees some large items of a cleared shard; their bytes, or `None` when there are no more.
-    pub(super) fn free_garbage(&mut self, count: usize) -> Option<u64> {
-        let mut freed = 0;
-        for large in self.garbage.last_mut()?.take(count) {
-            self.large_own_bytes -= large.1.own_bytes();
-            freed += large.1.memory_bytes();
+    /// Frees some large items of a cleared shard; what came free, or `None` when there are no more.
+    pub(super) fn free_garbage(&mut self) -> Option<u64> {
+        let larges = self.garbage.last_mut()?;
+        let (mut freed, mut count) = (0, 0);
+        while count < FREED_PER_CALL && freed < FREED_BYTES_PER_CALL {
+            let Some((_, large)) = larges.next() else { break };
+            freed += large.freed_bytes();
+            self.large_own_bytes -= large.own_bytes();
+            self.garbage_bytes -= large.memory_bytes();
+            count += 1;
         }
-        if freed == 0 {
+        if count == 0 {
             self.garbage.pop();
         }
-        self.garbage_bytes -= freed;
         Some(freed)
     }
 
     /// Everything that is held, in bytes.
     pub(super) fn used_bytes(&self) -> u64 {
         let tables = self.index.memory_bytes() + self.ghost.memory_bytes();
-        let former = self.former.as_ref().map_or(0, |former| former.used_bytes());
-        self.log.memory_bytes() + tables as u64 + self.large_own_bytes + self.alive.bytes() + former
+        let larges = self.large_own_bytes + self.alive.bytes();
+        self.log.memory_bytes() + tables as u64 + larges + self.former_bytes()
     }
 
     /// Changes the budget; shrinking happens in [`maintain`](Self::maintain).
@@ -730,8 +740,15 @@ impl Shard {
 
     /// Changes the policy.
     pub fn set_policy(&mut self, policy: Policy) {
-        self.is_stale = true;
-        self.policy = policy;
+        if self.policy != policy {
+            self.is_stale = true;
+            self.policy = policy;
+            // What was to go may have to stay now.
+            self.victim.iter_mut().for_each(Victim::spare);
+        }
+        if !self.has_ghosts() {
+            self.ghost.fit(0);
+        }
     }
 
     /// Counters and gauges, kept up to date; reading them costs next to nothing.

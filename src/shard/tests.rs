@@ -305,7 +305,7 @@ fn a_clear_of_many_large_items_takes_a_time_that_is_theirs() {
     }
     shard.clear();
     let calls = (0..).find(|_| !shard.maintain(1)).unwrap();
-    assert!(calls < 2 * 20_000 / 64 + 200, "{calls}");
+    assert!(calls < 20_000 / 16 + 200, "{calls}");
     assert!(shard.stats().used_bytes < 4 * MIB, "{}", shard.stats().used_bytes);
     shard.set(b"key", NewValue::Copied(b"value"), Expiry::Never, When::Always, 1);
     assert_eq!(shard.random_key(1), Some(&b"key"[..]));
@@ -498,6 +498,90 @@ fn a_budget_far_from_the_first_is_used_all_the_same() {
     cache.clear();
     cache.resize(512 * MIB);
     assert_eq!(cache.log.segment_bytes(), 1 << 20);
+}
+
+/// Stores a value of 1 MiB or so, which has to be accepted.
+fn set_large(cache: &mut Shard, key: u64, bytes: usize) {
+    let value = Bytes::from(vec![1; bytes]);
+    let stored = cache.set(&key.to_be_bytes(), NewValue::Shared(&value), Expiry::Never, When::Always, 1_000);
+    assert!(matches!(stored, Stored::Done { .. }), "{key}: {stored:?}");
+}
+
+#[test]
+fn what_is_only_to_be_given_back_refuses_and_displaces_nothing() {
+    for large in [false, true] {
+        let mut cache = shard(256 * MIB, Policy::Cache);
+        match large {
+            false => churn(&mut cache, 0, 2_000_000, 100, |_| 0),
+            true => (0..25).for_each(|key| set_large(&mut cache, key, 10 << 20)),
+        }
+        assert!(cache.stats().used_bytes > 200 * MIB);
+        cache.resize(4 * MIB);
+        for key in 0..1_000_u64 {
+            churn(&mut cache, key, key + 1, 100, |_| 0);
+            cache.maintain(1_000);
+        }
+        assert_eq!(cache.len(), 1_000, "large: {large}");
+    }
+    let mut cache = shard(256 * MIB, Policy::Cache);
+    (0..25).for_each(|key| set_large(&mut cache, key, 10 << 20));
+    cache.clear();
+    (0..10).for_each(|key| set_large(&mut cache, key, 10 << 20));
+    assert_eq!(cache.len(), 10);
+}
+
+#[test]
+fn large_items_displace_small_ones_within_the_budget() {
+    let budget = 64 * MIB;
+    let mut cache = shard(budget, Policy::Cache);
+    churn(&mut cache, 0, 600_000, 100, |_| 0);
+    for key in 0..128 {
+        set_large(&mut cache, 1 << 40 | key, 1 << 20);
+        cache.maintain(1_000);
+        let used = cache.stats().used_bytes;
+        assert!(used < budget + budget / 16 + MIB, "{key}: {used}");
+    }
+}
+
+#[test]
+fn large_items_that_are_not_asked_for_go_before_small_ones_that_are() {
+    let mut cache = shard(64 * MIB, Policy::Cache);
+    let hot = 100_000_u64;
+    churn(&mut cache, 0, hot, 100, |_| 0);
+    for round in 0..400 {
+        (0..hot).step_by(if round % 10 == 0 { 1 } else { 100 }).for_each(|key| {
+            cache.get(&key.to_be_bytes(), 1_000);
+        });
+        set_large(&mut cache, 1 << 40 | round, 1 << 20);
+        while cache.maintain(1_000) {}
+    }
+    let left = (0..hot).filter(|key| cache.peek(&key.to_be_bytes(), 1_000).is_some()).count();
+    assert!(left > 95_000, "{left} of {hot}");
+}
+
+#[test]
+fn a_large_value_that_is_replaced_again_and_again_takes_the_room_of_a_few() {
+    let mut cache = shard(u64::MAX, Policy::NoEviction);
+    for _ in 0..100 {
+        set_large(&mut cache, 1, 1 << 20);
+        cache.maintain(1_000);
+        assert!(cache.stats().used_bytes < 5 * MIB, "{}", cache.stats().used_bytes);
+    }
+}
+
+#[test]
+fn another_policy_spares_what_was_about_to_go() {
+    for (policy, lost_max) in [(Policy::NoEviction, 0), (Policy::VolatileLru, 0), (Policy::AllKeysRandom, u64::MAX)] {
+        let mut cache = shard(8 * MIB, Policy::AllKeysLru);
+        churn(&mut cache, 0, 100_000, 100, |_| 0);
+        let evicted = cache.stats().evicted;
+        cache.set_policy(policy);
+        for key in 200_000..201_000_u64 {
+            cache.set(&key.to_be_bytes(), NewValue::Copied(&[1; 100]), Expiry::Never, When::Always, 1_000);
+            cache.maintain(1_000);
+        }
+        assert!(evicted > 0 && cache.stats().evicted - evicted <= lost_max, "{policy:?}");
+    }
 }
 
 #[test]

@@ -105,7 +105,7 @@ mod tests {
         let mut queues = Queues::new();
         let mut segments = vec![Segment::FREE; SEGMENTS];
         let mut full: Vec<u32> = Vec::new();
-        for _ in 0..20_000 {
+        for _ in 0..if cfg!(miri) { 500 } else { 20_000 } {
             let number = random.below(SEGMENTS as u64) as u32;
             match full.iter().position(|other| *other == number) {
                 None => {

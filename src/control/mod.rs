@@ -1,9 +1,9 @@
 //! The control plane: what a process does beside serving. A thread of its own with `tokio-uring`.
 //!
-//! In: signals, requests to the admin port. Out: phases of the server, pages about it. TERM and INT drain the server, a
-//! second one ends it at once; HUP reads the cluster's fixed map again, if there is one. Only the process uses this; a
-//! library's server leaves the signals alone. What must stay true: a server does not go on without its control plane;
-//! when the thread ends, the server drains.
+//! In: signals, requests to the admin port. Out: phases of the server, pages about it, signs of life to the service
+//! manager. TERM and INT drain the server, a second one ends it at once; HUP reads the cluster's fixed map again, if
+//! there is one. Only the process uses this; a library's server leaves the signals alone. What must stay true: a server
+//! does not go on without its control plane; when the thread ends, the server drains.
 
 use std::cell::Cell;
 use std::io;
@@ -19,6 +19,7 @@ use crate::server::{EndsServer, Waker};
 
 mod admin;
 mod pages;
+pub mod service;
 
 /// The control thread of a process.
 #[derive(Debug)]
@@ -56,6 +57,7 @@ fn run(waker: &Waker, ends: UnixStream, reloads: Option<UnixStream>, listeners: 
         for listener in listeners {
             tokio_uring::spawn(admin::serve(listener, waker.clone(), Rc::clone(&open)));
         }
+        tokio_uring::spawn(service::watchdog(waker.clone()));
         watch(ends, || end(waker)).await;
     });
 }
@@ -86,6 +88,7 @@ async fn watch(signals: UnixStream, act: impl Fn()) {
 fn end(waker: &Waker) {
     if waker.phase() == Phase::Running {
         tracing::info!("asked to end: answering what was received; a second signal ends at once");
+        service::notify(service::STOPPING);
         waker.advance(Phase::Draining);
     } else {
         tracing::warn!("asked to end at once");

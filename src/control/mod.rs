@@ -16,6 +16,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::instance::Phase;
 use crate::server::{EndsServer, Waker};
+use crate::topology;
 
 mod admin;
 mod pages;
@@ -48,6 +49,11 @@ impl Control {
 /// What the thread does, until its ring fails.
 fn run(waker: &Waker, ends: UnixStream, reloads: Option<UnixStream>, listeners: Vec<TcpListener>) {
     let _guard = EndsServer::by(waker.clone(), Phase::Draining);
+    if let Ok(cpu) = usize::try_from(waker.instance().settings().control_cpu)
+        && !topology::pin(cpu)
+    {
+        tracing::warn!("the control thread could not be pinned to CPU {cpu}");
+    }
     tokio_uring::start(async move {
         if let Some(reloads) = reloads {
             let waker = waker.clone();

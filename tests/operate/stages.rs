@@ -150,13 +150,13 @@ fn others_in_the_same_turn_are_blamed_on_queue_and_output() {
     pause(60);
     write(&mut first, "GET first\r\n");
     pause(20);
-    write(&mut slow, "DEBUG SLEEP 0.4\r\n");
+    write(&mut slow, "DEBUG SLEEP 0.9\r\n");
     pause(20);
     write(&mut last, "GET last\r\n");
     [&mut first, &mut slow, &mut last].into_iter().for_each(read_line);
     let mut client = observed.client();
-    assert_blamed(&mut client, "output", "stage-output", 390, "get");
-    assert_blamed(&mut client, "queue", "stage-queue", 390, "last");
+    assert_blamed(&mut client, "output", "stage-output", 890, "get");
+    assert_blamed(&mut client, "queue", "stage-queue", 890, "last");
 }
 
 #[test]

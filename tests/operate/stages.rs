@@ -97,6 +97,8 @@ fn a_cpu_taken_away_is_blamed_on_the_socket() {
     let mut client = observed.serving.connect();
     write(&mut client, "PING\r\n");
     read_line(&mut client);
+    // The kernel begins to stamp a moment after it was asked to.
+    pause(200);
     observed.serving.process.signal(Signal::STOP);
     write(&mut client, "GET waiting\r\n");
     pause(300);

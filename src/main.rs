@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use corering::cli::{self, Invocation, Task};
 use corering::config::{LogFormat, LogLevel, Settings, source};
-use corering::control::Control;
+use corering::control::{Control, service};
 use corering::doctor::{self, Host, Plan};
 use corering::listen;
 use corering::load::{self, bench::Event, report::table};
@@ -128,6 +128,7 @@ fn serve(settings: Settings, invocation: Invocation) -> ExitCode {
         server.instance().io_mode,
         std::process::id(),
     );
+    service::notify(service::READY);
     match server.wait() {
         Ok(()) if !control.is_running() => fail(1, &"the control thread has failed, so the server was ended"),
         Ok(()) => {

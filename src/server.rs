@@ -205,6 +205,9 @@ impl Server {
     pub fn start_with_file(settings: Settings, file: Option<PathBuf>) -> Result<Server, StartError> {
         settings.check().map_err(StartError::Settings)?;
         let cpus = topology::place_workers(&settings.cpus, settings.workers)?;
+        if let Ok(cpu) = usize::try_from(settings.control_cpu) {
+            topology::place_workers(&[cpu], 1)?;
+        }
         let workers = cpus.len() as u16;
         let (epoch, mut nodes) = cluster::nodes(&settings, workers).map_err(StartError::Settings)?;
         listen::raise_descriptor_limit(settings.maxclients);

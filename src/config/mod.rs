@@ -125,6 +125,9 @@ settings! {
             "CPUs to pin workers to, such as 0,2-5. Empty: all that the process may use.";
         pin: bool = true, "pin" fixed Flag,
             "Pin each worker to its CPU.";
+        control_cpu: i64 = -1, "control-cpu" fixed Signed(-1, 8191),
+            "CPU of the control thread: admin port, signals, watchdog. Best one without a worker. -1: any that the \
+             process may use.";
         spin: Duration = Duration::from_micros(50), "spin" live Time::micros(0, 1_000_000),
             "Longest time that a worker looks for work before it sleeps. It looks only while that costs less than the \
              sleeps it saves, and never when workers share a CPU; 0 never spins.";

@@ -1,9 +1,9 @@
 //! The control plane: what a process does beside serving. A thread of its own with `tokio-uring`.
 //!
-//! In: signals, requests to the admin port. Out: phases of the server, pages about it. TERM and INT drain the server, a
-//! second one ends it at once; HUP reads the cluster's fixed map again, if there is one. Only the process uses this; a
-//! library's server leaves the signals alone. What must stay true: a server does not go on without its control plane;
-//! when the thread ends, the server drains.
+//! In: signals, requests to the admin port. Out: phases of the server, pages about it, signs of life to the service
+//! manager. TERM and INT drain the server, a second one ends it at once; HUP reads the cluster's fixed map again, if
+//! there is one. Only the process uses this; a library's server leaves the signals alone. What must stay true: a server
+//! does not go on without its control plane; when the thread ends, the server drains.
 
 use std::cell::Cell;
 use std::io;
@@ -16,9 +16,11 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::instance::Phase;
 use crate::server::{EndsServer, Waker};
+use crate::topology;
 
 mod admin;
 mod pages;
+pub mod service;
 
 /// The control thread of a process.
 #[derive(Debug)]
@@ -47,6 +49,11 @@ impl Control {
 /// What the thread does, until its ring fails.
 fn run(waker: &Waker, ends: UnixStream, reloads: Option<UnixStream>, listeners: Vec<TcpListener>) {
     let _guard = EndsServer::by(waker.clone(), Phase::Draining);
+    if let Ok(cpu) = usize::try_from(waker.instance().settings().control_cpu)
+        && !topology::pin(cpu)
+    {
+        tracing::warn!("the control thread could not be pinned to CPU {cpu}");
+    }
     tokio_uring::start(async move {
         if let Some(reloads) = reloads {
             let waker = waker.clone();
@@ -56,6 +63,7 @@ fn run(waker: &Waker, ends: UnixStream, reloads: Option<UnixStream>, listeners: 
         for listener in listeners {
             tokio_uring::spawn(admin::serve(listener, waker.clone(), Rc::clone(&open)));
         }
+        tokio_uring::spawn(service::watchdog(waker.clone()));
         watch(ends, || end(waker)).await;
     });
 }
@@ -86,6 +94,7 @@ async fn watch(signals: UnixStream, act: impl Fn()) {
 fn end(waker: &Waker) {
     if waker.phase() == Phase::Running {
         tracing::info!("asked to end: answering what was received; a second signal ends at once");
+        service::notify(service::STOPPING);
         waker.advance(Phase::Draining);
     } else {
         tracing::warn!("asked to end at once");

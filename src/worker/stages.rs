@@ -26,6 +26,9 @@ use super::hop::{Envelope, Letter};
 /// Below this threshold of the slow log every command is timed.
 const TIMES_EACH_BELOW_NS: u64 = 1_000_000;
 
+/// With a threshold of the slow log that every command passes, other stages than the command's must still take so long.
+const STAGE_NS_MIN: u64 = 1_000_000;
+
 /// The kernel stamps the arrivals of one connection in so many, or of more when more batches are timed: a stamp makes a
 /// receive cost half a microsecond more.
 const STAMPED_ONE_IN: u32 = 16;
@@ -306,6 +309,9 @@ impl Core {
         let event = if stage == Stage::Execute && is_fast { "fast-command" } else { stage.event() };
         self.note_event(event, ns);
         let us = ns / 1000;
+        if stage != Stage::Execute && ns < STAGE_NS_MIN {
+            return;
+        }
         let threshold_us = u64::try_from(self.settings.slowlog_log_slower_than);
         if threshold_us.is_err() || threshold_us.is_ok_and(|threshold| us < threshold) {
             return;

@@ -12,5 +12,6 @@ mod observed;
 #[path = "../start/process.rs"]
 #[allow(dead_code, reason = "other tests use the rest of it")]
 mod process;
+mod service;
 mod stages;
 mod tools;

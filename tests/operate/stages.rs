@@ -97,6 +97,8 @@ fn a_cpu_taken_away_is_blamed_on_the_socket() {
     let mut client = observed.serving.connect();
     write(&mut client, "PING\r\n");
     read_line(&mut client);
+    // The kernel begins to stamp a moment after it was asked to.
+    pause(200);
     observed.serving.process.signal(Signal::STOP);
     write(&mut client, "GET waiting\r\n");
     pause(300);
@@ -150,13 +152,13 @@ fn others_in_the_same_turn_are_blamed_on_queue_and_output() {
     pause(60);
     write(&mut first, "GET first\r\n");
     pause(20);
-    write(&mut slow, "DEBUG SLEEP 0.4\r\n");
+    write(&mut slow, "DEBUG SLEEP 0.9\r\n");
     pause(20);
     write(&mut last, "GET last\r\n");
     [&mut first, &mut slow, &mut last].into_iter().for_each(read_line);
     let mut client = observed.client();
-    assert_blamed(&mut client, "output", "stage-output", 390, "get");
-    assert_blamed(&mut client, "queue", "stage-queue", 390, "last");
+    assert_blamed(&mut client, "output", "stage-output", 890, "get");
+    assert_blamed(&mut client, "queue", "stage-queue", 890, "last");
 }
 
 #[test]

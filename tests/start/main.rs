@@ -162,6 +162,27 @@ fn cpus_that_the_process_may_not_use_are_refused() {
     assert_refusal(&ended, 2, &["cpus", "[4000]", "may use"]);
 }
 
+/// A field of a thread's status.
+fn status(path: &str, field: &str) -> String {
+    let text = std::fs::read_to_string(path).expect("it runs");
+    let line = text.lines().find_map(|line| line.strip_prefix(field)).unwrap_or_else(|| panic!("{field}: {text}"));
+    line.trim_start_matches(':').trim().to_owned()
+}
+
+#[test]
+fn the_control_thread_has_its_cpu() {
+    let cpu = corering::topology::usable_cpus()[0].to_string();
+    let serving = Serving::start(&mut corering(&["--port", "0", "--workers", "1", "--control-cpu", &cpu]));
+    let serving = serving.expect("it starts");
+    let process = format!("/proc/{}", serving.process.id());
+    let is_control = |task: &String| status(&format!("{task}/status"), "Name") == "control";
+    let tasks = std::fs::read_dir(format!("{process}/task")).expect("it runs").flatten();
+    let mut tasks = tasks.map(|task| task.path().display().to_string());
+    let control = tasks.find(is_control).expect("a control thread");
+    assert_eq!(status(&format!("{control}/status"), "Cpus_allowed_list"), cpu);
+    assert_refusal(&run(&mut corering(&["--port", "0", "--control-cpu", "4000"])), 2, &["[4000]", "may use"]);
+}
+
 #[test]
 fn usage_is_explained() {
     let ended = run(&mut corering(&["--no-such-flag"]));

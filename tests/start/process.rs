@@ -65,6 +65,10 @@ impl Running {
         self.child.try_wait().expect("our child").is_some()
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Asks it to end, as a service manager does.
     pub(crate) fn terminate(&self) {
         self.signal(rustix::process::Signal::TERM);

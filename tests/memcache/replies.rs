@@ -316,6 +316,11 @@ fn one_client_wins_the_recache() {
 fn meta_arithmetic() {
     assert_rows(&[
         ("ma n", "NF"),
+        ("set p 0 0 20|18446744073709551615", "STORED"),
+        ("incr p 1", "0"),
+        ("append p 0 0 50|wwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwww", "STORED"),
+        ("incr p 7", "7"),
+        ("mg p s", "HD s70"),
         ("ma n q", "NF"),
         ("ma n k O1", "NF kn O1"),
         ("ma n N60 J13 v t", "VA 2 t60|13"),

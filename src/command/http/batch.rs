@@ -61,15 +61,15 @@ type Command = Vec<Vec<u8>>;
 enum Source {
     /// They are few, or were made from another body.
     Made(VecDeque<Command>),
-    /// A JSON array, which has been looked through once; they are read from it when their turn comes.
+    /// A JSON array; they are read from it when their turn comes.
     Body(Commands),
 }
 
 impl Source {
-    fn next(&mut self) -> Option<Command> {
+    fn next(&mut self) -> Result<Option<Command>, Unfit> {
         match self {
-            Source::Made(commands) => commands.pop_front(),
-            Source::Body(commands) => commands.next().ok().flatten(),
+            Source::Made(commands) => Ok(commands.pop_front()),
+            Source::Body(commands) => commands.next(),
         }
     }
 }
@@ -127,8 +127,14 @@ impl Commands {
     }
 
     fn end(&mut self) -> Result<Option<Command>, Unfit> {
+        let end = self.at;
         self.at += 1;
-        if self.peek().is_some() { Err(Unfit::new(400, Self::SHAPE)) } else { Ok(None) }
+        if self.peek().is_some() {
+            return Err(Unfit::new(400, Self::SHAPE));
+        }
+        // Whoever asks again is told the same.
+        self.at = end;
+        Ok(None)
     }
 }
 
@@ -159,8 +165,14 @@ fn read(request: Request<'_>) -> Result<(Shape, Source), Unfit> {
             json::check_type(request)?;
             let body = request.shared_body().cloned();
             let commands = Commands::new(body.unwrap_or_else(|| Bytes::copy_from_slice(request.body())));
-            if commands.count()? > COMMANDS_MAX && shape == Shape::Results {
-                return Err(too_many());
+            if shape == Shape::Lines {
+                // What is wrong later on is told when it is met.
+                commands.clone().next()?;
+            } else {
+                json::check_len(request)?;
+                if commands.count()? > COMMANDS_MAX {
+                    return Err(too_many());
+                }
             }
             Ok((shape, Source::Body(commands)))
         }
@@ -308,8 +320,14 @@ impl Batch {
     /// Reads the commands of a round.
     fn read_ahead(&mut self) {
         for _ in 0..ROUND_PARTS_MAX {
-            let Some(command) = self.source.next() else { return };
-            self.add(&command);
+            match self.source.next() {
+                Ok(Some(command)) => self.add(&command),
+                Ok(None) => return,
+                Err(unfit) => {
+                    self.source = Source::Made(VecDeque::new());
+                    return self.steps.push_back(Step::Refused(unfit.detail.into_bytes()));
+                }
+            }
         }
     }
 

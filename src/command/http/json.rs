@@ -19,7 +19,7 @@ const BODY_BYTES_MAX: usize = 16 << 20;
 #[derive(Debug)]
 pub(super) struct Unfit {
     status: u16,
-    detail: String,
+    pub(super) detail: String,
 }
 
 impl Unfit {
@@ -41,12 +41,18 @@ pub(super) fn check_type(request: Request<'_>) -> Result<(), Unfit> {
     Ok(())
 }
 
-/// A request's body.
-pub(super) fn body(request: Request<'_>) -> Result<Json, Unfit> {
-    check_type(request)?;
+/// Whether a body is no longer than may be taken at once.
+pub(super) fn check_len(request: Request<'_>) -> Result<(), Unfit> {
     if request.body().len() > BODY_BYTES_MAX {
         return Err(Unfit::new(413, "a JSON body is 16 MiB at most: PUT large values"));
     }
+    Ok(())
+}
+
+/// A request's body.
+pub(super) fn body(request: Request<'_>) -> Result<Json, Unfit> {
+    check_type(request)?;
+    check_len(request)?;
     serde_json::from_slice(request.body()).map_err(|error| Unfit::new(400, format!("the body is no JSON: {error}")))
 }
 

@@ -10,8 +10,8 @@ use crate::protocol::resp::Reply;
 use crate::protocol::{Args, Output};
 use crate::shard::{Attributes, NewValue, Stored, UnixMs, View};
 
-/// A value that is longer, digits and spaces, becomes shorter after all.
-const PADDED_BYTES_MAX: usize = 64;
+/// Numbers with their padding; what is longer takes an allocation.
+const PADDED_BYTES: usize = 64;
 
 /// A number to be changed by another.
 struct Delta {
@@ -28,9 +28,9 @@ enum Unchanged {
     Refused(&'static str),
 }
 
-/// Reads a stored number: digits, and spaces behind them.
+/// Reads a stored number: digits, and behind a space whatever was appended to them.
 fn stored_number(value: &[u8]) -> Option<u64> {
-    memcache::delta(value.trim_ascii()).ok()
+    memcache::delta(value.trim_ascii_start().split(u8::is_ascii_whitespace).next()?).ok()
 }
 
 /// Changes a number; what it is now.
@@ -51,11 +51,18 @@ fn change(call: &mut Call<'_>, key: &[u8], delta: &Delta) -> Result<u64, Unchang
     let number = if delta.is_increment { number.wrapping_add(delta.by) } else { number.saturating_sub(delta.by) };
     let mut digits = itoa::Buffer::new();
     let digits = digits.format(number).as_bytes();
-    let mut value = [b' '; PADDED_BYTES_MAX];
+    let (mut short, mut long) = ([b' '; PADDED_BYTES], Vec::new());
+    let len = len.max(digits.len());
+    let value = if len <= PADDED_BYTES {
+        &mut short[..len]
+    } else {
+        long.resize(len, b' ');
+        &mut long[..]
+    };
     value[..digits.len()].copy_from_slice(digits);
     let version = if has_version { call.shard.next_version(now) } else { 0 };
     let attributes = Attributes { version, ..attributes };
-    let value = NewValue::Copied(&value[..digits.len().max(len.min(PADDED_BYTES_MAX))]);
+    let value = NewValue::Copied(value);
     match call.shard.put(key, value, expiry_at(at), &attributes, now) {
         Stored::Done { .. } => Ok(number),
         Stored::Refused | Stored::OutOfMemory => Err(Unchanged::Refused(text::NO_MEMORY)),

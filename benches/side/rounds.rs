@@ -36,8 +36,8 @@ const fn closed(name: &'static str, connections: usize, pipeline: usize) -> Work
 /// Bytes of the values that echoes answer with.
 pub(crate) const ECHO_VALUE_BYTES: u32 = 64;
 
-/// Connections × pipeline; MIX has writes, B16K large values, OL20 is an open loop at 20,000/s, H64 values of 1 KiB over
-/// HTTP.
+/// Connections × pipeline; MIX has writes, B16K large values, OL20 is an open loop at 20,000/s, H64 values of 1 KiB
+/// over HTTP.
 pub(crate) const WORKLOADS: [Workload; 8] = [
     closed("1conn", 1, 1),
     closed("C32", 32, 1),

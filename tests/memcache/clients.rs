@@ -1,5 +1,5 @@
-//! What memcached's clients make of it: their own tests, and a library's everyday calls. `CORERING_TEST_PYLIBMC` names a
-//! folder with pylibmc's sources, which alone have its tests.
+//! What memcached's clients make of it: their own tests, and a library's everyday calls. `CORERING_TEST_PYLIBMC` names
+//! a folder with pylibmc's sources, which alone have its tests.
 
 use std::path::Path;
 use std::process::Command;

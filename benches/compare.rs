@@ -9,10 +9,10 @@
 //! (none does); and redis-server, valkey-server and memcached where they are installed. Over HTTP (the row H64):
 //! Corering, nginx with files of the same size, and webdis in front of a redis-server, of which both count. Further
 //! ones by `--peer`, with `{port}` in the command, `NAME:memcache=COMMAND` for one that speaks memcached's protocol,
-//! `NAME:cluster=COMMAND` for a cluster. All are up at once, on CPU 0, each with one thread but where it says two; the load comes from CPU 1,
-//! spins, and checks every reply. The method is that of `side/rounds.rs`: figures move with the host, ratios of CPU
-//! time, throughput and the median hardly do. A difference below 8 % is not resolved; nor, on a shared host, is one
-//! below half of p99 or p99.9.
+//! `NAME:cluster=COMMAND` for a cluster. All are up at once, on CPU 0, each with one thread but where it says two; the
+//! load comes from CPU 1, spins, and checks every reply. The method is that of `side/rounds.rs`: figures move with the
+//! host, ratios of CPU time, throughput and the median hardly do. A difference below 8 % is not resolved; nor, on a
+//! shared host, is one below half of p99 or p99.9.
 //!
 //! Memory is what is resident beyond an empty server: with a million items, less their keys and values, and with 10,000
 //! idle connections, each of which has asked once.

@@ -127,7 +127,11 @@ fn parse_data(bytes: &[u8], start: usize, len: usize, bounds: &Bounds, batch: &m
 fn refuse_chunk(bytes: &[u8], batch: &mut Requests) {
     let line = batch.unfinished(bytes);
     let text = match line.get(0) {
-        b"ms" => meta(line, 3, line.len()).err().unwrap_or(text::BAD_CHUNK),
+        b"ms" => match meta(line, 3, line.len()) {
+            Ok(flags) if flags.mode.is_some_and(|mode| !b"SsEeAaPpRr".contains(&mode)) => text::BAD_STORE_MODE,
+            Ok(_) => text::BAD_CHUNK,
+            Err(text) => text,
+        },
         _ if is_quiet(line) => return batch.abandon(),
         _ => text::BAD_CHUNK,
     };

@@ -9,7 +9,7 @@
 //!
 //! What must stay true: lines are accepted and refused as memcached 1.6 does, with its texts. On purpose differ: a key
 //! with control characters is refused, as the specification has it and the program does not; a line that is too long is
-//! answered before the connection is closed.
+//! answered before the connection is closed; `k` returns a key as the request spells it.
 //! Source: memcached's `doc/protocol.txt`.
 
 mod decode;

@@ -548,3 +548,39 @@ impl Index {
         found.map(|word| Entry(*word)).or_else(|| self.stash.first().map(|(_, entry)| *entry))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::Random;
+    use super::*;
+
+    #[test]
+    fn every_entry_is_found_while_the_table_grows_and_shrinks() {
+        let entries = if cfg!(miri) { 600 } else { 20_000 };
+        // Locations tell the hashes, as items tell their keys; a tag of zero is looked for in another way.
+        let hash_of = |location: u64| match location % 7 {
+            0 => KeyHash(location << (u64::BITS - PLACE_BITS + 22) | location),
+            _ => KeyHash(Random(location).below(u64::MAX)),
+        };
+        let mut index = Index::new(entries as usize).unwrap();
+        for location in 1..=entries {
+            index.insert(hash_of(location), location);
+            index.step(|_| {}, hash_of);
+        }
+        let find = |index: &Index, location| index.find(hash_of(location), |other| other == location);
+        for location in 1..=entries {
+            let slot = find(&index, location).expect("it was inserted");
+            assert_eq!(index.touch(slot).location(), location);
+            assert_eq!(find(&index, entries + location), None);
+        }
+        assert!(index.units() > 1 && index.len() as u64 == entries);
+        for location in (1..=entries).filter(|location| location % 10 > 0) {
+            let slot = find(&index, location).expect("it is still there");
+            assert_eq!(index.entry(slot).frequency(), 1);
+            index.remove(slot);
+            index.step(|_| {}, hash_of);
+        }
+        let left = (1..=entries).filter(|location| find(&index, *location).is_some()).count();
+        assert_eq!((left, index.len()), (entries as usize / 10, entries as usize / 10));
+    }
+}

@@ -6,8 +6,8 @@
 use super::log::Log;
 use super::{Shard, ShardOptions, ShardStats};
 
-/// With fewer segments the open ones, of which each class of expiry has its own, would be most of the log.
-const SEGMENTS_MIN: u64 = 32;
+/// With fewer segments hardly any item has a place beside the open ones and those kept for survivors.
+const SEGMENTS_MIN: u64 = 8;
 
 impl Shard {
     /// Changes the budget for good, far from what it was when the shard was made too. All items go when it is less than

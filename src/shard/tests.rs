@@ -495,6 +495,12 @@ fn a_budget_far_from_the_first_is_used_all_the_same() {
     // Back again, with what it holds; and empty.
     cache.resize(1024 * MIB);
     assert!(cache.stats().keys == after.keys && cache.log.segment_bytes() < 1 << 20);
+    // What fits stays where the segments are not far too large.
+    let mut small = shard(1024 * MIB, Policy::Cache);
+    churn(&mut small, 0, 1_000, 100, |_| 0);
+    small.resize(12 * MIB);
+    while small.maintain(1_000) {}
+    assert_eq!(small.len(), 1_000);
     cache.clear();
     cache.resize(512 * MIB);
     assert_eq!(cache.log.segment_bytes(), 1 << 20);
@@ -516,7 +522,7 @@ fn what_is_only_to_be_given_back_refuses_and_displaces_nothing() {
             true => (0..25).for_each(|key| set_large(&mut cache, key, 10 << 20)),
         }
         assert!(cache.stats().used_bytes > 200 * MIB);
-        cache.resize(4 * MIB);
+        cache.resize(2 * MIB);
         for key in 0..1_000_u64 {
             churn(&mut cache, key, key + 1, 100, |_| 0);
             cache.maintain(1_000);

@@ -257,6 +257,8 @@ fn settle(reply: &str) -> String {
         _ if matches!(word, "l1" | "l2") => "l0".to_owned(),
         _ => word.to_owned(),
     };
+    // The last word of a line as well.
+    let reply = reply.replace("\r\n", " \r\n");
     let reply = reply.split(' ').map(settle_word).collect::<Vec<_>>().join(" ");
     // `k` returns the spelling that the item was stored under there, and the request's here.
     let keys = KEYS_END.iter().enumerate();

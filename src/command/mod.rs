@@ -170,6 +170,7 @@ pub fn find(session: &Session, settings: &Settings, args: Args<'_>) -> Result<Co
 ///
 /// # Errors
 /// The text of the error reply.
+#[inline]
 pub fn check(session: &Session, spec: &table::Spec) -> Result<(), &'static str> {
     // Every request over HTTP shows its credentials, which [`find`] has looked at.
     let is_known = session.is_authenticated || session.front == Front::Http;

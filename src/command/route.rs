@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::fanout::{Fanout, Round, Spread};
 use super::session::Front;
 use super::slot::{self, slot_of};
+use super::table::Spec;
 use super::{CommandId, Run, http, lease};
 use crate::cluster::{Map, SLOTS};
 use crate::protocol::Args;
@@ -53,6 +54,12 @@ impl Entrance<'_> {
         reach(self.map, self.front, self.here)
     }
 
+    /// Whether every key there is lies with this worker, and is served here.
+    #[inline]
+    fn is_whole(self) -> bool {
+        matches!(self.front, Front::Resp | Front::Memcache | Front::Http) && self.map.is_one_workers()
+    }
+
     fn to(self, worker: u16) -> Route {
         if worker == self.here { Route::Here } else { Route::Worker(worker) }
     }
@@ -69,13 +76,21 @@ impl Entrance<'_> {
 }
 
 /// Decides where a request runs. The slot of its argument 1, the usual place of a key, may be known already.
-pub fn route(command: CommandId, args: Args<'_>, known: Option<u16>, from: Entrance<'_>) -> Route {
-    let spec = command.spec();
+#[inline]
+pub fn route(command: CommandId, spec: &Spec, args: Args<'_>, known: Option<u16>, from: Entrance<'_>) -> Route {
+    // The usual case: one worker has everything, and nothing waits.
+    if from.is_whole() && !matches!(spec.run, Run::Spread(..)) {
+        return Route::Here;
+    }
+    decide(command, spec, args, known, from)
+}
+
+fn decide(command: CommandId, spec: &Spec, args: Args<'_>, known: Option<u16>, from: Entrance<'_>) -> Route {
     if let Run::Spread(_, Spread::Batch) = spec.run {
         return http::batch::plan(args, from)
             .map_or(Route::Here, |(batch, round)| Route::Fanout(Box::new(Fanout::batch(batch)), round));
     }
-    if matches!(from.front, Front::Resp | Front::Memcache | Front::Http) && from.map.is_one_workers() {
+    if from.is_whole() {
         // Even one worker lets its client wait.
         return match wait_ms(command, args) {
             0 => Route::Here,

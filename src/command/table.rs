@@ -179,7 +179,28 @@ const EMPTY: u16 = u16::MAX;
 /// Bit 5 is what upper and lower case of a letter differ in.
 const CASE: u64 = 0x2020_2020_2020_2020;
 
-/// A name in three words, to be compared and hashed eight bytes at a time.
+/// Longest name that is one word.
+const SHORT_BYTES_MAX: usize = 8;
+
+/// A name of two to eight bytes as a word, by reads that may overlap; together with the length it tells the name.
+#[inline]
+fn short_name(bytes: &[u8]) -> Option<u64> {
+    match (bytes.first_chunk::<4>(), bytes.last_chunk::<4>(), bytes) {
+        (Some(first), Some(last), _) if bytes.len() <= SHORT_BYTES_MAX => {
+            Some(u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << 32)
+        }
+        (None, _, &[first, .., last]) => Some(u64::from_le_bytes([first, bytes[bytes.len() / 2], last, 0, 0, 0, 0, 0])),
+        _ => None,
+    }
+}
+
+/// Where the search for a mix of a name's words begins; the same for upper and lower case.
+#[inline]
+fn name_place(mixed: u64) -> usize {
+    ((mixed | CASE).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - PLACES.trailing_zeros())) as usize
+}
+
+/// A name in three words, to be compared and hashed eight bytes at a time. Together with the length they tell the name.
 #[derive(Clone, Copy)]
 struct Name([u64; NAME_BYTES_MAX / 8]);
 
@@ -187,6 +208,9 @@ impl Name {
     /// `None` when it is longer than any name.
     #[inline]
     fn new(bytes: &[u8]) -> Option<Self> {
+        if let Some(word) = short_name(bytes) {
+            return Some(Name([word, 0, 0]));
+        }
         let mut padded = [0; NAME_BYTES_MAX];
         padded.get_mut(..bytes.len())?.copy_from_slice(bytes);
         let (words, _) = padded.as_chunks::<8>();
@@ -198,7 +222,7 @@ impl Name {
     fn place(self, parent: Option<u16>) -> usize {
         let [first, second, third] = self.0.map(|word| word | CASE);
         let mixed = first ^ second.rotate_left(21) ^ third.rotate_left(42) ^ parent.map_or(0, |row| u64::from(row) + 1);
-        (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - PLACES.trailing_zeros())) as usize
+        name_place(mixed)
     }
 }
 
@@ -213,10 +237,24 @@ struct Row {
     parent: u16,
 }
 
+/// A command with a short name and no subcommands, and the numbers of arguments that it takes.
+#[derive(Clone, Copy, Default)]
+struct Short {
+    name: u64,
+    case: u64,
+    /// 0: nobody has this place.
+    name_len: u8,
+    row: u16,
+    args_min: u32,
+    args_max: u32,
+}
+
 /// All rows, and an open-addressing hash table from name to row.
 struct Table {
     rows: Vec<Row>,
     places: Box<[u16; PLACES]>,
+    /// What [`places`](Self::places) and the rows say of most commands, in one look.
+    shorts: Box<[Short; PLACES]>,
 }
 
 fn table() -> &'static Table {
@@ -226,7 +264,8 @@ fn table() -> &'static Table {
 
 impl Table {
     fn build() -> Self {
-        let mut table = Table { rows: Vec::new(), places: Box::new([EMPTY; PLACES]) };
+        let mut table =
+            Table { rows: Vec::new(), places: Box::new([EMPTY; PLACES]), shorts: Box::new([Short::default(); PLACES]) };
         for spec in FAMILIES.iter().copied().flatten() {
             let parent = table.add(spec, spec.name.to_owned(), None);
             for subcommand in spec.subcommands {
@@ -249,8 +288,28 @@ impl Table {
             place = (place + 1) % PLACES;
         }
         self.places[place] = row;
+        let is_short = spec.name.len() <= SHORT_BYTES_MAX && parent.is_none() && spec.subcommands.is_empty();
+        if is_short && !spec.name.starts_with(' ') && !matches!(spec.run, Run::Container) {
+            let args_min = spec.arity.unsigned_abs();
+            let args_max = if spec.arity < 0 { u32::MAX } else { args_min };
+            let (name_len, [name, ..], [case, ..]) = (spec.name.len() as u8, name.0, case.0);
+            let short = &mut self.shorts[name_place(name)];
+            if short.name_len == 0 {
+                *short = Short { name, case, name_len, row, args_min, args_max };
+            }
+        }
         self.rows.push(Row { spec, name, case, full_name, parent: parent_or_self });
         row
+    }
+
+    /// Finds a command that most requests name, when it takes so many arguments; `None` says nothing.
+    #[inline]
+    fn find_short(&self, bytes: &[u8], args: usize) -> Option<CommandId> {
+        let name = short_name(bytes)?;
+        let short = &self.shorts[name_place(name)];
+        let is_it = (name ^ short.name) & !short.case == 0 && usize::from(short.name_len) == bytes.len();
+        let is_right = (short.args_min as usize..=short.args_max as usize).contains(&args);
+        (is_it && is_right).then_some(CommandId(short.row))
     }
 
     /// Finds a name; `parent` is the container of a subcommand.
@@ -292,6 +351,10 @@ pub struct Unfit {
 /// As Redis spells them: unknown command, unknown subcommand, wrong number of arguments.
 #[inline]
 pub fn find(args: Args<'_>) -> Result<CommandId, Unfit> {
+    table().find_short(args.get(0), args.len()).map_or_else(|| find_any(args), Ok)
+}
+
+fn find_any(args: Args<'_>) -> Result<CommandId, Unfit> {
     let table = table();
     let name = args.get(0);
     let is_hidden = name.first() == Some(&b' ');
@@ -382,4 +445,39 @@ fn unknown_subcommand(container: CommandId, subcommand: &[u8]) -> Vec<u8> {
     let container = container.spec().name.to_ascii_uppercase();
     let subcommand = &subcommand[..subcommand.len().min(REPEATED_BYTES_MAX)];
     repeating("ERR unknown subcommand '", subcommand, &format!("'. Try {container} HELP."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::Requests;
+
+    fn found(name: &[u8], args: usize) -> (Option<CommandId>, Result<CommandId, Unfit>) {
+        let mut request = Requests::default();
+        request.push_copy(name);
+        (1..args).for_each(|_| request.push_copy(b"x"));
+        request.finish();
+        let args = request.get(0, &[]);
+        (table().find_short(name, args.len()), find_any(args))
+    }
+
+    #[test]
+    fn one_look_finds_nothing_else_than_the_search() {
+        let mut shorts = 0;
+        for spec in FAMILIES.iter().copied().flatten() {
+            let lower = spec.name.as_bytes();
+            let upper = lower.to_ascii_uppercase();
+            for args in 1..6 {
+                for name in [lower, &upper, &lower[1..], &[lower, b"x"].concat(), &[b"g", lower].concat()] {
+                    let (short, any) = found(name, args);
+                    assert!(short.is_none() || short == any.ok(), "{} {args}", name.escape_ascii());
+                    shorts += usize::from(short.is_some());
+                }
+            }
+        }
+        assert!(shorts > 200, "{shorts}");
+        for (name, args) in [("get", 2), ("SET", 3), ("Set", 5), ("del", 2), ("MGET", 9), ("incr", 2), ("expire", 3)] {
+            assert!(found(name.as_bytes(), args).0.is_some(), "{name} is not found in one look");
+        }
+    }
 }

@@ -89,6 +89,7 @@ macro_rules! each {
 
 impl Decoder {
     /// Decodes at most `requests_max` complete requests into `batch` (cleared first); see the protocols' own.
+    #[inline]
     pub fn decode<'a>(
         &'a mut self,
         input: &'a [u8],
@@ -105,11 +106,13 @@ impl Decoder {
     }
 
     /// Bytes held for incomplete or held requests.
+    #[inline]
     pub fn buffered_bytes(&self) -> usize {
         each!(self, decoder => decoder.buffered_bytes())
     }
 
     /// What a large argument that is arriving will take beyond what has arrived.
+    #[inline]
     pub fn announced_bytes(&self) -> usize {
         each!(self, decoder => decoder.announced_bytes())
     }
@@ -124,6 +127,7 @@ impl Decoder {
     }
 
     /// Whether a request has begun to arrive that must not take for ever.
+    #[inline]
     pub fn is_in_haste(&self) -> bool {
         matches!(self, Self::Http(decoder) if decoder.is_partial())
     }

@@ -13,10 +13,9 @@ use bytes::Bytes;
 pub struct Output {
     /// Everything that is not spliced.
     bytes: Vec<u8>,
-    /// Large values in their order.
-    spliced: Vec<Splice>,
-    /// Total length of the spliced values.
-    spliced_len: usize,
+    /// Large values in their order; apart, because an output is moved several times for each request, and few have any.
+    #[expect(clippy::box_collection, reason = "a third of the size")]
+    spliced: Option<Box<Vec<Splice>>>,
 }
 
 /// A large value and where it belongs.
@@ -35,25 +34,38 @@ impl Splice {
     }
 }
 
+/// Length of the values that an output begins with, together.
+fn spliced_len(spliced: &[Splice]) -> usize {
+    spliced.last().map_or(0, |splice| splice.end() - splice.place)
+}
+
 impl Output {
     /// An empty output; allocates nothing.
     pub const fn new() -> Self {
-        Self { bytes: Vec::new(), spliced: Vec::new(), spliced_len: 0 }
+        Self { bytes: Vec::new(), spliced: None }
+    }
+
+    #[inline]
+    fn splices(&self) -> &[Splice] {
+        self.spliced.as_ref().map_or(&[], |spliced| spliced)
     }
 
     /// Length in bytes, spliced values included.
+    #[inline]
     pub fn len(&self) -> usize {
-        self.bytes.len() + self.spliced_len
+        self.bytes.len() + spliced_len(self.splices())
     }
 
     /// Whether nothing is in it.
+    #[inline]
     pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty() && self.spliced.is_empty()
+        self.bytes.is_empty() && self.splices().is_empty()
     }
 
     /// Memory that this output holds for itself, in bytes (spliced values belong to the shard).
+    #[inline]
     pub fn capacity(&self) -> usize {
-        self.bytes.capacity() + self.spliced.capacity() * size_of::<Splice>()
+        self.bytes.capacity() + self.spliced.as_ref().map_or(0, |spliced| spliced.capacity() * size_of::<Splice>())
     }
 
     /// Makes room for `len` more bytes, so that what follows does not grow it step by step.
@@ -77,44 +89,46 @@ impl Output {
     /// Appends a value without copying it.
     pub fn splice(&mut self, value: Bytes) {
         let start = self.len();
-        self.spliced_len += value.len();
-        self.spliced.push(Splice { place: self.bytes.len(), start, value });
+        self.spliced.get_or_insert_default().push(Splice { place: self.bytes.len(), start, value });
     }
 
     /// Empties it and keeps the allocation.
     pub fn clear(&mut self) {
         self.bytes.clear();
-        self.spliced.clear();
-        self.spliced_len = 0;
+        self.spliced.iter_mut().for_each(|spliced| spliced.clear());
     }
 
     /// Drops everything after the first `len` bytes. `len` must not lie inside a spliced value.
     pub fn truncate(&mut self, len: usize) {
         let (keep, spliced_before) = self.spliced_before(len);
-        self.spliced.truncate(keep);
-        self.spliced_len = spliced_before;
+        self.spliced.iter_mut().for_each(|spliced| spliced.truncate(keep));
         self.bytes.truncate(len - spliced_before);
     }
 
     /// How many spliced values lie before `position`, and their length. It must not lie inside one.
     fn spliced_before(&self, position: usize) -> (usize, usize) {
-        let count = self.spliced.partition_point(|splice| splice.start < position);
-        (count, self.spliced[..count].last().map_or(0, |splice| splice.end() - splice.place))
+        let before = &self.splices()[..self.splices().partition_point(|splice| splice.start < position)];
+        (before.len(), spliced_len(before))
     }
 
     /// What is not spliced from `start` on; `start` must not lie inside a spliced value.
+    #[inline]
     pub fn plain_from(&self, start: usize) -> &[u8] {
+        if self.spliced.is_none() {
+            return &self.bytes[start..];
+        }
         &self.bytes[start - self.spliced_before(start).1..]
     }
 
     /// The run of bytes when nothing is spliced into it.
+    #[inline]
     pub fn as_plain(&self) -> Option<&[u8]> {
-        self.spliced.is_empty().then_some(&self.bytes[..])
+        self.splices().is_empty().then_some(&self.bytes[..])
     }
 
     /// The run of bytes before the first spliced value.
     pub fn head(&self) -> &[u8] {
-        &self.bytes[..self.spliced.first().map_or(self.bytes.len(), |splice| splice.place)]
+        &self.bytes[..self.splices().first().map_or(self.bytes.len(), |splice| splice.place)]
     }
 
     /// The first byte, unless it is spliced.
@@ -129,7 +143,7 @@ impl Output {
 
     /// Appends `range` of another output, copying plain bytes and sharing spliced values.
     pub fn append_range(&mut self, other: &Output, range: Range<usize>) {
-        if other.spliced.is_empty() {
+        if other.splices().is_empty() {
             return self.extend(&other.bytes[range]);
         }
         other.pieces(range, |piece| match piece {
@@ -168,11 +182,12 @@ impl Output {
 
     /// Walks the non-empty pieces that overlap `range`, in order.
     fn pieces<'a>(&'a self, range: Range<usize>, mut visit: impl FnMut(Piece<'a>)) {
-        let first = self.spliced.partition_point(|splice| splice.end() <= range.start);
+        let spliced = self.splices();
+        let first = spliced.partition_point(|splice| splice.end() <= range.start);
         // How far the plain bytes lie behind their positions in the whole.
-        let mut behind = self.spliced[..first].last().map_or(0, |splice| splice.end() - splice.place);
+        let mut behind = spliced_len(&spliced[..first]);
         let mut at = range.start;
-        for splice in self.spliced[first..].iter().take_while(|splice| splice.start < range.end) {
+        for splice in spliced[first..].iter().take_while(|splice| splice.start < range.end) {
             if at < splice.start {
                 visit(Piece::Plain(&self.bytes[at - behind..splice.start - behind]));
             }

@@ -117,7 +117,12 @@ impl Requests {
     }
 
     /// Empties it and keeps the allocations.
+    #[inline]
     pub fn clear(&mut self) {
+        if self.ends.is_empty() && self.spans.is_empty() && self.carried.is_empty() {
+            // Scratch and bodies belong to spans.
+            return;
+        }
         recycle(&mut self.carried);
         recycle(&mut self.scratch);
         recycle(&mut self.bodies);
@@ -271,9 +276,12 @@ impl Requests {
 }
 
 /// Empties a vector and keeps its allocation unless that is large.
+#[inline]
 fn recycle<T>(vector: &mut Vec<T>) {
     vector.clear();
-    vector.shrink_to(KEPT_BYTES_MAX / size_of::<T>());
+    if vector.capacity() > KEPT_BYTES_MAX / size_of::<T>() {
+        vector.shrink_to(KEPT_BYTES_MAX / size_of::<T>());
+    }
 }
 
 #[cfg(test)]

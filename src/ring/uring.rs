@@ -154,6 +154,15 @@ impl UringRing {
         self.stamped[slot] = is_stamped;
     }
 
+    /// Submits, and has the kernel complete in the same call what has arrived meanwhile.
+    fn submit_and_collect(&mut self) -> io::Result<usize> {
+        const GETEVENTS: u32 = 1;
+        let submissions = self.ring.submission().len() as u32;
+        // SAFETY: needs submissions whose memory stays valid until they complete, and no argument; holds because of what
+        // `try_push` says, and because `GETEVENTS` alone has none.
+        unsafe { self.ring.submitter().enter::<libc::sigset_t>(submissions, 0, GETEVENTS, None) }
+    }
+
     fn push_entry(&mut self, entry: Entry) {
         if !self.backlog.is_empty() || !self.try_push(&entry) {
             self.backlog.push_back(entry);
@@ -289,7 +298,8 @@ impl Ring for UringRing {
                 let limit = Timespec::from(limit);
                 self.ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&limit))
             }
-            _ => self.ring.submit_and_wait(usize::from(must_wait)),
+            _ if must_wait => self.ring.submit_and_wait(1),
+            _ => self.submit_and_collect(),
         };
         match submitted {
             Ok(_) => Ok(()),

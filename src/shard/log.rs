@@ -63,22 +63,32 @@ impl Header {
         Self(draft.value.len() as u32 | (draft.key.len() as u32) << 14 | flags)
     }
 
+    #[inline]
+    fn is_plain(self) -> bool {
+        self.0 & (HAS_EXPIRY | IS_LARGE | HAS_EXTRAS) == 0
+    }
+
+    #[inline]
     fn value_len(self) -> usize {
         (self.0 & LEN_MASK) as usize
     }
 
+    #[inline]
     fn key_len(self) -> usize {
         (self.0 >> 14 & LEN_MASK) as usize
     }
 
+    #[inline]
     fn is_large(self) -> bool {
         self.0 & IS_LARGE != 0
     }
 
+    #[inline]
     fn has_expiry(self) -> bool {
         self.0 & HAS_EXPIRY != 0
     }
 
+    #[inline]
     fn expiry_len(self) -> usize {
         if self.has_expiry() { EXPIRY_BYTES } else { 0 }
     }
@@ -318,10 +328,28 @@ impl Log {
         Record { key, value, expires_at, is_large: header.is_large(), extras, len }
     }
 
+    /// Whether the record at a location is a header, a key and a value, and nothing else.
+    #[inline]
+    pub(super) fn is_plain(&self, location: u64) -> bool {
+        self.header(location).is_plain()
+    }
+
+    /// Key and value of such a record.
+    #[inline]
+    pub(super) fn plain(&self, location: u64) -> (&[u8], &[u8]) {
+        let header = self.header(location);
+        let from = location as usize + HEADER_BYTES;
+        self.memory.bytes()[from..from + header.key_len() + header.value_len()].split_at(header.key_len())
+    }
+
     /// The key of the record at a location; `None` for a large item's, which has its key elsewhere.
     #[inline]
     pub(super) fn key(&self, location: u64) -> Option<&[u8]> {
         let header = self.header(location);
+        if header.is_plain() {
+            let from = location as usize + HEADER_BYTES;
+            return Some(&self.memory.bytes()[from..from + header.key_len()]);
+        }
         let start = location as usize + HEADER_BYTES + header.expiry_len() + self.extras_len(location, header);
         (!header.is_large()).then(|| &self.memory.bytes()[start..start + header.key_len()])
     }

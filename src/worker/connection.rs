@@ -171,16 +171,19 @@ impl Connection {
     }
 
     /// Bytes of replies that the peer has not taken yet.
+    #[inline]
     pub(super) fn output_bytes(&self) -> usize {
         self.output.len() + self.sending_bytes + self.gather.ready_bytes()
     }
 
     /// Bytes and requests received and not executed yet.
+    #[inline]
     pub(super) fn input_bytes(&self) -> usize {
         self.decoder.buffered_bytes() + self.held.as_ref().map_or(0, |held| held.requests.capacity())
     }
 
     /// Memory that the connection holds; spliced values are the shard's.
+    #[inline]
     pub(super) fn memory_bytes(&self) -> usize {
         size_of::<Self>()
             + self.input_bytes()
@@ -190,6 +193,7 @@ impl Connection {
     }
 
     /// Whether no further request may be executed for now.
+    #[inline]
     pub(super) fn must_wait(&self) -> bool {
         self.state != State::Open
             || self.is_sequential
@@ -199,6 +203,7 @@ impl Connection {
     }
 
     /// Takes note of a request that is arriving, now that those before it are dealt with.
+    #[inline]
     pub(super) fn note_request(&mut self, is_new: bool, now_ns: u64) {
         self.request_ns = match self.decoder.is_in_haste() {
             true if is_new || self.request_ns == u64::MAX => now_ns,
@@ -208,6 +213,7 @@ impl Connection {
     }
 
     /// When the request that is arriving is given up, if it is for the client to go on: each KiB buys a second.
+    #[inline]
     pub(super) fn request_deadline_ns(&self, limit: Duration) -> Option<u64> {
         let is_awaited = self.request_ns != u64::MAX && !self.must_wait() && !self.is_runnable && self.held.is_none();
         let bought = Duration::from_millis(self.decoder.buffered_bytes() as u64);
@@ -215,6 +221,7 @@ impl Connection {
     }
 
     /// Whether bytes should be received.
+    #[inline]
     pub(super) fn wants_input(&self) -> bool {
         match self.state {
             State::Open => {
@@ -228,6 +235,7 @@ impl Connection {
     }
 
     /// Whether every reply has been handed to the kernel and taken.
+    #[inline]
     pub(super) fn has_answered(&self) -> bool {
         self.output.is_empty() && self.sending_bytes == 0 && self.gather.is_empty()
     }

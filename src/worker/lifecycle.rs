@@ -61,8 +61,7 @@ impl<R: Ring> Worker<R> {
                 self.core.on_sent(slot, completion);
                 // The usual case: the reply is gone, and the next request has not come.
                 if self.core.connections[slot].is_at_rest() {
-                    self.core.watch(slot);
-                    return self.core.weigh(slot);
+                    return self.core.watch(slot);
                 }
             }
             Kind::Close => {
@@ -247,11 +246,13 @@ fn receive_op<R: Ring>(ring: &R, connection: &Connection, wants_stamps: bool) ->
 impl Connection {
     /// Whether there are replies to be sent now. A pipeline's replies are written once, as long as they are short: they
     /// wait for those that other workers still owe.
+    #[inline]
     fn has_output_to_send(&self) -> bool {
         !self.output.is_empty() && (self.gather.is_empty() || self.output.len() >= super::HELD_OUTPUT_BYTES_MAX)
     }
 
     /// Whether it only waits for the next request, so that there is nothing to settle.
+    #[inline]
     fn is_at_rest(&self) -> bool {
         let may_stay_open = !(self.session.is_closing || self.has_eof || self.is_draining);
         self.state == State::Open
@@ -313,6 +314,7 @@ impl Core {
         self.generation
     }
 
+    #[inline]
     fn on_sent(&mut self, slot: usize, completion: Completion) {
         let connection = &mut self.connections[slot];
         let Carried::Output(output) = completion.carried else { return };
@@ -329,13 +331,15 @@ impl Core {
                 connection.abandon();
             }
         }
-        connection.sending_capacity = 0;
         if connection.sending_bytes > 0 {
-            connection.sending_capacity = output.capacity();
             let from = output.len() - connection.sending_bytes;
             self.unfinished.push((completion.token, output, from));
             return;
         }
+        // What `weigh` would find.
+        let released = std::mem::take(&mut connection.sending_capacity);
+        connection.accounted.0 -= released;
+        self.budget.held -= released;
         if self.stages.is_on() {
             self.note_sent(slot);
         }
@@ -378,6 +382,7 @@ impl Core {
     }
 
     /// Puts a connection that has a deadline into the timer wheel.
+    #[inline]
     fn watch(&mut self, slot: usize) {
         let connection = &mut self.connections[slot];
         // An earlier place is good enough: the deadline is looked at again then.
@@ -430,6 +435,7 @@ impl Core {
     }
 
     /// Brings the budget up to date with what a connection holds.
+    #[inline]
     pub(super) fn weigh(&mut self, slot: usize) {
         let connection = &mut self.connections[slot];
         let (held, announced) = connection.accounted;
@@ -441,6 +447,7 @@ impl Core {
 
 impl Connection {
     /// When the connection is to be closed unless something happens before.
+    #[inline]
     fn deadline_ns(&self, settings: &crate::config::Settings) -> Option<u64> {
         let after = |since_ns: u64, limit: std::time::Duration| {
             (!limit.is_zero()).then(|| since_ns.saturating_add(limit.as_nanos() as u64))

@@ -181,7 +181,7 @@ struct Core {
     budget: Budget,
     descriptors_warning_ns: u64,
     // Scratch, empty between uses.
-    batch: Requests,
+    batch: Option<Box<Requests>>,
     spare_outputs: Vec<Output>,
     due: Vec<Timed>,
 }
@@ -248,7 +248,7 @@ impl<R: Ring> Worker<R> {
             wait: Wait::No,
             budget: Budget::new(options.shard.budget_bytes),
             descriptors_warning_ns: 0,
-            batch: Requests::default(),
+            batch: None,
             spare_outputs: Vec::new(),
             due: Vec::new(),
         };

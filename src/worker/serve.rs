@@ -11,6 +11,7 @@ use crate::clock::Clock;
 use crate::command::arguments::Refusal;
 use crate::command::session::{Front, ReplyMode};
 use crate::command::slot::slot_of;
+use crate::command::table::Spec;
 use crate::command::{self, Call, ClientView, Clients, CommandId, Entrance, Fanout, Route, Run, Session, cluster};
 use crate::observe::slow::Stage;
 use crate::observe::{Metric, TIME_ALL, TIME_SOME};
@@ -82,7 +83,7 @@ impl Core {
     pub(super) fn execute(&mut self, slot: usize, mut input: &[u8]) {
         let connection = &mut self.connections[slot];
         let mut decoder = std::mem::take(&mut connection.decoder);
-        let mut batch = std::mem::take(&mut self.batch);
+        let mut batch = self.batch.take().unwrap_or_default();
         let mut limits = self.limits;
         limits.body_room_bytes = self.budget.room().min(self.shard.room_bytes());
         if decoder.buffered_bytes() >= LARGE_VALUE_BYTES {
@@ -131,7 +132,7 @@ impl Core {
         connection.decoder = decoder;
         connection.note_request(is_new, self.now.mono_ns);
         batch.clear();
-        self.batch = batch;
+        self.batch = Some(batch);
         if self.connections[slot].decoder.announced_bytes() > 0 {
             self.make_room(slot);
         }
@@ -145,6 +146,7 @@ impl Core {
     }
 
     /// How many more requests this connection may execute in this tick.
+    #[inline]
     fn allowance(&mut self, slot: usize) -> usize {
         let connection = &mut self.connections[slot];
         if connection.tick != self.tick {
@@ -204,9 +206,13 @@ impl Core {
     }
 
     fn execute_in_order(&mut self, slot: usize, batch: &Requests, received: &[u8]) -> usize {
+        if batch.len() == 1 {
+            // The usual case without a pipeline: nothing overlaps.
+            return usize::from(!matches!(self.execute_one(slot, batch.get(0, received), None), Flow::Hold));
+        }
         let may_hop = self.workers > 1 && self.connections[slot].session.front != Front::RespCore;
         let mut slots = [None; BATCH_REQUESTS];
-        if may_hop && batch.len() > 1 {
+        if may_hop {
             for (index, slot) in slots.iter_mut().enumerate().take(batch.len()) {
                 let args = batch.get(index, received);
                 *slot = (args.len() > 1).then(|| slot_of(args.get(1)));
@@ -269,8 +275,8 @@ impl Core {
         connection.session.last_command = Some(command);
         let (front, unix_ms) = (connection.session.front, self.now.unix_ms);
         let entrance = Entrance { map: &self.map, front, here: self.index, unix_ms };
-        match command::route(command, args, key_slot, entrance) {
-            Route::Here => self.run_here(slot, command, args),
+        match command::route(command, spec, args, key_slot, entrance) {
+            Route::Here => self.run_here(slot, command, spec, args),
             Route::Worker(to) => self.hop(slot, to, command, args),
             Route::Fanout(plan, round) => self.fan_out(slot, command, plan, &round),
             Route::Moved(key_slot) => {
@@ -294,7 +300,7 @@ impl Core {
     }
 
     /// Runs a command on this worker and answers.
-    fn run_here(&mut self, slot: usize, command: CommandId, args: Args<'_>) {
+    fn run_here(&mut self, slot: usize, command: CommandId, spec: &Spec, args: Args<'_>) {
         let connection = &mut self.connections[slot];
         // The usual case: no other worker is awaited, so the reply goes straight to its place.
         let is_direct = connection.gather.is_empty();
@@ -306,7 +312,6 @@ impl Core {
         let start = output.len();
         let timing = self.begin(command);
         let connection = &mut self.connections[slot];
-        let spec = command.spec();
         if let Run::Session(converse) = spec.run {
             let mut session = std::mem::take(&mut connection.session);
             let (version, was_monitor) = (session.version, session.is_monitor);
@@ -321,7 +326,7 @@ impl Core {
             }
         } else {
             let (version, caller) = (connection.session.version, Caller::of(&connection.session));
-            self.run(command, args, version, caller, &mut output);
+            self.run(spec, args, version, caller, &mut output);
         }
         self.instance.metrics.worker(self.index).add(Metric::Commands, 1);
         self.end(command, timing, (&output, start), args, Some(slot));
@@ -341,8 +346,8 @@ impl Core {
     }
 
     /// Runs a command of the shard on this worker, whoever asked.
-    fn run(&mut self, command: CommandId, args: Args<'_>, version: Version, caller: Caller, output: &mut Output) {
-        let execute = match command.spec().run {
+    fn run(&mut self, spec: &Spec, args: Args<'_>, version: Version, caller: Caller, output: &mut Output) {
+        let execute = match spec.run {
             Run::Keyed(execute) | Run::Spread(execute, _) | Run::Everywhere(execute, _) => execute,
             Run::Session(converse) => {
                 // An HTTP request's command: there is no session that it could change.
@@ -460,7 +465,7 @@ impl Core {
             let command = round.parts[part as usize].1;
             let args = round.requests.get(part as usize, &[]);
             let timing = self.begin_part(command);
-            self.run(command, args, version, caller, &mut output);
+            self.run(command.spec(), args, version, caller, &mut output);
             self.end_part(command, timing, args, Some(slot));
             let range = 0..output.len();
             self.fan_reply(slot, sequence, part, &output, range);
@@ -548,7 +553,7 @@ impl Core {
             // A part of a command is counted with the whole, where that is asked for.
             let is_whole = envelope.part == WHOLE;
             let timing = if is_whole { self.begin(envelope.command) } else { self.begin_part(envelope.command) };
-            self.run(envelope.command, args, envelope.version, envelope.caller, &mut letter.replies);
+            self.run(envelope.command.spec(), args, envelope.version, envelope.caller, &mut letter.replies);
             letter.served_ns += if is_whole {
                 self.end(envelope.command, timing, (&letter.replies, start), args, None)
             } else {
@@ -612,12 +617,14 @@ impl Core {
     }
 
     /// Counts a command that begins, where it runs; starts the clock if this one is timed.
+    #[inline]
     fn begin(&self, command: CommandId) -> Option<Timing> {
         let stands_for = self.metrics().command(command.0).begin(self.stages.masks[command.0 as usize])?;
         Some(Timing { start_ns: self.clock.mono_ns(), stands_for })
     }
 
     /// Counts what came of a command whose reply begins at `start`. How long it took, if it was timed; else 0.
+    #[inline]
     fn end(
         &self,
         command: CommandId,

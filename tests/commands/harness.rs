@@ -77,7 +77,13 @@ impl Harness {
         match table::find(args) {
             Err(error) => Reply { output: &mut output, version }.error_bytes(&error.text),
             Ok(command) => {
-                match route(command, args, None, Entrance { map: &self.map, front: Front::Resp, here: 0, unix_ms: 0 }) {
+                match route(
+                    command,
+                    command.spec(),
+                    args,
+                    None,
+                    Entrance { map: &self.map, front: Front::Resp, here: 0, unix_ms: 0 },
+                ) {
                     Route::Here => self.execute(0, command, args, version, &mut output),
                     Route::Worker(worker) => self.execute(worker, command, args, version, &mut output),
                     Route::Fanout(fanout, round) => self.fan_out(*fanout, round, &mut output),

@@ -350,7 +350,7 @@ impl Batch {
             return self.steps.push_back(Step::Refused(text.into()));
         }
         let from = Entrance { map: &self.map, front: Front::Http, here: self.here, unix_ms: self.unix_ms };
-        let worker = match route(command, args, None, from) {
+        let worker = match route(command, command.spec(), args, None, from) {
             Route::Here => self.here,
             Route::Worker(worker) => worker,
             Route::Fanout(plan, round) => return self.steps.push_back(Step::Fanout(plan, round)),

@@ -28,6 +28,7 @@ impl Decoder {
     ///
     /// # Panics
     /// When `input` is longer than [`SPAN_OFFSET_MAX`]: a bug in the caller, receive buffers are far smaller.
+    #[inline]
     pub fn decode<'a>(
         &'a mut self,
         input: &'a [u8],
@@ -53,6 +54,7 @@ impl Decoder {
     }
 
     /// Bytes held for incomplete or held requests.
+    #[inline]
     pub fn buffered_bytes(&self) -> usize {
         self.partial.as_ref().map_or(0, |partial| partial.buffered_bytes())
     }
@@ -63,10 +65,12 @@ impl Decoder {
     }
 
     /// What a large argument that is arriving will take beyond what has arrived.
+    #[inline]
     pub fn announced_bytes(&self) -> usize {
         self.partial.as_ref().map_or(0, |partial| partial.announced_bytes())
     }
 
+    #[inline]
     fn decode_in_place<'a>(&'a mut self, input: &'a [u8], bounds: &Bounds, batch: &mut Requests) -> Decoded<'a> {
         let mut at = 0;
         let is_full = parse_whole(input, &mut at, bounds, batch);
@@ -137,6 +141,7 @@ const UNAUTHENTICATED_COUNT_MAX: i64 = 10;
 const UNAUTHENTICATED_BULK_MAX: u64 = 16 * 1024;
 
 impl Bounds {
+    #[inline]
     fn new(requests_max: usize, limits: &Limits) -> Self {
         let count_max = i64::from(i32::MAX);
         let bulk_max = limits.bulk_bytes_max.min(u64::from(u32::MAX));

@@ -158,8 +158,8 @@ impl UringRing {
     fn submit_and_collect(&mut self) -> io::Result<usize> {
         const GETEVENTS: u32 = 1;
         let submissions = self.ring.submission().len() as u32;
-        // SAFETY: needs submissions whose memory stays valid until they complete, and no argument; holds because of what
-        // `try_push` says, and because `GETEVENTS` alone has none.
+        // SAFETY: needs submissions whose memory stays valid until they complete, and no argument; holds because of
+        // what `try_push` says, and because `GETEVENTS` alone has none.
         unsafe { self.ring.submitter().enter::<libc::sigset_t>(submissions, 0, GETEVENTS, None) }
     }
 

@@ -2,6 +2,7 @@
 
 mod confined;
 mod process;
+mod seccomp;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -16,16 +16,18 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::clock::Clock;
 use crate::cluster::{self, Map};
-use crate::config::Settings;
+use crate::command::Front;
+use crate::config::{Io, Settings};
 use crate::instance::{Instance, Phase};
 use crate::listen::{self, Listeners};
-use crate::mailbox;
-use crate::ring::Fd;
+use crate::mailbox::{self, Mailboxes};
+use crate::ring::epoll::EpollRing;
 use crate::ring::probe::{self, EXIT_HOST_REFUSES, Refusal};
 use crate::ring::uring::{self, UringRing};
+use crate::ring::{Fd, Ring};
 use crate::shard::ShardOptions;
 use crate::topology::{self, NotAllowed};
-use crate::worker::{self, MAILBOX_CAPACITY, Worker};
+use crate::worker::{self, MAILBOX_CAPACITY, Message, Worker};
 
 /// How long workers may take to set themselves up.
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -35,7 +37,7 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 pub enum StartError {
     /// Settings contradict each other, or ask for CPUs that the process may not use.
     Settings(String),
-    /// The host does not give us io_uring.
+    /// The host does not give us the ring that the settings ask for.
     Refused(Refusal),
     /// An address cannot be listened on.
     Listen(listen::ListenError),
@@ -211,12 +213,12 @@ impl Server {
         let workers = cpus.len() as u16;
         let (epoch, mut nodes) = cluster::nodes(&settings, workers).map_err(StartError::Settings)?;
         listen::raise_descriptor_limit(settings.maxclients);
-        probe::check(&ring_options(&settings)).map_err(StartError::Refused)?;
+        probe::check(settings.io, &ring_options(&settings)).map_err(StartError::Refused)?;
         let listeners = Listeners::bind(&settings, workers, &mut nodes).map_err(StartError::Listen)?;
 
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut instance = Instance::new(settings, workers, run_id(), started.as_millis() as u64);
-        instance.io_mode = probe::MODE.to_owned();
+        instance.io_mode = probe::mode(instance.settings().io).to_owned();
         instance.tcp_port = listeners.addresses.first().map_or(0, SocketAddr::port);
         instance.settings_file = file;
         instance.replace_map(Map::new(epoch, nodes));
@@ -245,36 +247,23 @@ impl Server {
             let (near, control) = UnixStream::pair().map_err(failed)?;
             near.set_nonblocking(true).map_err(failed)?;
             self.waker.controls.lock().expect("no panic while held").push(near);
-            let (instance, clock, waker) = (Arc::clone(&self.instance), clock.clone(), self.waker.clone());
-            let listeners = self.listeners.as_ref().map(|listeners| listeners.of_worker(index)).unwrap_or_default();
-            let (cpu, ready, ended) = (self.cpus[index], ready_sender.clone(), ended.clone());
-            let has_own_cpu = self.cpus.iter().filter(|other| **other == cpu).count() == 1;
+            let cpu = self.cpus[index];
+            let start = WorkerStart {
+                index: index as u16,
+                cpu,
+                has_own_cpu: self.cpus.iter().filter(|other| **other == cpu).count() == 1,
+                listeners: self.listeners.as_ref().map(|listeners| listeners.of_worker(index)).unwrap_or_default(),
+                control,
+                instance: Arc::clone(&self.instance),
+                mailboxes,
+                clock: clock.clone(),
+                ready: ready_sender.clone(),
+            };
+            let (waker, ended) = (self.waker.clone(), ended.clone());
             let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
                 let _ended = ended;
                 let mut guard = EndsServer::by(waker, Phase::Stopping);
-                let settings = instance.settings();
-                if settings.pin && !topology::pin(cpu) {
-                    tracing::warn!("worker {index} could not be pinned to CPU {cpu}");
-                }
-                let ring = UringRing::new(&ring_options(&settings)).inspect_err(|error| {
-                    // The receiver waits for one message of every worker.
-                    let _ = ready.send((index as u16, Err(io::Error::new(error.kind(), error.to_string()))));
-                })?;
-                let mut worker = Worker::new(worker::Options {
-                    index: index as u16,
-                    ring,
-                    listeners,
-                    control: Some(Fd(control.as_raw_fd())),
-                    mailboxes,
-                    clock,
-                    shard: ShardOptions::new(&settings, instance.workers, random_seed()),
-                    instance,
-                    has_own_cpu,
-                });
-                let first = worker.tick();
-                let _ = ready.send((index as u16, Ok(())));
-                first?;
-                worker.run().inspect_err(|error| tracing::error!("worker {index} has failed: {error}"))?;
+                start.run()?;
                 guard.disarm();
                 Ok(())
             });
@@ -348,6 +337,58 @@ impl Server {
         }
         self.listeners = None;
         result
+    }
+}
+
+/// What a worker's thread begins with.
+struct WorkerStart {
+    index: u16,
+    cpu: usize,
+    has_own_cpu: bool,
+    listeners: Vec<(Fd, Front)>,
+    control: UnixStream,
+    instance: Arc<Instance>,
+    mailboxes: Mailboxes<Message>,
+    clock: Clock,
+    ready: mpsc::Sender<(u16, io::Result<()>)>,
+}
+
+impl WorkerStart {
+    /// Runs the worker to its end, on the ring that the settings ask for.
+    fn run(self) -> io::Result<()> {
+        let settings = self.instance.settings();
+        if settings.pin && !topology::pin(self.cpu) {
+            tracing::warn!("worker {} could not be pinned to CPU {}", self.index, self.cpu);
+        }
+        let options = ring_options(&settings);
+        match settings.io {
+            Io::Uring => self.run_on(UringRing::new(&options).map_err(io::Error::from)),
+            Io::Epoll => self.run_on(EpollRing::new(&options)),
+        }
+    }
+
+    fn run_on<R: Ring>(self, ring: io::Result<R>) -> io::Result<()> {
+        let (index, ready) = (self.index, self.ready);
+        let ring = ring.inspect_err(|error| {
+            // The receiver waits for one message of every worker.
+            let _ = ready.send((index, Err(io::Error::new(error.kind(), error.to_string()))));
+        })?;
+        let settings = self.instance.settings();
+        let mut worker = Worker::new(worker::Options {
+            index,
+            ring,
+            listeners: self.listeners,
+            control: Some(Fd(self.control.as_raw_fd())),
+            mailboxes: self.mailboxes,
+            clock: self.clock,
+            shard: ShardOptions::new(&settings, self.instance.workers, random_seed()),
+            instance: self.instance,
+            has_own_cpu: self.has_own_cpu,
+        });
+        let first = worker.tick();
+        let _ = ready.send((index, Ok(())));
+        first?;
+        worker.run().inspect_err(|error| tracing::error!("worker {index} has failed: {error}"))
     }
 }
 

@@ -56,6 +56,13 @@ pub fn pin(cpu: usize) -> bool {
     core_affinity::set_for_current(core_affinity::CoreId { id: cpu })
 }
 
+/// Lets the calling thread, which a pinned one has started, run wherever the process's first thread may.
+pub fn unpin() {
+    let first = rustix::thread::sched_getaffinity(Some(rustix::process::getpid()));
+    // Where the kernel does not tell, or refuses, it stays where it is.
+    let _ = first.and_then(|cpus| rustix::thread::sched_setaffinity(None, &cpus));
+}
+
 /// Reads `0,2-5`; `None` when it is malformed.
 pub fn parse_cpu_list(text: &str) -> Option<Vec<usize>> {
     let mut cpus = Vec::new();

@@ -1,5 +1,8 @@
 //! In steady state a small GET or SET allocates nothing, nor does a read by memcached's protocol or over HTTP.
 
+#[path = "fronts/defaults.rs"]
+mod defaults;
+
 use std::alloc::System;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -63,7 +66,7 @@ fn start(workers: u16) -> (Server, [u16; 2]) {
         || TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port();
     let try_start = |_| {
         let [memcache_port, http_port] = [free(), free()];
-        let settings = Settings { port: 0, memcache_port, http_port, workers, ..Settings::default() };
+        let settings = Settings { port: 0, memcache_port, http_port, workers, ..defaults::defaults() };
         Server::start(settings).ok().map(|server| (server, [memcache_port, http_port]))
     };
     (0..20).find_map(try_start).expect("it starts")

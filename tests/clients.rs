@@ -4,6 +4,8 @@
 //! instead. `CORERING_TEST_PYTHON` names a Python that has redis-py, `CORERING_TEST_NODE_PATH` a `node_modules` that
 //! has ioredis.
 
+#[path = "fronts/defaults.rs"]
+mod defaults;
 #[path = "clients/installed.rs"]
 mod installed;
 
@@ -17,7 +19,7 @@ use redis::{Commands, ConnectionLike};
 
 /// A server on a port of its own.
 fn server(workers: u16) -> Server {
-    let settings = Settings { port: 0, workers, ..Settings::default() };
+    let settings = Settings { port: 0, workers, ..defaults::defaults() };
     Server::start(settings).expect("the server starts")
 }
 

@@ -1,6 +1,9 @@
 //! Clients that mean harm, or are broken: each gets a clear protocol error or a closed connection; nobody else notices,
 //! and the memory goes back to where it was.
 
+#[path = "fronts/defaults.rs"]
+mod defaults;
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,7 +21,7 @@ fn alone() -> MutexGuard<'static, ()> {
 }
 
 fn start(change: impl FnOnce(&mut Settings)) -> Server {
-    let mut settings = Settings { port: 0, workers: 2, ..Settings::default() };
+    let mut settings = Settings { port: 0, workers: 2, ..defaults::defaults() };
     change(&mut settings);
     Server::start(settings).expect("the server starts")
 }

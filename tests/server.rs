@@ -2,6 +2,9 @@
 //!
 //! One test looks at what the process holds, so the tests take turns.
 
+#[path = "fronts/defaults.rs"]
+mod defaults;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -26,7 +29,7 @@ fn turn() -> MutexGuard<'static, ()> {
 }
 
 fn settings(workers: u16) -> Settings {
-    Settings { port: 0, workers, ..Settings::default() }
+    Settings { port: 0, workers, ..defaults::defaults() }
 }
 
 fn start(workers: u16) -> Server {

@@ -85,7 +85,7 @@ fn server(call: &Call<'_>, text: &mut String) {
     line(text, "redis_mode", if call.front.is_cluster() { "cluster" } else { "standalone" });
     line(text, "os", topology::kernel());
     line(text, "arch_bits", usize::BITS);
-    line(text, "multiplexing_api", "io_uring");
+    line(text, "multiplexing_api", call.settings.io.api());
     line(text, "io_mode", &instance.io_mode);
     line(text, "process_id", std::process::id());
     line(text, "run_id", &instance.run_id);

@@ -12,7 +12,7 @@ use std::time::Duration;
 pub mod source;
 pub mod value;
 
-pub use value::{ClusterMode, DebugCommands, LogFormat, LogLevel, Policy, SharedPortMode};
+pub use value::{ClusterMode, DebugCommands, Io, LogFormat, LogLevel, Policy, SharedPortMode};
 
 use value::{Bytes, Choice, CpuList, Flag, Kind, List, Memory, Number, Octal, OptionalPath, Signed, Text, Time};
 
@@ -181,6 +181,9 @@ settings! {
             "Bytes sent to one client before the others have their turn.";
     }
     "Rings" {
+        io: Io = Io::Uring, "io" fixed Choice(Io::NAMES),
+            "How the kernel is asked: by io_uring, or by epoll, at more CPU time, on hosts that forbid io_uring. There \
+             is no falling back.";
         ring_submissions: u32 = 256, "ring-submissions" fixed Number(8, 32768),
             "Submission queue entries of each ring.";
         ring_completions: u32 = 4096, "ring-completions" fixed Number(16, 65536),

@@ -388,6 +388,26 @@ impl Policy {
 }
 
 choice! {
+    /// How the kernel is asked for input and output.
+    Io {
+        /// With io_uring.
+        Uring = "uring",
+        /// With epoll, where io_uring is forbidden.
+        Epoll = "epoll",
+    }
+}
+
+impl Io {
+    /// The kernel's own name for it, as `INFO` shows it.
+    pub const fn api(self) -> &'static str {
+        match self {
+            Self::Uring => "io_uring",
+            Self::Epoll => "epoll",
+        }
+    }
+}
+
+choice! {
     /// Whether the process presents itself as a Redis Cluster.
     ClusterMode {
         /// It does not.

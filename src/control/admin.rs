@@ -6,14 +6,13 @@
 //! the connection closed.
 
 use std::cell::Cell;
-use std::net::Shutdown;
 use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
-use tokio_uring::net::{TcpListener, TcpStream};
 
 use super::pages::{self, Page, Question};
+use super::runtime::{Listener, Stream, spawn};
 use crate::server::Waker;
 
 /// Clients at the same time; further ones are told to come again.
@@ -34,16 +33,15 @@ const IDLE_LIMIT: Duration = Duration::from_secs(120);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves one listening socket for ever.
-pub(super) async fn serve(listener: std::net::TcpListener, waker: Waker, open: Rc<Cell<usize>>) {
-    let listener = TcpListener::from_std(listener);
+pub(super) async fn serve(listener: Listener, waker: Waker, open: Rc<Cell<usize>>) {
     loop {
-        let Ok((stream, _)) = listener.accept().await else {
+        let Ok(stream) = listener.accept().await else {
             sleep(ACCEPT_PAUSE).await;
             continue;
         };
         let place = Place::take(&open);
         let waker = waker.clone();
-        tokio_uring::spawn(async move {
+        spawn(async move {
             match place {
                 Some(_place) => converse(&stream, &waker).await,
                 None => {
@@ -51,7 +49,7 @@ pub(super) async fn serve(listener: std::net::TcpListener, waker: Waker, open: R
                 }
             }
             // An operation that was given up holds the descriptor until it ends.
-            let _ = stream.shutdown(Shutdown::Both);
+            stream.shutdown();
         });
     }
 }
@@ -76,7 +74,7 @@ impl Drop for Place {
 }
 
 /// Answers one client's requests until either side ends it.
-async fn converse(stream: &TcpStream, waker: &Waker) {
+async fn converse(stream: &Stream, waker: &Waker) {
     let mut received = Vec::new();
     loop {
         let (page, has_body, goes_on) = match next_question(stream, &mut received).await {
@@ -94,30 +92,22 @@ async fn converse(stream: &TcpStream, waker: &Waker) {
 }
 
 /// Receives until a request is whole; `None` when the client has left or asks nothing.
-async fn next_question(stream: &TcpStream, received: &mut Vec<u8>) -> Option<Result<Question, Page>> {
+async fn next_question(stream: &Stream, received: &mut Vec<u8>) -> Option<Result<Question, Page>> {
     if received.is_empty() {
-        timeout(IDLE_LIMIT, receive(stream, received)).await.ok()??;
+        timeout(IDLE_LIMIT, stream.receive(received)).await.ok()??;
     }
     let rest = async {
         loop {
             if let Some(parsed) = parse(received) {
                 return Some(parsed);
             }
-            receive(stream, received).await?;
+            stream.receive(received).await?;
         }
     };
     match timeout(TRANSFER_LIMIT, rest).await {
         Ok(question) => question,
         Err(_) => Some(Err(Page::problem(408, "the request took too long to arrive"))),
     }
-}
-
-/// Appends what has come; `None` at the end of the connection.
-async fn receive(stream: &TcpStream, received: &mut Vec<u8>) -> Option<()> {
-    let (result, buffer) = stream.read(Vec::with_capacity(2048)).await;
-    let count = result.ok().filter(|count| *count > 0)?;
-    received.extend_from_slice(&buffer[..count]);
-    Some(())
 }
 
 /// Takes a whole head off `received`; `None` when there is none yet.
@@ -166,7 +156,7 @@ fn question(request: &httparse::Request<'_, '_>) -> Result<Question, Page> {
 }
 
 /// Sends a page; false when the client does not take it.
-async fn send(stream: &TcpStream, page: &Page, has_body: bool, goes_on: bool) -> bool {
+async fn send(stream: &Stream, page: &Page, has_body: bool, goes_on: bool) -> bool {
     let field = |name: &str, value: &str| match value {
         "" => String::new(),
         value => format!("{name}: {value}\r\n"),
@@ -184,7 +174,7 @@ async fn send(stream: &TcpStream, page: &Page, has_body: bool, goes_on: bool) ->
     if has_body {
         bytes.extend_from_slice(page.body.as_bytes());
     }
-    matches!(timeout(TRANSFER_LIMIT, stream.write_all(bytes)).await, Ok((Ok(()), _)))
+    matches!(timeout(TRANSFER_LIMIT, stream.send(bytes)).await, Ok(Ok(())))
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! The control plane: what a process does beside serving. A thread of its own with `tokio-uring`.
+//! The control plane: what a process does beside serving. A thread of its own with `tokio-uring`, or with tokio
+//! alone where the settings ask for epoll.
 //!
 //! In: signals, requests to the admin port. Out: phases of the server, pages about it, signs of life to the service
 //! manager. TERM and INT drain the server, a second one ends it at once; HUP reads the cluster's fixed map again, if
@@ -20,7 +21,10 @@ use crate::topology;
 
 mod admin;
 mod pages;
+mod runtime;
 pub mod service;
+
+use runtime::{Listener, Signals};
 
 /// The control thread of a process.
 #[derive(Debug)]
@@ -54,18 +58,23 @@ fn run(waker: &Waker, ends: UnixStream, reloads: Option<UnixStream>, listeners: 
     {
         tracing::warn!("the control thread could not be pinned to CPU {cpu}");
     }
-    tokio_uring::start(async move {
+    let io = waker.instance().settings().io;
+    let ended = runtime::run(io, async move {
         if let Some(reloads) = reloads {
-            let waker = waker.clone();
-            tokio_uring::spawn(watch(reloads, move || reload(&waker)));
+            let (reloads, waker) = (Signals::new(io, reloads)?, waker.clone());
+            runtime::spawn(watch(reloads, move || reload(&waker)));
         }
         let open = Rc::new(Cell::new(0));
         for listener in listeners {
-            tokio_uring::spawn(admin::serve(listener, waker.clone(), Rc::clone(&open)));
+            runtime::spawn(admin::serve(Listener::new(io, listener)?, waker.clone(), Rc::clone(&open)));
         }
-        tokio_uring::spawn(service::watchdog(waker.clone()));
-        watch(ends, || end(waker)).await;
+        runtime::spawn(service::watchdog(waker.clone()));
+        watch(Signals::new(io, ends)?, || end(waker)).await;
+        Ok(())
     });
+    if let Err(error) = ended.and_then(|result: io::Result<()>| result) {
+        tracing::error!("the control thread has failed: {error}");
+    }
 }
 
 /// A socket that gets a byte for each of these signals.
@@ -77,17 +86,10 @@ fn signals(which: &[i32]) -> io::Result<UnixStream> {
     Ok(socket)
 }
 
-/// Acts when signals have come; several that come at once count as one.
-async fn watch(signals: UnixStream, act: impl Fn()) {
-    let signals = tokio_uring::net::UnixStream::from_std(signals);
-    let mut buffer = vec![0; 16];
-    loop {
-        let (result, returned) = signals.read(buffer).await;
-        buffer = returned;
-        match result {
-            Ok(count) if count > 0 => act(),
-            _ => return,
-        }
+/// Acts when signals have come.
+async fn watch(signals: Signals, act: impl Fn()) {
+    while signals.next().await.is_some() {
+        act();
     }
 }
 
@@ -114,19 +116,21 @@ fn reload(waker: &Waker) {
 mod tests {
     use super::*;
     use crate::Server;
-    use crate::config::Settings;
+    use crate::config::{Io, Settings};
 
     #[test]
     fn a_server_does_not_go_on_without_its_control_plane() {
-        let server = Server::start(Settings { port: 0, workers: 1, ..Settings::default() }).unwrap();
-        let (ends, sender) = UnixStream::pair().unwrap();
-        let waker = server.waker();
-        let thread = std::thread::spawn(move || run(&waker, ends, None, Vec::new()));
-        assert_eq!(server.waker().phase(), Phase::Running);
-        // As when the ring fails: reading the signals ends.
-        drop(sender);
-        thread.join().unwrap();
-        assert_eq!(server.waker().phase(), Phase::Draining);
-        server.wait().unwrap();
+        for (_, io) in Io::NAMES {
+            let server = Server::start(Settings { port: 0, workers: 1, io: *io, ..Settings::default() }).unwrap();
+            let (ends, sender) = UnixStream::pair().unwrap();
+            let waker = server.waker();
+            let thread = std::thread::spawn(move || run(&waker, ends, None, Vec::new()));
+            assert_eq!(server.waker().phase(), Phase::Running);
+            // As when the ring fails: reading the signals ends.
+            drop(sender);
+            thread.join().unwrap();
+            assert_eq!(server.waker().phase(), Phase::Draining);
+            server.wait().unwrap();
+        }
     }
 }

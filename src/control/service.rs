@@ -23,6 +23,9 @@ pub(super) const STOPPING: &str = "STOPPING=1";
 
 const ALIVE: &str = "WATCHDOG=1";
 
+/// How long a service manager that does not listen may hold up the control thread.
+const SEND_LIMIT: Duration = Duration::from_secs(1);
+
 /// Tells the service manager, if there is one. That it cannot be told is no reason not to serve.
 pub fn notify(state: &str) {
     if let Some(socket) = std::env::var_os("NOTIFY_SOCKET")
@@ -37,7 +40,9 @@ fn send(socket: &OsStr, state: &str) -> io::Result<()> {
         Some(name) => SocketAddr::from_abstract_name(name)?,
         None => SocketAddr::from_pathname(socket)?,
     };
-    UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address).map(drop)
+    let own = UnixDatagram::unbound()?;
+    own.set_write_timeout(Some(SEND_LIMIT))?;
+    own.send_to_addr(state.as_bytes(), &address).map(drop)
 }
 
 /// How often the service manager wants a sign of life: half of what it waits for.

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::config::Settings;
+use crate::config::{Io, Settings};
 use crate::ring::probe;
 use crate::topology::{NotAllowed, parse_cpu_list, place_workers};
 
@@ -36,7 +36,8 @@ impl Plan {
         let workers = place_workers(&settings.cpus, settings.workers)?;
         let none = settings.startup_bytes(0);
         let ring_bytes = settings.startup_bytes(workers.len() as u16) - none;
-        let ring = probe::check(&crate::server::ring_options(settings)).map_err(|refusal| refusal.to_string());
+        let ring =
+            probe::check(Io::Uring, &crate::server::ring_options(settings)).map_err(|refusal| refusal.to_string());
         let (backlog, maxclients) = (u64::from(settings.tcp_backlog), u64::from(settings.maxclients));
         Ok(Plan { workers, backlog, maxclients, maxmemory: settings.maxmemory, ring_bytes, ring })
     }

@@ -158,7 +158,8 @@ impl<'a> Engine<'a> {
     /// The ring cannot be set up.
     pub(super) fn new(setup: Setup<'a>) -> Result<Self, LoadError> {
         let Setup { plan, items, thread, sockets, slots, stop, recorder } = setup;
-        let mut ring = UringRing::new(&ring_options(sockets.len(), plan)).map_err(LoadError::Host)?;
+        let mut ring =
+            UringRing::new(&ring_options(sockets.len(), plan)).map_err(|refused| LoadError::Host(refused.into()))?;
         let nodes = 1 + sockets.iter().map(|(_, node)| *node).max().unwrap_or(0);
         for (slot, (socket, _)) in sockets.iter().enumerate() {
             ring.push(

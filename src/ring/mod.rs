@@ -1,12 +1,14 @@
 //! The one door to the kernel on the data path.
 //!
 //! In: operations ([`Op`]) that own whatever the kernel will touch, each with a [`Token`] chosen by the worker.
-//! Out: [`Completion`]s that carry the same token and give the owned memory back. Two things stand behind the door:
-//! [`uring`], the kernel's io_uring, and [`sim`], a deterministic twin that runs whole workers from a seed.
+//! Out: [`Completion`]s that carry the same token and give the owned memory back. Three things stand behind the door:
+//! [`uring`], the kernel's io_uring; [`epoll`], for hosts that forbid it; and [`sim`], a deterministic twin that runs
+//! whole workers from a seed.
 //!
 //! What must stay true:
 //! - Memory handed to the kernel is owned by the ring until the last completion of its operation.
 //! - At most one [`Op::Send`] is in flight per token slot; [`Ring::push`] asserts it.
+//! - A descriptor that operations were pushed for is closed by [`Op::Close`], or after the ring.
 //! - A receive buffer is lent inside a closure and recycled when the closure ends, so no client can hold one.
 //! - The ring knows descriptors and bytes; never a command or a key.
 
@@ -18,8 +20,10 @@ use crate::protocol::Output;
 use crate::shard::PageAdvice;
 
 pub mod buffer;
+pub mod epoll;
 pub mod probe;
 pub mod sim;
+mod socket;
 mod stamped;
 pub mod uring;
 

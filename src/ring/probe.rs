@@ -1,8 +1,9 @@
 //! Does this host give us the ring that we need? Asked before anything is bound.
 //!
-//! In: the sizes that the workers will use. Out: the mode and flags, for the start-up line and INFO; or a [`Refusal`]
-//! with the likely cause and the remedy. A throw-away ring is set up exactly as the workers' rings are and made to do
-//! what they do: a multishot receive from the buffer ring, a send, a cancellation, a wake-up.
+//! In: which ring, and the sizes that the workers will use. Out: the mode and flags, for the start-up line and INFO; or
+//! a [`Refusal`] with the likely cause and the remedy: one ring never takes the place of the other by itself. A
+//! throw-away ring is set up exactly as the workers' rings are and made to do what they do: a multishot receive from
+//! the shared buffers, a send, a cancellation, a wake-up.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -10,15 +11,22 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
-use super::uring::{Options, UringRing};
+use super::epoll::EpollRing;
+use super::uring::{Options, Refused, UringRing};
 use super::{Carried, Completion, Fd, Kind, Op, Ring, Token, Wait};
+use crate::config::Io;
 use crate::protocol::Output;
 
 /// Exit code of a process that the host refuses what it needs (sysexits.h: configuration error).
 pub const EXIT_HOST_REFUSES: u8 = 78;
 
 /// The data path's mode, as the start-up line and INFO show it.
-pub const MODE: &str = "io_uring (single_issuer defer_taskrun taskrun_flag submit_all clamp)";
+pub const fn mode(io: Io) -> &'static str {
+    match io {
+        Io::Uring => "io_uring (single_issuer defer_taskrun taskrun_flag submit_all clamp)",
+        Io::Epoll => "epoll (edge_triggered)",
+    }
+}
 
 /// How long the functional check may take.
 const CHECK_LIMIT: Duration = Duration::from_secs(5);
@@ -26,8 +34,10 @@ const CHECK_LIMIT: Duration = Duration::from_secs(5);
 /// Why the host does not give us a ring.
 #[derive(Debug)]
 pub struct Refusal {
-    /// What was attempted.
-    pub step: &'static str,
+    /// Which ring.
+    pub io: Io,
+    /// The system call that failed.
+    pub call: &'static str,
     /// The kernel's answer.
     pub error: io::Error,
     /// Why, as far as it can be told, and what to do.
@@ -36,7 +46,7 @@ pub struct Refusal {
 
 impl std::fmt::Display for Refusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "io_uring is not available: {}: {}; {}", self.step, self.error, self.advice)
+        write!(f, "{} is not available: {}: {}; {}", self.io.api(), self.call, self.error, self.advice)
     }
 }
 
@@ -46,18 +56,25 @@ impl std::error::Error for Refusal {}
 ///
 /// # Errors
 /// What failed, the likely cause and the remedy.
-pub fn check(options: &Options) -> Result<(), Refusal> {
-    let refuse = |step| move |error: io::Error| Refusal { step, advice: advise(&error, &Host::read()), error };
-    let check = || {
-        let mut ring = UringRing::new(options).map_err(refuse("setting up a ring"))?;
-        exercise(&mut ring).map_err(refuse("a receive, a send and a wake-up through it"))
+pub fn check(io: Io, options: &Options) -> Result<(), Refusal> {
+    let refusal = |call, error| Refusal { io, call, advice: advise(io, &error, &Host::read()), error };
+    let check = || match io {
+        Io::Uring => {
+            let refused = |Refused { call, error }| refusal(call, error);
+            let mut ring = UringRing::new(options).map_err(refused)?;
+            exercise(&mut ring).map_err(|error| refusal("io_uring_enter", error))
+        }
+        Io::Epoll => {
+            let mut ring = EpollRing::new(options).map_err(|error| refusal("epoll_create1", error))?;
+            exercise(&mut ring).map_err(|error| refusal("epoll_pwait", error))
+        }
     };
     // A ring's end interrupts a system call of its thread, perhaps later: let that be one that has ended.
     std::thread::scope(|scope| scope.spawn(check).join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// A byte through a socket pair, and a wake-up to itself.
-fn exercise(ring: &mut UringRing) -> io::Result<()> {
+fn exercise(ring: &mut impl Ring) -> io::Result<()> {
     let (near, far) = Socket::pair(Domain::UNIX, Type::STREAM, None)?;
     let (near_fd, far_fd) = (Fd(near.as_raw_fd()), Fd(far.as_raw_fd()));
     let receive = Token::new(Kind::Recv, 1, 0);
@@ -84,10 +101,7 @@ fn exercise(ring: &mut UringRing) -> io::Result<()> {
 }
 
 /// Handles completions until `is_done`.
-fn until(
-    ring: &mut UringRing,
-    mut is_done: impl FnMut(&mut UringRing, Completion) -> io::Result<bool>,
-) -> io::Result<()> {
+fn until<R: Ring>(ring: &mut R, mut is_done: impl FnMut(&mut R, Completion) -> io::Result<bool>) -> io::Result<()> {
     let start = Instant::now();
     while start.elapsed() < CHECK_LIMIT {
         ring.enter(Wait::For(Duration::from_millis(100)))?;
@@ -130,13 +144,29 @@ impl Host {
     }
 }
 
+/// What helps wherever io_uring is not to be had.
+const OR_EPOLL: &str = "or run with --io epoll, which takes more CPU time";
+
 /// The likely cause and its remedy.
-fn advise(error: &io::Error, host: &Host) -> String {
+fn advise(io: Io, error: &io::Error, host: &Host) -> String {
+    match (io, error.raw_os_error()) {
+        (_, Some(libc::EMFILE | libc::ENFILE)) => {
+            "no descriptor is free; raise RLIMIT_NOFILE (ulimit -n, LimitNOFILE= in systemd)".to_owned()
+        }
+        (Io::Epoll, _) if host.has_seccomp => {
+            "a seccomp filter forbids it; allow epoll_create1, epoll_ctl, epoll_pwait and eventfd2".to_owned()
+        }
+        (Io::Epoll, _) => "a sandbox forbids it".to_owned(),
+        (Io::Uring, errno) => format!("{}; {OR_EPOLL}", advise_uring(errno, host)),
+    }
+}
+
+fn advise_uring(errno: Option<i32>, host: &Host) -> String {
     let kernel = host.kernel.map_or_else(|| "unknown".to_owned(), |(major, minor)| format!("{major}.{minor}"));
     if host.kernel.is_some_and(|version| version < (6, 1)) {
         return format!("kernel {kernel} is too old; Linux 6.1 or later is needed");
     }
-    match error.raw_os_error() {
+    match errno {
         Some(libc::EPERM | libc::EACCES) if host.io_uring_disabled.is_some_and(|disabled| disabled > 0) => {
             "the sysctl kernel.io_uring_disabled forbids it; set it to 0, or to 1 with this process in \
              kernel.io_uring_group"
@@ -144,7 +174,7 @@ fn advise(error: &io::Error, host: &Host) -> String {
         }
         Some(libc::EPERM | libc::EACCES | libc::ENOSYS) if host.has_seccomp => {
             "a seccomp filter forbids it (container runtimes do so by default); allow io_uring_setup, io_uring_enter \
-             and io_uring_register in the container's seccomp profile"
+             and io_uring_register in the container's seccomp profile, as tuning/service/seccomp.json does"
                 .to_owned()
         }
         Some(libc::ENOSYS) => {
@@ -160,10 +190,7 @@ fn advise(error: &io::Error, host: &Host) -> String {
                  rings"
             )
         }
-        Some(libc::EMFILE | libc::ENFILE) => {
-            "no descriptor is free; raise RLIMIT_NOFILE (ulimit -n, LimitNOFILE= in systemd)".to_owned()
-        }
-        Some(libc::EINVAL) => format!("the kernel ({kernel}) does not know the flags of {MODE}"),
+        Some(libc::EINVAL) => format!("the kernel ({kernel}) does not know the flags of {}", mode(Io::Uring)),
         _ => format!("kernel {kernel}; Linux 6.1 or later with io_uring allowed is needed"),
     }
 }
@@ -175,8 +202,8 @@ mod tests {
     const OPTIONS: Options = Options { submissions: 64, completions: 256, buffers: 16, buffer_bytes: 4096 };
 
     #[test]
-    fn this_host_gives_us_a_ring() {
-        check(&OPTIONS).unwrap();
+    fn this_host_gives_us_both_rings() {
+        Io::NAMES.iter().for_each(|(_, io)| check(*io, &OPTIONS).unwrap());
     }
 
     #[test]
@@ -193,8 +220,9 @@ mod tests {
             (libc::EMFILE, host(), "RLIMIT_NOFILE"),
         ];
         for (errno, host, expected) in rows {
-            let advice = advise(&io::Error::from_raw_os_error(*errno), host);
+            let advice = advise(Io::Uring, &io::Error::from_raw_os_error(*errno), host);
             assert!(advice.contains(expected), "{errno}: {advice}");
+            assert_eq!(advice.contains("--io epoll"), *errno != libc::EMFILE, "{advice}");
         }
     }
 }

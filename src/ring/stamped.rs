@@ -10,7 +10,7 @@ use io_uring::types::RecvMsgOut;
 use super::BufferId;
 
 /// A control message's header (length, level, type) and three times of seconds and nanoseconds.
-const CONTROL_BYTES: usize = 16 + 3 * 16;
+pub(super) const CONTROL_BYTES: usize = 16 + 3 * 16;
 
 /// Bytes of the header that comes first: four numbers of 32 bits.
 const HEADER_BYTES: u32 = 16;
@@ -40,7 +40,7 @@ pub(super) fn parse(id: u16, buffer: &[u8], request: &libc::msghdr) -> BufferId 
 }
 
 /// The kernel's own time, the first of three, nanoseconds since the Unix epoch.
-fn arrival(control: &[u8]) -> Option<u64> {
+pub(super) fn arrival(control: &[u8]) -> Option<u64> {
     let number = |at: usize| Some(u32::from_ne_bytes(control.get(at..at + 4)?.try_into().ok()?));
     let long = |at: usize| Some(u64::from_ne_bytes(control.get(at..at + 8)?.try_into().ok()?));
     let is_time = number(8)? == libc::SOL_SOCKET as u32 && number(12)? == libc::SCM_TIMESTAMPING as u32;

@@ -10,18 +10,15 @@ use std::collections::VecDeque;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
+use super::buffer::{self, BufferRing};
+use super::{BufferId, Carried, Completion, Errno, Fd, Kind, Op, Ring, Token, Wait, WakeAddress, socket, stamped};
+use crate::protocol::Output;
 use io_uring::squeue::{Entry, Flags};
 use io_uring::types::{self, CancelBuilder, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode};
-use socket2::SockRef;
-
-use super::buffer::{self, BufferRing};
-use super::stamped;
-use super::{BufferId, Carried, Completion, Errno, Fd, Kind, Op, Ring, Token, Wait, WakeAddress};
-use crate::protocol::Output;
 
 /// Pieces of one send; further pieces go with the next.
 pub(super) const SEND_PIECES_MAX: usize = 64;
@@ -46,6 +43,21 @@ pub struct Options {
     pub buffers: u16,
     /// Bytes of each receive buffer.
     pub buffer_bytes: u32,
+}
+
+/// Why there is no ring.
+#[derive(Debug)]
+pub struct Refused {
+    /// The system call that failed.
+    pub call: &'static str,
+    /// How.
+    pub error: io::Error,
+}
+
+impl From<Refused> for io::Error {
+    fn from(refused: Refused) -> Self {
+        io::Error::new(refused.error.kind(), format!("{}: {}", refused.call, refused.error))
+    }
 }
 
 /// What the kernel reads while a send is in flight.
@@ -84,11 +96,13 @@ impl UringRing {
     ///
     /// # Errors
     /// Those of io_uring_setup(2) and of registering the buffers; [`probe`](super::probe) explains them to an operator.
-    pub fn new(options: &Options) -> io::Result<Self> {
+    pub fn new(options: &Options) -> Result<Self, Refused> {
         let start = Instant::now();
         loop {
             match Self::set_up(options) {
-                Err(error) if error.raw_os_error() == Some(libc::ENOMEM) && start.elapsed() < ENOMEM_RETRY => {
+                Err(Refused { error, .. })
+                    if error.raw_os_error() == Some(libc::ENOMEM) && start.elapsed() < ENOMEM_RETRY =>
+                {
                     std::thread::sleep(Duration::from_millis(20));
                 }
                 result => return result,
@@ -96,7 +110,8 @@ impl UringRing {
         }
     }
 
-    fn set_up(options: &Options) -> io::Result<Self> {
+    fn set_up(options: &Options) -> Result<Self, Refused> {
+        let refused = |call| move |error| Refused { call, error };
         let ring = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
@@ -104,8 +119,10 @@ impl UringRing {
             .setup_submit_all()
             .setup_clamp()
             .setup_cqsize(options.completions)
-            .build(options.submissions)?;
-        let buffers = BufferRing::register(&ring, options.buffers, options.buffer_bytes)?;
+            .build(options.submissions)
+            .map_err(refused("io_uring_setup"))?;
+        let buffers =
+            BufferRing::register(&ring, options.buffers, options.buffer_bytes).map_err(refused("io_uring_register"))?;
         Ok(Self {
             ring: ManuallyDrop::new(ring),
             buffers: ManuallyDrop::new(buffers),
@@ -353,20 +370,11 @@ impl Ring for UringRing {
     }
 
     fn stamp_arrivals(&self, fd: Fd) -> bool {
-        let flags = libc::SOF_TIMESTAMPING_RX_SOFTWARE | libc::SOF_TIMESTAMPING_SOFTWARE;
-        // SAFETY: needs a pointer to an int of the length given; holds because `flags` is a u32 that outlives the call.
-        let result = unsafe {
-            let value: *const u32 = &raw const flags;
-            libc::setsockopt(fd.0, libc::SOL_SOCKET, libc::SO_TIMESTAMPING, value.cast(), size_of::<u32>() as u32)
-        };
-        result == 0
+        socket::stamp_arrivals(fd)
     }
 
     fn addresses(&self, fd: Fd) -> Option<(SocketAddr, SocketAddr)> {
-        // SAFETY: needs an open descriptor; holds because the worker asks before it closes, and nothing is kept.
-        let fd = unsafe { BorrowedFd::borrow_raw(fd.0) };
-        let socket = SockRef::from(&fd);
-        Some((socket.peer_addr().ok()?.as_socket()?, socket.local_addr().ok()?.as_socket()?))
+        socket::addresses(fd)
     }
 }
 

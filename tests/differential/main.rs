@@ -6,6 +6,8 @@
 
 mod arguments;
 mod compare;
+#[path = "../fronts/defaults.rs"]
+mod defaults;
 mod generate;
 mod nodes;
 mod peer;

@@ -85,7 +85,7 @@ impl Peer {
 
     /// Corering in this process, through the port that all workers share.
     pub(crate) fn corering(workers: u16) -> Self {
-        let settings = Settings { port: 0, workers, ..Settings::default() };
+        let settings = Settings { port: 0, workers, ..crate::defaults::defaults() };
         let server = Server::start(settings).expect("the server starts");
         let link = Link::One(Connection::new(server.port()));
         let name = format!("corering with {workers} worker(s)");
@@ -95,7 +95,7 @@ impl Peer {
     /// Corering in this process, through the ports of its cores.
     pub(crate) fn cores(workers: u16) -> Self {
         let cluster_mode = ClusterMode::Cores;
-        let settings = Settings { port: 0, core_port_base: 0, workers, cluster_mode, ..Settings::default() };
+        let settings = Settings { port: 0, core_port_base: 0, workers, cluster_mode, ..crate::defaults::defaults() };
         let server = Server::start(settings).expect("the server starts");
         let ports: Vec<u16> = server.instance().map().nodes.iter().map(|node| node.port).collect();
         let link = Link::Nodes(Nodes::new(&ports));

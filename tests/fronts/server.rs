@@ -9,6 +9,11 @@ use std::time::Duration;
 use corering::Server;
 use corering::config::Settings;
 
+#[path = "defaults.rs"]
+mod defaults;
+
+use defaults::defaults;
+
 /// How long anything may take on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -29,7 +34,8 @@ impl Fronts {
         // Somebody else may take a port in between.
         for _ in 0..20 {
             let (memcache_port, http_port) = (free_port(), free_port());
-            match Server::start(Settings { port: 0, memcache_port, http_port, ..settings.clone() }) {
+            let io = defaults().io;
+            match Server::start(Settings { port: 0, memcache_port, http_port, io, ..settings.clone() }) {
                 Ok(server) => return Self { server, memcache_port, http_port },
                 Err(error) => eprintln!("ports {memcache_port} and {http_port}: {error}"),
             }

@@ -12,6 +12,8 @@ use corering::load::plan::{Operation, Protocol, Rate, Waiting};
 use corering::load::sizes::Sizes;
 use corering::load::{LoadError, Plan, Report, Target, measure};
 
+#[path = "../fronts/defaults.rs"]
+mod defaults;
 mod fake;
 mod peers;
 mod program;
@@ -178,7 +180,7 @@ fn each_key_goes_to_its_node() {
 #[test]
 fn a_generator_that_cannot_keep_up_says_so() {
     let _alone = alone();
-    let server = corering::Server::start(corering::config::Settings { port: 0, workers: 1, ..Default::default() });
+    let server = corering::Server::start(corering::config::Settings { port: 0, workers: 1, ..defaults::defaults() });
     let target = Target::Tcp(format!("127.0.0.1:{}", server.as_ref().unwrap().port()));
     // Far beyond what one thread can send; the connections always have room, so nothing waits for the server.
     let plan = Plan { connections: 64, pipeline: 10_000, duration: millis(300), ..plan(Rate::PerSecond(20e6)) };

@@ -113,7 +113,7 @@ fn every_workload_runs_against_corering() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("corering.sock");
     let settings =
-        corering::config::Settings { port: 0, workers: 2, unixsocket: Some(path.clone()), ..Default::default() };
+        corering::config::Settings { port: 0, workers: 2, unixsocket: Some(path.clone()), ..defaults::defaults() };
     let server = corering::Server::start(settings).unwrap();
     let tcp = Target::Tcp(format!("127.0.0.1:{}", server.port()));
     assert_every_workload_runs("corering", &tcp, Protocol::Resp2);

@@ -45,6 +45,23 @@ fn a_service_manager_is_told_ready_alive_and_ending() {
 }
 
 #[test]
+fn a_service_manager_that_does_not_listen_holds_nobody_up() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("notify");
+    let socket = UnixDatagram::bind(&path).expect("a free path");
+    // Nobody takes what is sent: the socket is full.
+    let sender = UnixDatagram::unbound().expect("a socket");
+    sender.set_nonblocking(true).expect("our socket");
+    while sender.send_to(b"x", &path).is_ok() {}
+    let mut command = corering(&["--port", "0", "--workers", "1"]);
+    command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "200000");
+    let mut serving = Serving::start(&mut command).expect("it starts");
+    serving.process.terminate();
+    assert_eq!(serving.process.wait().code(), Some(0));
+    drop(socket);
+}
+
+#[test]
 fn systemd_accepts_the_unit_and_rates_it_ok() {
     let unit = std::fs::read_to_string(UNIT).expect("it is there");
     let folder = tempfile::tempdir().expect("a folder");

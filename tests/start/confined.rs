@@ -5,26 +5,28 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-/// Where a seccomp filter finds the system call's number (seccomp_data, seccomp(2)).
-const NUMBER_OFFSET: u32 = 0;
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
+
+/// Whose system calls.
+#[cfg(target_arch = "x86_64")]
+pub(crate) const TARGET: TargetArch = TargetArch::x86_64;
+#[cfg(target_arch = "aarch64")]
+pub(crate) const TARGET: TargetArch = TargetArch::aarch64;
 
 /// Lets the child do everything but io_uring_setup(2), which fails with EPERM, as container runtimes have it.
 pub(crate) fn deny_io_uring(command: &mut Command) {
-    let denied = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
-    let mut filter = [
-        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, NUMBER_OFFSET, 0),
-        statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, libc::SYS_io_uring_setup as u32, 1),
-        statement(libc::BPF_RET | libc::BPF_K, denied, 0),
-        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW, 0),
-    ];
+    let rules = [(libc::SYS_io_uring_setup, Vec::new())].into();
+    let denied = SeccompAction::Errno(libc::EPERM as u32);
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, denied, TARGET).expect("a filter");
+    confine(command, vec![filter.try_into().expect("a small filter")]);
+}
+
+/// Puts the child behind these filters; of several verdicts on a call the strictest counts.
+pub(crate) fn confine(command: &mut Command, filters: Vec<BpfProgram>) {
     let install = move || {
-        let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
-        // SAFETY: needs integers only; holds because this option takes no address.
-        checked(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })?;
-        // SAFETY: needs a program that is valid during the call; holds because both live in this frame and closure.
-        checked(unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) })
+        filters.iter().try_for_each(|filter| seccompiler::apply_filter(filter).map_err(|_| io::Error::last_os_error()))
     };
-    // SAFETY: needs a closure that neither allocates nor locks; holds because it makes two system calls.
+    // SAFETY: needs a closure that neither allocates nor locks; holds because it makes system calls on what is there.
     unsafe { command.pre_exec(install) };
 }
 
@@ -37,11 +39,6 @@ pub(crate) fn limit_locked_memory(command: &mut Command, bytes: u64) {
     };
     // SAFETY: needs a closure that neither allocates nor locks; holds because it makes one system call.
     unsafe { command.pre_exec(install) };
-}
-
-/// One instruction; `skipped_unless` are passed over when a comparison does not hold.
-fn statement(code: u32, operand: u32, skipped_unless: u8) -> libc::sock_filter {
-    libc::sock_filter { code: code as u16, jt: 0, jf: skipped_unless, k: operand }
 }
 
 fn checked(result: i32) -> io::Result<()> {

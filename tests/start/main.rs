@@ -2,6 +2,7 @@
 
 mod confined;
 mod process;
+mod seccomp;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -37,17 +38,45 @@ fn ask(stream: &mut TcpStream, request: &[u8], reply: &[u8]) {
 #[test]
 fn a_server_serves_and_says_so() {
     let mut serving = Serving::start(&mut corering(&["--port", "0", "--workers", "2"])).expect("it starts");
-    assert!(serving.ready_line.contains("io_uring"), "{}", serving.ready_line);
+    assert!(serving.ready_line.contains(", io_uring (") || serving.ready_line.contains(", epoll ("));
     ask(&mut serving.connect(), PING, PONG);
     serving.process.terminate();
     assert_eq!(serving.process.wait().code(), Some(0));
 }
 
 #[test]
-fn a_host_without_io_uring_is_named_with_its_remedy() {
-    let mut command = corering(&["--port", "0"]);
+fn a_host_without_io_uring_is_named_with_its_remedies() {
+    let mut command = corering(&["--port", "0", "--io", "uring"]);
     confined::deny_io_uring(&mut command);
-    assert_refusal(&run(&mut command), 78, &["io_uring", "not permitted", "seccomp", "io_uring_setup", "allow"]);
+    let words = ["io_uring_setup: ", "not permitted", "seccomp", "allow io_uring_setup", "--io epoll"];
+    assert_refusal(&run(&mut command), 78, &words);
+}
+
+/// The remedy works, and what was chosen shows. The control thread does without io_uring as well.
+#[test]
+fn a_host_without_io_uring_serves_with_epoll() {
+    let free = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
+    let admin_port = free.expect("a free port").port().to_string();
+    let mut command = corering(&["--port", "0", "--workers", "2", "--io", "epoll", "--admin-port", &admin_port]);
+    confined::deny_io_uring(&mut command);
+    let mut serving = Serving::start(&mut command).expect("it starts");
+    assert!(serving.ready_line.contains(", epoll (edge_triggered), "), "{}", serving.ready_line);
+    let mut client = serving.connect();
+    ask(&mut client, PING, PONG);
+    let told = |request: &[u8], address: &str| {
+        let mut stream = TcpStream::connect(address).expect("it listens");
+        stream.write_all(request).expect("it reads");
+        let mut told = String::new();
+        stream.read_to_string(&mut told).expect("text, to the end");
+        told
+    };
+    let info = told(b"INFO server\r\nQUIT\r\n", &format!("127.0.0.1:{}", serving.port()));
+    assert!(info.contains("multiplexing_api:epoll\r\nio_mode:epoll (edge_triggered)\r\n"), "{info}");
+    let status = told(b"GET /status.json HTTP/1.0\r\n\r\n", &format!("127.0.0.1:{admin_port}"));
+    assert!(status.contains(r#""io_mode":"epoll (edge_triggered)""#), "{status}");
+    assert!(status.contains(r#""io":"epoll""#), "{status}");
+    serving.process.terminate();
+    assert_eq!(serving.process.wait().code(), Some(0));
 }
 
 /// Some kernels charge rings to the control group, others to this limit: the server starts, or it names the limit.
@@ -61,7 +90,7 @@ fn without_locked_memory_it_starts_or_names_the_limit() {
     std::fs::copy(env!("CARGO_BIN_EXE_corering"), &binary).expect("room for a copy");
     std::fs::set_permissions(&binary, everyone()).expect("our file");
 
-    let mut command = corering_at(&binary, &["--port", "0", "--workers", "1", "--maxclients", "10"]);
+    let mut command = corering_at(&binary, &["--port", "0", "--workers", "1", "--maxclients", "10", "--io", "uring"]);
     if rustix::process::geteuid().is_root() {
         command.uid(OTHER_USER).gid(OTHER_USER);
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 /// How long anything may take on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The binary, with nothing of our own environment that could set it up.
+/// The binary, with nothing of our own environment that could set it up but which ring is tried.
 pub(crate) fn corering(arguments: &[&str]) -> Command {
     corering_at(Path::new(env!("CARGO_BIN_EXE_corering")), arguments)
 }
@@ -18,6 +18,7 @@ pub(crate) fn corering(arguments: &[&str]) -> Command {
 pub(crate) fn corering_at(binary: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(binary);
     command.args(arguments).env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.envs(std::env::var_os("CORERING_IO").map(|io| ("CORERING_IO", io)));
     command
 }
 

@@ -79,6 +79,7 @@ const FILES_AND_THREADS_OF_THE_LOOP: &[&str] =
 pub(crate) const UNSAFE_FILES: &[&str] = &[
     "src/mailbox.rs",
     "src/ring/buffer.rs",
+    "src/ring/socket.rs",
     "src/ring/uring.rs",
     "src/shard/index.rs",
     "src/shard/memory.rs",

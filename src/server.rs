@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::clock::Clock;
 use crate::cluster::{self, Map};
-use crate::config::Settings;
+use crate::config::{self, Settings};
 use crate::instance::{Instance, Phase};
 use crate::listen::{self, Listeners};
 use crate::mailbox;
@@ -37,6 +37,8 @@ pub enum StartError {
     Settings(String),
     /// The host does not give us io_uring.
     Refused(Refusal),
+    /// The host does not give us something else that the settings ask for: one line.
+    Host(String),
     /// An address cannot be listened on.
     Listen(listen::ListenError),
     /// A worker could not be set up.
@@ -48,7 +50,7 @@ impl StartError {
     pub fn exit_code(&self) -> u8 {
         match self {
             StartError::Settings(_) => 2,
-            StartError::Refused(_) => EXIT_HOST_REFUSES,
+            StartError::Refused(_) | StartError::Host(_) => EXIT_HOST_REFUSES,
             StartError::Listen(_) | StartError::Worker(..) => 1,
         }
     }
@@ -57,7 +59,7 @@ impl StartError {
 impl std::fmt::Display for StartError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            StartError::Settings(what) => f.write_str(what),
+            StartError::Settings(what) | StartError::Host(what) => f.write_str(what),
             StartError::Refused(refusal) => refusal.fmt(f),
             StartError::Listen(error) => error.fmt(f),
             StartError::Worker(index, error) => write!(f, "worker {index} cannot be set up: {error}"),
@@ -204,7 +206,7 @@ impl Server {
     /// As for [`start`](Self::start).
     pub fn start_with_file(settings: Settings, file: Option<PathBuf>) -> Result<Server, StartError> {
         settings.check().map_err(StartError::Settings)?;
-        let cpus = topology::place_workers(&settings.cpus, settings.workers)?;
+        let cpus = settings.cpus.place(settings.workers)?;
         if let Ok(cpu) = usize::try_from(settings.control_cpu) {
             topology::place_workers(&[cpu], 1)?;
         }
@@ -212,6 +214,7 @@ impl Server {
         let (epoch, mut nodes) = cluster::nodes(&settings, workers).map_err(StartError::Settings)?;
         listen::raise_descriptor_limit(settings.maxclients);
         probe::check(&ring_options(&settings)).map_err(StartError::Refused)?;
+        check_host(&settings).map_err(StartError::Host)?;
         let listeners = Listeners::bind(&settings, workers, &mut nodes).map_err(StartError::Listen)?;
 
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -232,6 +235,9 @@ impl Server {
             instance,
         };
         server.spawn_workers(&ended_sender)?;
+        if server.instance.settings().lock_memory {
+            lock_memory().map_err(StartError::Host)?;
+        }
         Ok(server)
     }
 
@@ -256,7 +262,8 @@ impl Server {
                 if settings.pin && !topology::pin(cpu) {
                     tracing::warn!("worker {index} could not be pinned to CPU {cpu}");
                 }
-                let ring = UringRing::new(&ring_options(&settings)).inspect_err(|error| {
+                let ring = topology::schedule(settings.scheduler).and_then(|()| ring(&settings));
+                let ring = ring.inspect_err(|error| {
                     // The receiver waits for one message of every worker.
                     let _ = ready.send((index as u16, Err(io::Error::new(error.kind(), error.to_string()))));
                 })?;
@@ -355,6 +362,52 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// A worker's ring, made on its thread.
+fn ring(settings: &Settings) -> io::Result<UringRing> {
+    let ring = UringRing::new(&ring_options(settings))?;
+    if settings.napi_busy_poll > 0 {
+        ring.poll_devices(settings.napi_busy_poll, settings.napi_prefer_busy_poll)?;
+    }
+    Ok(ring)
+}
+
+/// Asks the host for what the settings want beside a ring, before anything is bound.
+fn check_host(settings: &Settings) -> Result<(), String> {
+    listen::check_busy_poll(settings.busy_poll)?;
+    if settings.napi_busy_poll > 0 {
+        probe::alone(|| ring(settings).map(drop)).map_err(|error| {
+            format!(
+                "napi-busy-poll {}: {error}; Linux 6.9 or later with CONFIG_NET_RX_BUSY_POLL is needed, and this is \
+                 {}; leave it at 0",
+                settings.napi_busy_poll,
+                topology::kernel()
+            )
+        })?;
+    }
+    probe::alone(|| topology::schedule(settings.scheduler)).map_err(|error| {
+        let scheduler = config::text(settings, "scheduler");
+        format!(
+            "scheduler {scheduler}: {error}; give the process CAP_SYS_NICE or a higher RLIMIT_RTPRIO \
+             (AmbientCapabilities= or LimitRTPRIO= in systemd, `ulimit -r`), and its control group real-time runtime \
+             (cpu.rt_runtime_us) where it has such; or leave it at other"
+        )
+    })
+}
+
+/// Keeps what the process uses, now and later, in memory. Only once the workers have reserved their address space: it
+/// counts towards the limit, and would be refused them otherwise.
+fn lock_memory() -> Result<(), String> {
+    use rustix::mm::{MlockAllFlags, mlockall};
+    mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT).map_err(|error| {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Memlock).current;
+        let limit = limit.map_or_else(|| "unlimited".to_owned(), |bytes| format!("{} KiB", bytes >> 10));
+        format!(
+            "lock-memory yes: {error}; RLIMIT_MEMLOCK is {limit} and has to be unlimited (ulimit -l, \
+             LimitMEMLOCK=infinity in systemd), or give the process CAP_IPC_LOCK; or set lock-memory to no"
+        )
+    })
 }
 
 pub(crate) fn ring_options(settings: &Settings) -> uring::Options {

@@ -6,14 +6,11 @@
 
 use bytes::Bytes;
 
+pub use crate::config::LARGE_VALUE_BYTES;
 use crate::config::{Policy, Settings};
 
 /// Milliseconds since the Unix epoch.
 pub type UnixMs = u64;
-
-/// Values of this many bytes and more have an allocation of their own, are stored without a copy when they come as
-/// [`NewValue::Shared`], and are sent from where they lie.
-pub const LARGE_VALUE_BYTES: usize = 16 * 1024;
 
 /// What a shard is created with.
 #[derive(Clone, Copy, Debug)]

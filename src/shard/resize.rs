@@ -4,7 +4,7 @@
 //! that may not be evicted; what the former shard holds counts as used until it was given back, in slices.
 
 use super::log::Log;
-use super::{Shard, ShardOptions, ShardStats};
+use super::{LARGE_VALUE_BYTES, Shard, ShardOptions, ShardStats};
 
 /// With fewer segments hardly any item has a place beside the open ones and those kept for survivors.
 const SEGMENTS_MIN: u64 = 8;
@@ -33,11 +33,17 @@ impl Shard {
         next.garbage = std::mem::take(&mut self.garbage);
         next.garbage_bytes = std::mem::take(&mut self.garbage_bytes);
         next.large_own_bytes = std::mem::take(&mut self.large_own_bytes);
+        next.log.large_value_bytes = self.log.large_value_bytes;
         next.ahead = self.ahead.of_next();
         next.moves = self.moves;
         (next.version, next.now_seen, next.clear_at) = (self.version, self.now_seen, clear_at);
         let former = std::mem::replace(self, next);
         self.former = Some(Box::new(former));
+    }
+
+    /// Values of this size and more, from now on, have an allocation of their own and are sent from where they lie.
+    pub fn set_large_value_bytes(&mut self, bytes: usize) {
+        self.log.large_value_bytes = bytes.min(LARGE_VALUE_BYTES);
     }
 
     /// What the former shard still holds, bytes.

@@ -19,10 +19,7 @@ use super::large::{Alive, Large, Source};
 use super::log::{Draft, EXPIRY_MAX, Log, Record};
 use super::memory::RELEASED_BYTES;
 use super::queues::Queues;
-use super::{
-    Expiry, Item, KeyHash, LARGE_VALUE_BYTES, NewValue, ShardOptions, ShardStats, Stored, TimeToLive, UnixMs, Usage,
-    When,
-};
+use super::{Expiry, Item, KeyHash, NewValue, ShardOptions, ShardStats, Stored, TimeToLive, UnixMs, Usage, When};
 use crate::config::Policy;
 
 /// Address space for the log when the budget is unlimited, and at least; for the index about half of it.
@@ -119,7 +116,7 @@ impl<'a> Found<'a> {
             Some(large) => Found {
                 key: &large.key,
                 value: &large.value,
-                shared: (large.value.len() >= LARGE_VALUE_BYTES).then_some(&large.value),
+                shared: (large.value.len() >= log.large_value_bytes).then_some(&large.value),
                 expires_at: large.expires_at,
                 memory_bytes: large.memory_bytes() as usize,
                 extras: &large.extras,

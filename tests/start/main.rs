@@ -3,7 +3,6 @@
 mod confined;
 mod effects;
 #[path = "../clients/installed.rs"]
-#[allow(dead_code, reason = "other tests use the rest of it")]
 mod installed;
 mod process;
 

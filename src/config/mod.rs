@@ -3,7 +3,7 @@
 //!
 //! In: texts, from a file, the environment, flags or a client. Out: [`Settings`], checked. What must stay true: every
 //! value a field can have was accepted by its row's kind, so nobody checks it again; the default file parses back to
-//! the defaults. Precedence, lowest first: built-in, file, environment, flag, `CONFIG SET`.
+//! the defaults. Precedence, lowest first: built-in, profile, file, environment, flag, `CONFIG SET`.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;

@@ -26,8 +26,8 @@ pub fn variable(key: &str) -> String {
     format!("CORERING_{}", key.to_ascii_uppercase().replace('-', "_"))
 }
 
-/// The profiles that the binary has: settings for a purpose, by name. `tuning/README.md` tells what each was measured to
-/// do.
+/// The profiles that the binary has: settings for a purpose, by name. What each was measured to do is in
+/// `tuning/README.md`.
 pub static PROFILES: &[(&str, &str)] = &[
     ("latency", include_str!("../../tuning/profiles/latency.toml")),
     ("throughput", include_str!("../../tuning/profiles/throughput.toml")),

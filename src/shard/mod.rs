@@ -148,6 +148,9 @@ pub struct ShardStats {
     pub hits: u64,
     /// Look-ups that did not.
     pub misses: u64,
+    /// Look-ups that would have missed with half, the same and twice the memory: an estimate, while anything may be
+    /// evicted.
+    pub simulated_misses: [u64; 3],
     /// Memory used, bytes.
     pub used_bytes: u64,
     /// Memory used by live keys and values themselves, bytes.
@@ -175,6 +178,7 @@ mod log;
 mod memory;
 mod queues;
 mod resize;
+mod shadow;
 mod store;
 mod version;
 

@@ -19,6 +19,7 @@ use super::large::{Alive, Large, Source};
 use super::log::{Draft, EXPIRY_MAX, Log, Record};
 use super::memory::RELEASED_BYTES;
 use super::queues::Queues;
+use super::shadow::Shadow;
 use super::{Expiry, Item, KeyHash, NewValue, ShardOptions, ShardStats, Stored, TimeToLive, UnixMs, Usage, When};
 use crate::config::Policy;
 
@@ -68,6 +69,7 @@ pub struct Shard {
     pub(super) walk: Walk,
     pub(super) ahead: Ahead,
     pub(super) keeping: Keeping,
+    pub(super) shadow: Shadow,
     pub(super) balance: Balance,
     pub(super) work: Work,
     /// Segments run out soon, as far as was known when that last changed; and whether it may have changed since.
@@ -125,6 +127,10 @@ impl<'a> Found<'a> {
         }
     }
 
+    pub(super) fn value(&self) -> &'a [u8] {
+        self.value
+    }
+
     pub(super) fn is_expired(&self, now: UnixMs) -> bool {
         self.expires_at != 0 && self.expires_at <= now
     }
@@ -173,6 +179,7 @@ impl Shard {
             walk: Walk::default(),
             ahead: Ahead::new(options.huge_pages),
             keeping: Keeping::default(),
+            shadow: Shadow::default(),
             balance: Balance::default(),
             work: Work::default(),
             is_short: false,
@@ -267,13 +274,20 @@ impl Shard {
 
     /// The same for somebody who may see items without a value.
     pub fn get_as(&mut self, view: View, key: &[u8], now: UnixMs) -> Option<Item<'_>> {
-        let slot = self.find_or_expire(self.hash(key), key, now);
+        let hash = self.hash(key);
+        let slot = self.find_or_expire(hash, key, now);
         let Some(slot) = slot.filter(|slot| self.is_seen(*slot, view)) else {
             self.stats.misses += 1;
+            if self.shadow.sees(hash) {
+                self.shadow_read(hash, None, now);
+            }
             return None;
         };
         self.stats.hits += 1;
         let location = self.index.touch(slot).location();
+        if self.shadow.sees(hash) {
+            self.shadow_read(hash, Some(location), now);
+        }
         Some(self.item(location))
     }
 
@@ -336,7 +350,11 @@ impl Shard {
         let replaced = present.is_some();
         let is_stored = slot.is_some_and(|slot| self.overwrite(slot, value.bytes(), extras, expires_at))
             || self.write(hash, slot, (key, Source::New(value), extras), expires_at, (false, now));
-        self.catch_up((key.len() + value.bytes().len()) as u64, now);
+        let bytes = key.len() + value.bytes().len();
+        if self.shadow.sees(hash) && is_stored {
+            self.shadow_write(hash, bytes, expires_at, replaced, now);
+        }
+        self.catch_up(bytes as u64, now);
         if is_stored { Stored::Done { replaced } } else { Stored::OutOfMemory }
     }
 
@@ -543,9 +561,13 @@ impl Shard {
     /// The same for somebody who may see items without a value. What is not seen is removed all the same.
     pub fn delete_as(&mut self, view: View, key: &[u8], now: UnixMs) -> bool {
         self.work = Work::default();
-        let slot = self.find_or_expire(self.hash(key), key, now);
+        let hash = self.hash(key);
+        let slot = self.find_or_expire(hash, key, now);
         let was_seen = slot.is_some_and(|slot| self.is_seen(slot, view));
         slot.into_iter().for_each(|slot| self.remove(slot));
+        if self.shadow.sees(hash) {
+            self.shadow_change(hash, None, now);
+        }
         self.catch_up(0, now);
         was_seen
     }
@@ -568,7 +590,11 @@ impl Shard {
         let hash = self.hash(key);
         let slot = self.find_or_expire(hash, key, now).filter(|slot| self.is_seen(*slot, View::Values));
         let Some(slot) = slot else { return false };
-        if expires_at.is_some_and(|at| at <= now) {
+        let is_over = expires_at.is_some_and(|at| at <= now);
+        if self.shadow.sees(hash) {
+            self.shadow_change(hash, if is_over { None } else { Some(expires_at.unwrap_or(0)) }, now);
+        }
+        if is_over {
             self.remove(slot);
             self.catch_up(0, now);
             return true;
@@ -690,6 +716,7 @@ impl Shard {
     pub fn clear(&mut self) {
         self.index.clear();
         self.log.clear();
+        self.shadow.clear();
         self.ghost.fit(0);
         if !self.larges.is_empty() {
             self.garbage.push(std::mem::take(&mut self.larges).into_iter());
@@ -724,28 +751,9 @@ impl Shard {
 
     /// Everything that is held, in bytes.
     pub(super) fn used_bytes(&self) -> u64 {
-        let tables = self.index.memory_bytes() + self.ghost.memory_bytes();
+        let tables = self.index.memory_bytes() + self.ghost.memory_bytes() + self.shadow.memory_bytes();
         let larges = self.large_own_bytes + self.alive.bytes();
         self.log.memory_bytes() + tables as u64 + larges + self.former_bytes()
-    }
-
-    /// Changes the budget; shrinking happens in [`maintain`](Self::maintain).
-    pub fn set_budget(&mut self, budget_bytes: u64) {
-        self.is_stale |= self.budget_bytes != budget_bytes;
-        self.budget_bytes = budget_bytes;
-    }
-
-    /// Changes the policy.
-    pub fn set_policy(&mut self, policy: Policy) {
-        if self.policy != policy {
-            self.is_stale = true;
-            self.policy = policy;
-            // What was to go may have to stay now.
-            self.victim.iter_mut().for_each(Victim::spare);
-        }
-        if !self.has_ghosts() {
-            self.ghost.fit(0);
-        }
     }
 
     /// Counters and gauges, kept up to date; reading them costs next to nothing.
@@ -756,6 +764,7 @@ impl Shard {
             keys: self.len() as u64,
             used_bytes: self.used_bytes(),
             ttl_ms_mean: mean.saturating_sub(self.now_seen),
+            simulated_misses: self.shadow.misses(),
             ..self.stats
         }
     }
@@ -764,5 +773,6 @@ impl Shard {
     pub fn reset_stats(&mut self) {
         let ShardStats { hits, misses, expired, evicted, .. } = &mut self.stats;
         (*hits, *misses, *expired, *evicted) = (0, 0, 0, 0);
+        self.shadow.reset_misses();
     }
 }

@@ -597,6 +597,10 @@ impl Core {
         metrics.set(Metric::TtlMsMean, stats.ttl_ms_mean);
         metrics.set(Metric::Hits, stats.hits);
         metrics.set(Metric::Misses, stats.misses);
+        let [half, same, double] = stats.simulated_misses;
+        metrics.set(Metric::MissesHalf, half);
+        metrics.set(Metric::MissesSame, same);
+        metrics.set(Metric::MissesDouble, double);
         metrics.set(Metric::Expired, stats.expired);
         metrics.set(Metric::Evicted, stats.evicted);
         metrics.set(Metric::ShardBytes, stats.used_bytes);

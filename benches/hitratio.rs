@@ -1,13 +1,14 @@
 //! How well the shard chooses what to keep: misses of recorded or made-up requests at a share of their footprint.
 //!
-//! `cargo bench --bench hitratio -- [--share 1,10] [--policy cache,allkeys-lru] [--json] [TRACE …]`
+//! `cargo bench --bench hitratio -- [--share 1,10] [--policy cache,allkeys-lru] [--advice] [--json] [TRACE …]`
 //!
 //! In: trace files (CTR1 or lines, plain or zstd; see `load::trace`) or names of workloads that are made up: `zipf`,
 //! `scans` (Zipf, with scans of keys that never come back), `loop`, `ttl` (Zipf, with keys that live for a while); none
 //! means all of these. Out: a table of objects and bytes missed, per policy, with an exact LRU of the same number of
 //! objects (or bytes) for reference, and each one's misses relative to it. The shard is the real one: the budget is
 //! what the share of the items takes with everything that belongs to them. What reads miss is stored, for as long as
-//! the key was stored for before.
+//! the key was stored for before. With `--advice`: what a shard says that half and twice its memory would miss, and what
+//! shards with that memory miss.
 
 #![allow(clippy::print_stdout, reason = "the table is what it is for")]
 
@@ -16,7 +17,8 @@ use std::path::Path;
 
 use corering::config::Policy;
 use corering::load::trace::{Detail, Trace};
-use corering::shard::{Expiry, NewValue, Shard, ShardOptions, Stored, When};
+use corering::observe::miss_ratios;
+use corering::shard::{Expiry, NewValue, Shard, ShardOptions, ShardStats, Stored, When};
 
 /// Bytes of an item beyond key and value that a budget has to provide for: index, header, ghost, unfinished segments.
 const OVERHEAD_BYTES: u64 = 20;
@@ -32,6 +34,7 @@ struct Options {
     shares: Vec<f64>,
     policies: Vec<(&'static str, Policy)>,
     is_json: bool,
+    is_advice: bool,
     traces: Vec<String>,
 }
 
@@ -44,12 +47,16 @@ fn main() {
         let trace = made_up.map_or_else(load, |(_, make)| make());
         let name = Path::new(name).file_name().unwrap_or_default().to_string_lossy();
         for share in &options.shares {
+            if options.is_advice {
+                advise(&name, &trace, *share, &options.policies);
+                continue;
+            }
             rows.extend(measure(&name, &trace, *share, &options.policies));
         }
     }
     if options.is_json {
         println!("{}", serde_json::to_string_pretty(&rows).expect("rows are plain"));
-    } else {
+    } else if !options.is_advice {
         println!(
             "{:30} {:>6} {:>12} {:>9} {:>9} {:>9} {:>9}",
             "trace", "share", "policy", "objects", "missed", "of LRU", "bytes"
@@ -77,15 +84,37 @@ impl std::fmt::Display for Row {
     }
 }
 
-fn measure(name: &str, trace: &Trace, share: f64, policies: &[(&str, Policy)]) -> Vec<Row> {
+/// The size of a key's value, the bytes of a share of all items, and how many objects it should hold.
+fn scale(trace: &Trace, share: f64) -> (impl Fn(u32) -> u32 + Copy, u64, f64) {
     let mut is_used = vec![false; trace.sizes.len()];
     trace.requests.iter().for_each(|key| is_used[*key as usize] = true);
     let has_sizes = trace.sizes.iter().any(|size| *size > 1);
-    let size = |key: u32| if has_sizes { trace.sizes[key as usize] } else { UNIT_VALUE_BYTES };
+    let size = move |key: u32| if has_sizes { trace.sizes[key as usize] } else { UNIT_VALUE_BYTES };
     let used = || (0..trace.sizes.len() as u32).filter(|key| is_used[*key as usize]);
     let footprint: u64 = used().map(|key| u64::from(size(key)) + KEY_BYTES + OVERHEAD_BYTES).sum();
     let budget = (footprint as f64 * share / 100.0) as u64;
-    let expected = used().count() as f64 * share / 100.0;
+    (size, budget, used().count() as f64 * share / 100.0)
+}
+
+/// Prints what a shard says of half and twice its memory, and what is true.
+fn advise(name: &str, trace: &Trace, share: f64, policies: &[(&str, Policy)]) {
+    let (size, budget, _) = scale(trace, share);
+    for (policy_name, policy) in policies {
+        let [half, same, double] = [budget / 2, budget, budget * 2].map(|bytes| replay(trace, size, bytes, *policy));
+        let ShardStats { hits, misses, simulated_misses, .. } = same.1;
+        let [half_said, _, double_said] = miss_ratios(hits, misses, simulated_misses).unwrap_or_default();
+        let (half, same, objects, double) = (half.0.1, same.0.1, same.0.0, double.0.1);
+        println!(
+            "{name:30} {share:>5}% {policy_name:>12} {objects:>9} misses {same:.4}; half {half:.4}, said {half_said:.4} \
+             ({:+.4}); twice {double:.4}, said {double_said:.4} ({:+.4})",
+            half_said - half,
+            double_said - double
+        );
+    }
+}
+
+fn measure(name: &str, trace: &Trace, share: f64, policies: &[(&str, Policy)]) -> Vec<Row> {
+    let (size, budget, expected) = scale(trace, share);
     if expected < OBJECTS_MIN as f64 {
         eprintln!("{name} at {share} %: {expected:.0} objects, fewer than {OBJECTS_MIN}; left out");
         return Vec::new();
@@ -101,13 +130,13 @@ fn measure(name: &str, trace: &Trace, share: f64, policies: &[(&str, Policy)]) -
         byte_miss_ratio: bytes,
     };
     let mut rows: Vec<Row> =
-        policies.iter().map(|(name, policy)| row(name, replay(trace, size, budget, *policy))).collect();
+        policies.iter().map(|(name, policy)| row(name, replay(trace, size, budget, *policy).0)).collect();
     rows.push(row("exact LRU", reference));
     rows
 }
 
-/// Objects held at the end, objects missed, bytes missed.
-fn replay(trace: &Trace, size: impl Fn(u32) -> u32, budget: u64, policy: Policy) -> (u64, f64, f64) {
+/// Objects held at the end, objects missed, bytes missed; and what the shard tells.
+fn replay(trace: &Trace, size: impl Fn(u32) -> u32, budget: u64, policy: Policy) -> ((u64, f64, f64), ShardStats) {
     let mut shard = Shard::new(ShardOptions { budget_bytes: budget, policy, huge_pages: false, seed: 1 });
     let value = vec![b'v'; trace.sizes.iter().copied().max().unwrap_or(0).max(UNIT_VALUE_BYTES) as usize];
     let (mut misses, mut missed_bytes, mut bytes) = (0_u64, 0_u64, 0_u64);
@@ -132,7 +161,7 @@ fn replay(trace: &Trace, size: impl Fn(u32) -> u32, budget: u64, policy: Policy)
         assert!(!matches!(stored, Stored::Refused), "it is stored always");
     }
     assert!(shard.stats().used_bytes <= budget + budget / 50 + (1 << 20), "the budget holds");
-    (shard.len() as u64, misses as f64 / reads(trace), missed_bytes as f64 / bytes as f64)
+    ((shard.len() as u64, misses as f64 / reads(trace), missed_bytes as f64 / bytes as f64), shard.stats())
 }
 
 struct Request {
@@ -236,6 +265,7 @@ fn options() -> Options {
         shares: vec![1.0, 10.0],
         policies: vec![("cache", Policy::Cache), ("allkeys-lru", Policy::AllKeysLru)],
         is_json: false,
+        is_advice: false,
         traces: Vec::new(),
     };
     let mut words = std::env::args().skip(1);
@@ -244,6 +274,7 @@ fn options() -> Options {
         match word.as_str() {
             // Given by `cargo bench`.
             "--bench" => {}
+            "--advice" => options.is_advice = true,
             "--json" => options.is_json = true,
             "--share" => {
                 let share =

@@ -79,7 +79,7 @@ pub fn parse(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<
 
 fn flags(matches: &ArgMatches) -> Vec<(String, String)> {
     let given = |key: &'static str| matches.get_one::<String>(key).map(|value| (key.to_owned(), value.clone()));
-    TABLE.iter().filter_map(|setting| given(setting.key)).collect()
+    std::iter::once(source::PROFILE).chain(TABLE.iter().map(|setting| setting.key)).filter_map(given).collect()
 }
 
 /// In the order of the table; what is given again comes again.
@@ -93,7 +93,7 @@ fn command() -> Command {
     let about = "A cache server for Linux: one core, one shard, one ring. Speaks RESP2 and RESP3 to Redis clients.";
     let after = "Every setting can also stand in the file (key = value) and in the environment (CORERING_KEY, with _ \
                  for -).\n\
-                 Precedence, lowest first: default, file, environment, flag, CONFIG SET.\n\
+                 Precedence, lowest first: default, profile, file, environment, flag, CONFIG SET.\n\
                  Exit codes: 0 clean, 1 failed while running, 2 bad usage or settings, 78 the host refuses \
                  what is needed.";
     let serve = with_settings(Command::new("serve").about("Run the server (the default)"));
@@ -150,12 +150,32 @@ fn bench() -> Command {
     Command::new("bench").about(about).after_help(after).args(options)
 }
 
+/// Settings that `-h` shows; `--help` shows all.
+const USUAL: &[&str] = &[
+    "port",
+    "memcache-port",
+    "http-port",
+    "bind",
+    "admin-port",
+    "requirepass",
+    "workers",
+    "cpus",
+    "cluster-mode",
+    "maxmemory",
+    "maxmemory-policy",
+];
+
 fn with_settings(command: Command) -> Command {
     let file = Arg::new("config")
         .long("config")
         .value_name("FILE")
         .value_parser(clap::value_parser!(PathBuf))
         .help("Settings file (TOML); `corering config` prints one");
+    let names: Vec<&str> = source::PROFILES.iter().map(|(name, _)| *name).collect();
+    let profile = Arg::new(source::PROFILE)
+        .long(source::PROFILE)
+        .value_name(names.join("|"))
+        .help("Settings for a purpose, which the file and everything else override; see tuning/README.md");
     let defaults = crate::config::Settings::default();
     let settings = TABLE.iter().map(|setting| {
         let default = (setting.get)(&defaults);
@@ -166,8 +186,9 @@ fn with_settings(command: Command) -> Command {
             .allow_hyphen_values(true)
             .help(format!("{}{shown}", setting.doc))
             .help_heading(setting.group)
+            .hide_short_help(!USUAL.contains(&setting.key))
     });
-    command.arg(file).args(settings)
+    command.arg(file).arg(profile).args(settings)
 }
 
 #[cfg(test)]
@@ -207,8 +228,13 @@ mod tests {
     #[test]
     fn every_setting_has_its_flag_in_the_help() {
         let help = parse_words("corering --help").unwrap_err().to_string();
+        let short = parse_words("corering -h").unwrap_err().to_string();
         for setting in TABLE {
-            assert!(help.contains(&format!("--{}", setting.key)), "{}", setting.key);
+            let flag = format!("--{} <", setting.key);
+            assert!(help.contains(&flag), "{flag}");
+            assert_eq!(short.contains(&flag), USUAL.contains(&setting.key), "{flag}");
         }
+        let groups = |text: &str| TABLE.iter().filter(|row| text.contains(&format!("\n{}:\n", row.group))).count();
+        assert_eq!(groups(&help), TABLE.len(), "every setting stands under its heading");
     }
 }

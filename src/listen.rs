@@ -168,8 +168,11 @@ fn listen(address: SocketAddr, settings: &Settings) -> io::Result<Socket> {
     }
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
-    // Accepted sockets inherit both.
+    // Accepted sockets inherit all of it.
     socket.set_tcp_nodelay(true)?;
+    if settings.busy_poll > 0 {
+        socket.set_busy_poll(settings.busy_poll)?;
+    }
     if !settings.tcp_keepalive.is_zero() {
         let interval = settings.tcp_keepalive / 3;
         let keepalive = TcpKeepalive::new().with_time(settings.tcp_keepalive).with_interval(interval).with_retries(3);
@@ -196,6 +199,27 @@ fn listen_unix(path: &Path, settings: &Settings) -> io::Result<Socket> {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(settings.unixsocketperm))?;
     socket.listen(settings.tcp_backlog as i32)?;
     Ok(socket)
+}
+
+/// Whether sockets of this process may ask network devices for so long.
+///
+/// # Errors
+/// One line with the cause and the remedy.
+pub fn check_busy_poll(micros: u32) -> Result<(), String> {
+    if micros == 0 {
+        return Ok(());
+    }
+    let set = Socket::new(Domain::IPV4, Type::STREAM, None).and_then(|socket| socket.set_busy_poll(micros));
+    set.map_err(|error| {
+        let remedy = match error.kind() {
+            io::ErrorKind::PermissionDenied => {
+                "this kernel lets CAP_NET_ADMIN alone set more than net.core.busy_read: AmbientCapabilities= in \
+                 systemd, or `sysctl -w net.core.busy_read` and busy-poll 0"
+            }
+            _ => "the kernel needs CONFIG_NET_RX_BUSY_POLL; leave busy-poll at 0",
+        };
+        format!("busy-poll {micros}: {error}; {remedy}")
+    })
 }
 
 /// Raises the limit of open descriptors, as far as allowed, to what `maxclients` clients need.
@@ -244,6 +268,18 @@ mod tests {
         let _client = std::net::TcpStream::connect(listeners.addresses[0]).unwrap();
         let (accepted, _) = listeners.tcp[0][0].0.accept().unwrap();
         assert!(accepted.tcp_nodelay().unwrap());
+    }
+
+    #[test]
+    fn accepted_sockets_ask_the_device_as_told() {
+        const MICROS: u32 = 50;
+        let listeners = match check_busy_poll(MICROS) {
+            Ok(()) => Listeners::bind(&Settings { busy_poll: MICROS, ..settings() }, 1, &mut []).unwrap(),
+            Err(line) => return assert!(line.contains("CAP_NET_ADMIN"), "{line}"),
+        };
+        let _client = std::net::TcpStream::connect(listeners.addresses[0]).unwrap();
+        let (accepted, _) = listeners.tcp[0][0].0.accept().unwrap();
+        assert_eq!(accepted.busy_poll().unwrap(), MICROS);
     }
 
     #[test]

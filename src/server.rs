@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::clock::Clock;
 use crate::cluster::{self, Map};
 use crate::command::Front;
-use crate::config::{Io, Settings};
+use crate::config::{self, Io, Settings};
 use crate::instance::{Instance, Phase};
 use crate::listen::{self, Listeners};
 use crate::mailbox::{self, Mailboxes};
@@ -39,6 +39,8 @@ pub enum StartError {
     Settings(String),
     /// The host does not give us the ring that the settings ask for.
     Refused(Refusal),
+    /// The host does not give us something else that the settings ask for: one line.
+    Host(String),
     /// An address cannot be listened on.
     Listen(listen::ListenError),
     /// A worker could not be set up.
@@ -50,7 +52,7 @@ impl StartError {
     pub fn exit_code(&self) -> u8 {
         match self {
             StartError::Settings(_) => 2,
-            StartError::Refused(_) => EXIT_HOST_REFUSES,
+            StartError::Refused(_) | StartError::Host(_) => EXIT_HOST_REFUSES,
             StartError::Listen(_) | StartError::Worker(..) => 1,
         }
     }
@@ -59,7 +61,7 @@ impl StartError {
 impl std::fmt::Display for StartError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            StartError::Settings(what) => f.write_str(what),
+            StartError::Settings(what) | StartError::Host(what) => f.write_str(what),
             StartError::Refused(refusal) => refusal.fmt(f),
             StartError::Listen(error) => error.fmt(f),
             StartError::Worker(index, error) => write!(f, "worker {index} cannot be set up: {error}"),
@@ -206,7 +208,7 @@ impl Server {
     /// As for [`start`](Self::start).
     pub fn start_with_file(settings: Settings, file: Option<PathBuf>) -> Result<Server, StartError> {
         settings.check().map_err(StartError::Settings)?;
-        let cpus = topology::place_workers(&settings.cpus, settings.workers)?;
+        let cpus = settings.cpus.place(settings.workers)?;
         if let Ok(cpu) = usize::try_from(settings.control_cpu) {
             topology::place_workers(&[cpu], 1)?;
         }
@@ -214,6 +216,7 @@ impl Server {
         let (epoch, mut nodes) = cluster::nodes(&settings, workers).map_err(StartError::Settings)?;
         listen::raise_descriptor_limit(settings.maxclients);
         probe::check(settings.io, &ring_options(&settings)).map_err(StartError::Refused)?;
+        check_host(&settings).map_err(StartError::Host)?;
         let listeners = Listeners::bind(&settings, workers, &mut nodes).map_err(StartError::Listen)?;
 
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -234,6 +237,9 @@ impl Server {
             instance,
         };
         server.spawn_workers(&ended_sender)?;
+        if server.instance.settings().lock_memory {
+            lock_memory().map_err(StartError::Host)?;
+        }
         Ok(server)
     }
 
@@ -360,10 +366,10 @@ impl WorkerStart {
         if settings.pin && !topology::pin(self.cpu) {
             tracing::warn!("worker {} could not be pinned to CPU {}", self.index, self.cpu);
         }
-        let options = ring_options(&settings);
+        let scheduled = topology::schedule(settings.scheduler);
         match settings.io {
-            Io::Uring => self.run_on(UringRing::new(&options).map_err(io::Error::from)),
-            Io::Epoll => self.run_on(EpollRing::new(&options)),
+            Io::Uring => self.run_on(scheduled.and_then(|()| ring(&settings))),
+            Io::Epoll => self.run_on(scheduled.and_then(|()| EpollRing::new(&ring_options(&settings)))),
         }
     }
 
@@ -396,6 +402,55 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// A worker's ring, made on its thread.
+fn ring(settings: &Settings) -> io::Result<UringRing> {
+    let ring = UringRing::new(&ring_options(settings))?;
+    if settings.napi_busy_poll > 0 {
+        ring.poll_devices(settings.napi_busy_poll, settings.napi_prefer_busy_poll)?;
+    }
+    Ok(ring)
+}
+
+/// Asks the host for what the settings want beside a ring, before anything is bound.
+fn check_host(settings: &Settings) -> Result<(), String> {
+    listen::check_busy_poll(settings.busy_poll)?;
+    if settings.napi_busy_poll > 0 && settings.io == Io::Epoll {
+        return Err("napi-busy-poll: it is io_uring that polls devices; leave it at 0 with --io epoll".to_owned());
+    }
+    if settings.napi_busy_poll > 0 {
+        probe::alone(|| ring(settings).map(drop)).map_err(|error| {
+            format!(
+                "napi-busy-poll {}: {error}; Linux 6.9 or later with CONFIG_NET_RX_BUSY_POLL is needed, and this is \
+                 {}; leave it at 0",
+                settings.napi_busy_poll,
+                topology::kernel()
+            )
+        })?;
+    }
+    probe::alone(|| topology::schedule(settings.scheduler)).map_err(|error| {
+        let scheduler = config::text(settings, "scheduler");
+        format!(
+            "scheduler {scheduler}: {error}; give the process CAP_SYS_NICE or a higher RLIMIT_RTPRIO \
+             (AmbientCapabilities= or LimitRTPRIO= in systemd, `ulimit -r`), and its control group real-time runtime \
+             (cpu.rt_runtime_us) where it has such; or leave it at other"
+        )
+    })
+}
+
+/// Keeps what the process uses, now and later, in memory. Only once the workers have reserved their address space: it
+/// counts towards the limit, and would be refused them otherwise.
+fn lock_memory() -> Result<(), String> {
+    use rustix::mm::{MlockAllFlags, mlockall};
+    mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT).map_err(|error| {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Memlock).current;
+        let limit = limit.map_or_else(|| "unlimited".to_owned(), |bytes| format!("{} KiB", bytes >> 10));
+        format!(
+            "lock-memory yes: {error}; RLIMIT_MEMLOCK is {limit} and has to be unlimited (ulimit -l, \
+             LimitMEMLOCK=infinity in systemd), or give the process CAP_IPC_LOCK; or set lock-memory to no"
+        )
+    })
 }
 
 pub(crate) fn ring_options(settings: &Settings) -> uring::Options {

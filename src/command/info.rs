@@ -165,6 +165,12 @@ fn stats(call: &Call<'_>, text: &mut String) {
     ] {
         line(text, metric.name(), total(metric));
     }
+    // What other memory would bring: an estimate, see `shard::shadow`.
+    if let Some([half, same, double]) = call.instance.metrics.miss_ratios(call.reach()) {
+        line(text, "miss_ratio_half_memory", format_args!("{half:.4}"));
+        line(text, "miss_ratio_same_memory", format_args!("{same:.4}"));
+        line(text, "miss_ratio_double_memory", format_args!("{double:.4}"));
+    }
     line(text, "pubsub_channels", 0);
     line(text, "pubsub_patterns", 0);
     line(text, "latest_fork_usec", 0);

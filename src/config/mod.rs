@@ -3,7 +3,7 @@
 //!
 //! In: texts, from a file, the environment, flags or a client. Out: [`Settings`], checked. What must stay true: every
 //! value a field can have was accepted by its row's kind, so nobody checks it again; the default file parses back to
-//! the defaults. Precedence, lowest first: built-in, file, environment, flag, `CONFIG SET`.
+//! the defaults. Precedence, lowest first: built-in, profile, file, environment, flag, `CONFIG SET`.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -14,7 +14,10 @@ pub mod value;
 
 pub use value::{ClusterMode, DebugCommands, Io, LogFormat, LogLevel, Policy, SharedPortMode};
 
-use value::{Bytes, Choice, CpuList, Flag, Kind, List, Memory, Number, Octal, OptionalPath, Signed, Text, Time};
+use crate::topology::{Cpus, Scheduler};
+use value::{
+    Bytes, Choice, CpuChoice, Flag, Kind, List, Memory, Number, Octal, OptionalPath, Scheduling, Signed, Text, Time,
+};
 
 /// One row of the table.
 pub struct Setting {
@@ -91,6 +94,10 @@ settings! {
             "Permissions of the unix socket.";
         tcp_backlog: u32 = 511, "tcp-backlog" fixed Number(1, 65535),
             "Connections that may wait to be accepted, per worker; the kernel caps it at net.core.somaxconn.";
+        busy_poll: u32 = 0, "busy-poll" fixed Number(0, 1_000_000),
+            "Microseconds for which a receive that finds nothing asks the network device once more (SO_BUSY_POLL), \
+             instead of waiting for its interrupt: for devices on a network, at the price of CPU time; loopback has \
+             none. 0: what net.core.busy_read says.";
         tcp_keepalive: Duration = Duration::from_secs(300), "tcp-keepalive" fixed Time::seconds(0, 86400),
             "Probe silent connections after this long; 0 never does.";
         maxclients: u32 = 10000, "maxclients" live Number(1, 1_000_000),
@@ -121,13 +128,18 @@ settings! {
     "Cores" {
         workers: u16 = 0, "workers" fixed Number(0, 1024),
             "Worker threads, each with a shard and a ring of its own. 0: one for each CPU that the process may use.";
-        cpus: Vec<usize> = Vec::new(), "cpus" fixed CpuList,
-            "CPUs to pin workers to, such as 0,2-5. Empty: all that the process may use.";
+        cpus: Cpus = Cpus::All, "cpus" fixed CpuChoice,
+            "CPUs to pin workers to: a list such as 0,2-5; one-per-core leaves SMT siblings out, which share a core's \
+             caches and units; numa:0 takes those next to that node's memory. Empty: all that the process may use.";
         pin: bool = true, "pin" fixed Flag,
             "Pin each worker to its CPU.";
         control_cpu: i64 = -1, "control-cpu" fixed Signed(-1, 8191),
             "CPU of the control thread: admin port, signals, watchdog. Best one without a worker. -1: any that the \
              process may use.";
+        scheduler: Scheduler = Scheduler::Other, "scheduler" fixed Scheduling,
+            "How the kernel schedules workers: other as the process was started; batch is woken less eagerly; fifo:10 \
+             or rr:10 go before everything with a lower priority, and need CAP_SYS_NICE. Real-time priorities are for \
+             workers that share CPUs with others: what they keep from running waits.";
         spin: Duration = Duration::from_micros(50), "spin" live Time::micros(0, 1_000_000),
             "Longest time that a worker looks for work before it sleeps. It looks only while that costs less than the \
              sleeps it saves, and never when workers share a CPU; 0 never spins.";
@@ -163,6 +175,13 @@ settings! {
         huge_pages: bool = true, "huge-pages" fixed Flag,
             "Populate memory ahead of need, off the request path, in pages of 2 MiB where transparent_hugepage is \
              always or madvise: look-ups in a large cache become faster. A small cache has small pages in any case.";
+        lock_memory: bool = false, "lock-memory" fixed Flag,
+            "Keep every page in memory once it is used (mlockall), for hosts with swap: a page that was swapped out \
+             costs milliseconds. Needs RLIMIT_MEMLOCK unlimited, or CAP_IPC_LOCK.";
+        large_value_bytes: u32 = LARGE_VALUE_BYTES as u32, "large-value-bytes"
+            live Bytes(1 << 10, LARGE_VALUE_BYTES as u64),
+            "Values of this size and more have memory of their own and are sent from there without a copy. Lower saves \
+             copying and costs an allocation and more pieces for each send.";
     }
     "Limits" {
         proto_max_bulk_len: u64 = 512 << 20, "proto-max-bulk-len" live Bytes(1 << 20, 1 << 32),
@@ -175,6 +194,11 @@ settings! {
             "Close a client when this much is unread.";
         tick_requests: u32 = 128, "tick-requests" live Number(1, 1_000_000),
             "Requests executed for one client before the others have their turn.";
+        tick_hop_requests: u32 = 1024, "tick-hop-requests" live Number(1, 1_000_000),
+            "Requests executed for other workers before this worker's own clients have their turn.";
+        hop_replies: u32 = 1024, "hop-replies" live Number(32, 65536),
+            "Replies of other workers that one client may wait for at a time, while they are small: its requests wait \
+             beyond that. More helps pipelines deeper than that, and takes memory.";
         lease_timeout: Duration = Duration::from_secs(10), "lease-timeout" live Time::seconds(0, 86400),
             "How long a client that was told to compute a missing or stale value may take before the next is told so.";
         send_bytes: u32 = 256 << 10, "send-bytes" live Bytes(4096, 1 << 30),
@@ -185,13 +209,24 @@ settings! {
             "How the kernel is asked: by io_uring, or by epoll, at more CPU time, on hosts that forbid io_uring. There \
              is no falling back.";
         ring_submissions: u32 = 256, "ring-submissions" fixed Number(8, 32768),
-            "Submission queue entries of each ring.";
+            "Submission queue entries of each ring: what one turn of the loop may ask of the kernel with one call. \
+             Raise it when hundreds of clients are answered in a turn.";
         ring_completions: u32 = 4096, "ring-completions" fixed Number(16, 65536),
-            "Completion queue entries of each ring.";
+            "Completion queue entries of each ring: several for each client that may send at the same moment. What \
+             does not fit waits in the kernel and costs more.";
         ring_buffers: u16 = 256, "ring-buffers" fixed Number(8, 32768),
-            "Receive buffers of each ring; rounded up to a power of two.";
+            "Receive buffers of each ring; rounded up to a power of two. Raise it when INFO shows \
+             receive_buffers_exhausted; fewer stay in the processor's cache.";
         ring_buffer_bytes: u32 = 4096, "ring-buffer-bytes" fixed Bytes(512, 1 << 20),
-            "Size of a receive buffer.";
+            "Size of a receive buffer. What a client sends at once should fit: a request that does not is copied \
+             together.";
+        napi_busy_poll: u32 = 0, "napi-busy-poll" fixed Number(0, 1_000_000),
+            "Microseconds for which a worker that waits asks the network devices itself, before it sleeps \
+             (IORING_REGISTER_NAPI, Linux 6.9): saves an interrupt and a wake-up for each request from a network, at \
+             the price of CPU time. 0: never.";
+        napi_prefer_busy_poll: bool = false, "napi-prefer-busy-poll" fixed Flag,
+            "Hold the devices' interrupts back while workers ask them (with napi-busy-poll and the device's \
+             napi_defer_hard_irqs).";
     }
     "Slowness" {
         slowlog_log_slower_than: i64 = 10_000, "slowlog-log-slower-than" live Signed(-1, 1 << 40),
@@ -219,6 +254,10 @@ settings! {
     }
 }
 
+/// Values of this many bytes and more have an allocation of their own, are stored without a copy when they come as
+/// one, and are sent from where they lie; the most that `large-value-bytes` can be.
+pub const LARGE_VALUE_BYTES: usize = 16 * 1024;
+
 /// What a shard needs to work at all: its tables, and some segments.
 pub const SHARD_BYTES_MIN: u64 = 1 << 20;
 
@@ -231,6 +270,11 @@ pub static FOREIGN: &[(&str, &str)] = &[("appendonly", "no"), ("replica-read-onl
 /// The row of a key; keys are compared without regard to case.
 pub fn find(key: &str) -> Option<&'static Setting> {
     TABLE.iter().find(|setting| setting.key.eq_ignore_ascii_case(key))
+}
+
+/// A setting's value as text; empty when there is no such setting.
+pub fn text(settings: &Settings, key: &str) -> String {
+    find(key).map(|setting| (setting.get)(settings)).unwrap_or_default()
 }
 
 impl Settings {

@@ -1,4 +1,5 @@
-//! Where settings come from: the file, the environment, flags. And the default file that is written for people.
+//! Where settings come from: a profile, the file, the environment, flags. And the default file that is written for
+//! people.
 //!
 //! In: texts with their source. Out: [`Settings`], or an error that names the source, the key, the value and the
 //! remedy.
@@ -25,7 +26,19 @@ pub fn variable(key: &str) -> String {
     format!("CORERING_{}", key.to_ascii_uppercase().replace('-', "_"))
 }
 
-/// Builds settings from a file, the environment and flags, each overriding the ones before.
+/// The profiles that the binary has: settings for a purpose, by name. What each was measured to do is in
+/// `tuning/README.md`.
+pub static PROFILES: &[(&str, &str)] = &[
+    ("latency", include_str!("../../tuning/profiles/latency.toml")),
+    ("throughput", include_str!("../../tuning/profiles/throughput.toml")),
+    ("shared-host", include_str!("../../tuning/profiles/shared-host.toml")),
+    ("container", include_str!("../../tuning/profiles/container.toml")),
+];
+
+/// Which key among flags, and which variable, name a profile.
+pub const PROFILE: &str = "profile";
+
+/// Builds settings from a profile, a file, the environment and flags, each overriding the ones before.
 ///
 /// # Errors
 /// The first value that cannot be taken.
@@ -35,6 +48,11 @@ pub fn load(
     flags: &[(String, String)],
 ) -> Result<Settings, BadSetting> {
     let mut settings = Settings::default();
+    let (profile, flags): (Vec<_>, Vec<_>) = flags.iter().partition(|(key, _)| key == PROFILE);
+    let from_environment = || environment(&variable(PROFILE)).map(|name| name.to_string_lossy().into_owned());
+    if let Some(name) = profile.last().map(|(_, name)| name.clone()).or_else(from_environment) {
+        apply_profile(&mut settings, &name)?;
+    }
     if let Some(path) = file {
         apply_file(&mut settings, path)?;
     }
@@ -62,9 +80,23 @@ fn apply(settings: &mut Settings, key: &str, value: &str, source: &str) -> Resul
     })
 }
 
+fn apply_profile(settings: &mut Settings, name: &str) -> Result<(), BadSetting> {
+    let Some((_, text)) = PROFILES.iter().find(|(known, _)| *known == name) else {
+        let names = PROFILES.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+        return Err(BadSetting(format!("profile: there is no {name:?}; there are {names}, and --config takes a file")));
+    };
+    apply_text(settings, text, &format!("profile {name}"))
+}
+
 fn apply_file(settings: &mut Settings, path: &Path) -> Result<(), BadSetting> {
-    let bad = |what: String| BadSetting(format!("{}: {what}", path.display()));
-    let text = std::fs::read_to_string(path).map_err(|error| bad(format!("cannot be read: {error}")))?;
+    let source = path.display().to_string();
+    let text =
+        std::fs::read_to_string(path).map_err(|error| BadSetting(format!("{source}: cannot be read: {error}")))?;
+    apply_text(settings, &text, &source)
+}
+
+fn apply_text(settings: &mut Settings, text: &str, source: &str) -> Result<(), BadSetting> {
+    let bad = |what: String| BadSetting(format!("{source}: {what}"));
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
         let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
         bad(format!("line {line}: {}", error.message()))
@@ -80,7 +112,7 @@ fn apply_file(settings: &mut Settings, path: &Path) -> Result<(), BadSetting> {
             }
             other => return Err(bad(format!("{key}: a {} is no value for a setting", other.type_str()))),
         };
-        apply(settings, key, &value, &format!("{}: {key}", path.display()))?;
+        apply(settings, key, &value, &format!("{source}: {key}"))?;
     }
     Ok(())
 }
@@ -175,6 +207,30 @@ mod tests {
         assert_eq!((settings.port, settings.maxclients, settings.bind.len()), (1002, 7, 2));
         let flags = [("port".to_owned(), "1003".to_owned())];
         assert_eq!(load(Some(file.path()), environment, &flags).unwrap().port, 1003);
+    }
+
+    #[test]
+    fn profiles_yield_to_everything_else() {
+        for (name, text) in PROFILES {
+            let flags = [(PROFILE.to_owned(), (*name).to_owned())];
+            let settings = load(None, nothing, &flags).unwrap();
+            let table: toml::Table = text.parse().unwrap();
+            let defaults = Settings::default();
+            for key in table.keys() {
+                let get = find(key).unwrap().get;
+                assert_ne!(get(&settings), get(&defaults), "{name}: {key} is the default");
+            }
+            let differs = TABLE.iter().filter(|setting| (setting.get)(&settings) != (setting.get)(&defaults)).count();
+            assert_eq!(differs, table.len(), "{name}");
+        }
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "tick-requests = 7\n").unwrap();
+        let environment = |name: &str| (name == "CORERING_PROFILE").then(|| "latency".into());
+        let settings = load(Some(file.path()), environment, &[("send-bytes".to_owned(), "8kb".to_owned())]).unwrap();
+        assert_eq!((settings.tick_requests, settings.send_bytes), (7, 8192));
+        assert_ne!(settings.spin, Settings::default().spin);
+        let error = load(None, nothing, &[(PROFILE.to_owned(), "speed".to_owned())]).unwrap_err().0;
+        assert!(error.contains("latency, throughput, shared-host, container"), "{error}");
     }
 
     #[test]

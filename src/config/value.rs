@@ -6,6 +6,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::topology::{Cpus, Scheduler};
+
 /// A kind of value: its text form, both ways.
 pub trait Kind<T> {
     /// What a value looks like, with its bounds; for help and errors.
@@ -290,20 +292,61 @@ impl Kind<Vec<IpAddr>> for List {
     }
 }
 
-/// CPU numbers and ranges of them.
-pub struct CpuList;
+/// CPU numbers and ranges of them, or a rule to find them by.
+pub struct CpuChoice;
 
-impl Kind<Vec<usize>> for CpuList {
+impl Kind<Cpus> for CpuChoice {
     fn form(&self) -> String {
-        "LIST such as 0,2-5".to_owned()
+        "0,2-5|one-per-core|numa:NODE".to_owned()
     }
 
-    fn parse(&self, text: &str) -> Result<Vec<usize>, String> {
-        crate::topology::parse_cpu_list(text).ok_or_else(|| "is no list of CPUs; write, say, 0,2-5".to_owned())
+    fn parse(&self, text: &str) -> Result<Cpus, String> {
+        let known = match (text, text.strip_prefix("numa:")) {
+            ("", _) => Some(Cpus::All),
+            ("one-per-core", _) => Some(Cpus::OnePerCore),
+            (_, Some(node)) => node.parse().ok().map(Cpus::Node),
+            (list, None) => crate::topology::parse_cpu_list(list).map(Cpus::List),
+        };
+        known.ok_or_else(|| "is no choice of CPUs; write, say, 0,2-5, or one-per-core, or numa:0".to_owned())
     }
 
-    fn render(&self, value: &Vec<usize>) -> String {
-        value.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+    fn render(&self, value: &Cpus) -> String {
+        match value {
+            Cpus::All => String::new(),
+            Cpus::List(cpus) => cpus.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+            Cpus::OnePerCore => "one-per-core".to_owned(),
+            Cpus::Node(node) => format!("numa:{node}"),
+        }
+    }
+}
+
+/// A class of the kernel's scheduler, with a priority where it has one.
+pub struct Scheduling;
+
+impl Kind<Scheduler> for Scheduling {
+    fn form(&self) -> String {
+        "other|batch|fifo:1..99|rr:1..99".to_owned()
+    }
+
+    fn parse(&self, text: &str) -> Result<Scheduler, String> {
+        let priority = |text: &str| text.parse().ok().filter(|priority| (1..=99).contains(priority));
+        let known = match text.split_once(':') {
+            None if text == "other" => Some(Scheduler::Other),
+            None if text == "batch" => Some(Scheduler::Batch),
+            Some(("fifo", rest)) => priority(rest).map(Scheduler::Fifo),
+            Some(("rr", rest)) => priority(rest).map(Scheduler::RoundRobin),
+            _ => None,
+        };
+        known.ok_or_else(|| "is no scheduling class; write other, batch, or, say, fifo:10 or rr:10".to_owned())
+    }
+
+    fn render(&self, value: &Scheduler) -> String {
+        match value {
+            Scheduler::Other => "other".to_owned(),
+            Scheduler::Batch => "batch".to_owned(),
+            Scheduler::Fifo(priority) => format!("fifo:{priority}"),
+            Scheduler::RoundRobin(priority) => format!("rr:{priority}"),
+        }
     }
 }
 

@@ -256,6 +256,9 @@ fn status(instance: &Instance) -> Value {
     let mut totals = row(&|metric| instance.metrics.total(metric));
     // A mean cannot be added up.
     totals.remove(Metric::TtlMsMean.name());
+    let ratios = instance.metrics.miss_ratios(all.clone()).unwrap_or_default();
+    let names = ["miss_ratio_half_memory", "miss_ratio_same_memory", "miss_ratio_double_memory"];
+    totals.extend(names.iter().zip(ratios).map(|(name, ratio)| ((*name).to_owned(), ratio.into())));
     let threads = process::worker_threads();
     let workers = all.clone().map(|worker| {
         let mut row = row(&|metric| instance.metrics.worker(worker).get(metric));

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::{Io, Settings};
 use crate::ring::probe;
-use crate::topology::{NotAllowed, parse_cpu_list, place_workers};
+use crate::topology::{NotAllowed, parse_cpu_list};
 
 /// What a server would use of the host.
 #[derive(Clone, Debug)]
@@ -33,7 +33,7 @@ impl Plan {
     /// # Errors
     /// When the settings name CPUs that the process may not use.
     pub fn of(settings: &Settings) -> Result<Plan, NotAllowed> {
-        let workers = place_workers(&settings.cpus, settings.workers)?;
+        let workers = settings.cpus.place(settings.workers)?;
         let none = settings.startup_bytes(0);
         let ring_bytes = settings.startup_bytes(workers.len() as u16) - none;
         let ring =

@@ -8,6 +8,7 @@ use super::plan::{Plan, Target};
 use super::{LoadError, session};
 use crate::config::{Settings, source};
 use crate::server::Server;
+use crate::topology::Cpus;
 
 /// A server to be measured.
 #[derive(Debug)]
@@ -30,8 +31,8 @@ impl Embedded {
         let settings =
             source::load(None, environment, &plan.server).map_err(|error| LoadError::Usage(error.to_string()))?;
         let mut settings = Settings { port: 0, ..settings };
-        if settings.cpus.is_empty() {
-            settings.cpus = session::cpus_beside(plan);
+        if settings.cpus == Cpus::All {
+            settings.cpus = Cpus::List(session::cpus_beside(plan));
         }
         let before = own_threads();
         let server = Server::start(settings).map_err(LoadError::Start)?;

@@ -87,6 +87,12 @@ metrics! {
     Hits => "keyspace_hits", Counter "corering_hits_total";
     /// Look-ups that did not.
     Misses => "keyspace_misses", Counter "corering_misses_total";
+    /// Look-ups that half the memory would have missed, estimated from a sample of the keys.
+    MissesHalf => "simulated_misses_half_memory", Counter "corering_simulated_misses_half_memory_total";
+    /// The same with the memory that there is: what the estimate is to be compared with.
+    MissesSame => "simulated_misses_same_memory", Counter "corering_simulated_misses_same_memory_total";
+    /// The same with twice the memory.
+    MissesDouble => "simulated_misses_double_memory", Counter "corering_simulated_misses_double_memory_total";
     /// Items removed because their time had come.
     Expired => "expired_keys", Counter "corering_expired_items_total";
     /// Items removed to make room.
@@ -134,6 +140,19 @@ impl Metric {
         Metric::ErrorReplies,
         Metric::OutputLimitClosed,
     ];
+}
+
+/// Shares of look-ups that miss: with half the memory, as it is, with twice the memory; `None` when nothing was looked up
+/// or simulated. The simulated misses of half and twice the memory count as many times the real ones as they are times
+/// those simulated with the memory that there is: what the sample of keys has too many or too few of, all three have.
+pub fn miss_ratios(hits: u64, misses: u64, simulated: [u64; 3]) -> Option<[f64; 3]> {
+    let [half, same, double] = simulated.map(|misses| misses as f64);
+    let (lookups, misses) = ((hits + misses) as f64, misses as f64);
+    if lookups == 0.0 || half + same + double == 0.0 {
+        return None;
+    }
+    let scale = if same > 0.0 { misses / same } else { 1.0 };
+    Some([half * scale, misses, double * scale].map(|misses| (misses / lookups).min(1.0)))
 }
 
 /// One command's statistics on one worker.
@@ -295,6 +314,14 @@ impl Metrics {
     /// The sum over some workers.
     pub fn sum(&self, workers: Range<u16>, metric: Metric) -> u64 {
         self.rows(workers).map(|worker| worker.get(metric)).fold(0, u64::wrapping_add)
+    }
+
+    /// Shares of look-ups that miss on some workers: with half the memory, as it is, with twice the memory. `None`
+    /// before there is anything to tell.
+    pub fn miss_ratios(&self, workers: Range<u16>) -> Option<[f64; 3]> {
+        let sum = |metric| self.sum(workers.clone(), metric);
+        let simulated = [Metric::MissesHalf, Metric::MissesSame, Metric::MissesDouble].map(sum);
+        miss_ratios(sum(Metric::Hits), sum(Metric::Misses), simulated)
     }
 
     fn rows(&self, workers: Range<u16>) -> impl Iterator<Item = &WorkerMetrics> {

@@ -69,8 +69,13 @@ pub fn check(io: Io, options: &Options) -> Result<(), Refusal> {
             exercise(&mut ring).map_err(|error| refusal("epoll_pwait", error))
         }
     };
-    // A ring's end interrupts a system call of its thread, perhaps later: let that be one that has ended.
-    std::thread::scope(|scope| scope.spawn(check).join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    alone(check)
+}
+
+/// Runs something on a thread of its own. A ring's end interrupts a system call of its thread, perhaps later: let that
+/// be one that has ended.
+pub fn alone<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| scope.spawn(work).join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// A byte through a socket pair, and a wake-up to itself.

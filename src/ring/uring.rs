@@ -135,6 +135,16 @@ impl UringRing {
         })
     }
 
+    /// Has the ring ask the network devices of its sockets for so long whenever it waits, before it sleeps; `prefers`:
+    /// and hold their interrupts back meanwhile. Source: io_uring_register_napi(3).
+    ///
+    /// # Errors
+    /// EINVAL before Linux 6.9, and without CONFIG_NET_RX_BUSY_POLL.
+    pub fn poll_devices(&self, micros: u32, prefers: bool) -> io::Result<()> {
+        let mut napi = types::Napi::new().set_busy_poll_timeout(micros).set_prefer_busy_poll(prefers);
+        self.ring.submitter().register_napi(&mut napi)
+    }
+
     /// Puts a send's memory where it stays, and describes it.
     fn prepare_send(&mut self, slot: usize, fd: Fd, output: Output, from: usize, limit: usize) -> Entry {
         if self.sends.len() <= slot {
@@ -411,6 +421,26 @@ impl Drop for UringRing {
             // The kernel may still read these: leaked rather than freed.
             std::mem::forget(std::mem::take(&mut self.sends));
             std::mem::forget(std::mem::replace(&mut self.stamp_request, stamped::request()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_polls_devices_as_told() {
+        let options = Options { submissions: 8, completions: 16, buffers: 8, buffer_bytes: 512 };
+        let ring = UringRing::new(&options).unwrap();
+        match ring.poll_devices(70, true) {
+            Ok(()) => {
+                let mut was = types::Napi::new();
+                ring.ring.submitter().unregister_napi(&mut was).unwrap();
+                assert_eq!((was.busy_poll_timeout(), was.prefer_busy_poll()), (70, true));
+            }
+            // Before Linux 6.9, or built without it.
+            Err(error) => assert_eq!(error.raw_os_error(), Some(libc::EINVAL)),
         }
     }
 }

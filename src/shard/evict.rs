@@ -162,7 +162,7 @@ impl Shard {
     pub(super) fn planned_bytes(&self) -> u64 {
         let ghost = if self.has_ghosts() { Ghost::bytes_for(self.index.len()) } else { 0 };
         let growth = self.index.growth_bytes() + ghost.saturating_sub(self.ghost.memory_bytes());
-        self.used_bytes() + growth as u64
+        self.used_bytes() + growth as u64 + self.shadow_growth_bytes()
     }
 
     /// Whether more than this share of the budget is held beyond it: when almost all items were used, new ones come

@@ -208,6 +208,8 @@ impl Segment {
 pub(super) struct Log {
     memory: Reservation,
     segment_bytes: usize,
+    /// At most [`LARGE_VALUE_BYTES`].
+    pub(super) large_value_bytes: usize,
     pub(super) segments: Vec<Segment>,
     /// Free segments whose pages are there.
     warm: Vec<u32>,
@@ -235,6 +237,7 @@ impl Log {
         Ok(Self {
             memory: Reservation::new(reserve_bytes)?,
             segment_bytes: Self::segment_bytes_for(budget_bytes),
+            large_value_bytes: LARGE_VALUE_BYTES,
             segments: Vec::new(),
             warm: Vec::new(),
             cold: Vec::new(),
@@ -262,7 +265,7 @@ impl Log {
 
     /// Items of this size have allocations of their own: a segment is to hold several records.
     pub(super) fn large_bytes_min(&self) -> usize {
-        LARGE_VALUE_BYTES.min(self.segment_bytes / 4)
+        self.large_value_bytes.min(self.segment_bytes / 4)
     }
 
     /// Memory that segments take, free ones with pages included.

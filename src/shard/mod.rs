@@ -6,14 +6,11 @@
 
 use bytes::Bytes;
 
+pub use crate::config::LARGE_VALUE_BYTES;
 use crate::config::{Policy, Settings};
 
 /// Milliseconds since the Unix epoch.
 pub type UnixMs = u64;
-
-/// Values of this many bytes and more have an allocation of their own, are stored without a copy when they come as
-/// [`NewValue::Shared`], and are sent from where they lie.
-pub const LARGE_VALUE_BYTES: usize = 16 * 1024;
 
 /// What a shard is created with.
 #[derive(Clone, Copy, Debug)]
@@ -151,6 +148,9 @@ pub struct ShardStats {
     pub hits: u64,
     /// Look-ups that did not.
     pub misses: u64,
+    /// Look-ups that would have missed with half, the same and twice the memory: an estimate, while anything may be
+    /// evicted.
+    pub simulated_misses: [u64; 3],
     /// Memory used, bytes.
     pub used_bytes: u64,
     /// Memory used by live keys and values themselves, bytes.
@@ -178,6 +178,7 @@ mod log;
 mod memory;
 mod queues;
 mod resize;
+mod shadow;
 mod store;
 mod version;
 

@@ -1,10 +1,13 @@
-//! A budget for which the log is cut too coarsely: another shard takes the place of this one.
+//! What an operator changes while the shard holds items; with a budget for which the log is cut too coarsely another
+//! shard takes the place of this one.
 //!
-//! In: the budget that the operator has set. Out: a shard whose segments suit it. What must stay true: nothing goes
+//! In: budget, policy, the size of large values. Out: a shard whose segments suit them. What must stay true: nothing goes
 //! that may not be evicted; what the former shard holds counts as used until it was given back, in slices.
 
+use super::evict::Victim;
 use super::log::Log;
-use super::{Shard, ShardOptions, ShardStats};
+use super::{LARGE_VALUE_BYTES, Shard, ShardOptions, ShardStats};
+use crate::config::Policy;
 
 /// With fewer segments hardly any item has a place beside the open ones and those kept for survivors.
 const SEGMENTS_MIN: u64 = 8;
@@ -33,11 +36,38 @@ impl Shard {
         next.garbage = std::mem::take(&mut self.garbage);
         next.garbage_bytes = std::mem::take(&mut self.garbage_bytes);
         next.large_own_bytes = std::mem::take(&mut self.large_own_bytes);
+        next.shadow = std::mem::take(&mut self.shadow);
+        next.log.large_value_bytes = self.log.large_value_bytes;
         next.ahead = self.ahead.of_next();
         next.moves = self.moves;
         (next.version, next.now_seen, next.clear_at) = (self.version, self.now_seen, clear_at);
         let former = std::mem::replace(self, next);
         self.former = Some(Box::new(former));
+    }
+
+    /// Changes the budget; shrinking happens in [`maintain`](Self::maintain).
+    pub fn set_budget(&mut self, budget_bytes: u64) {
+        self.is_stale |= self.budget_bytes != budget_bytes;
+        self.budget_bytes = budget_bytes;
+    }
+
+    /// Changes the policy.
+    pub fn set_policy(&mut self, policy: Policy) {
+        if self.policy != policy {
+            self.is_stale = true;
+            self.policy = policy;
+            self.shadow.clear();
+            // What was to go may have to stay now.
+            self.victim.iter_mut().for_each(Victim::spare);
+        }
+        if !self.has_ghosts() {
+            self.ghost.fit(0);
+        }
+    }
+
+    /// Values of this size and more, from now on, have an allocation of their own and are sent from where they lie.
+    pub fn set_large_value_bytes(&mut self, bytes: usize) {
+        self.log.large_value_bytes = bytes.min(LARGE_VALUE_BYTES);
     }
 
     /// What the former shard still holds, bytes.

@@ -19,10 +19,8 @@ use super::large::{Alive, Large, Source};
 use super::log::{Draft, EXPIRY_MAX, Log, Record};
 use super::memory::RELEASED_BYTES;
 use super::queues::Queues;
-use super::{
-    Expiry, Item, KeyHash, LARGE_VALUE_BYTES, NewValue, ShardOptions, ShardStats, Stored, TimeToLive, UnixMs, Usage,
-    When,
-};
+use super::shadow::Shadow;
+use super::{Expiry, Item, KeyHash, NewValue, ShardOptions, ShardStats, Stored, TimeToLive, UnixMs, Usage, When};
 use crate::config::Policy;
 
 /// Address space for the log when the budget is unlimited, and at least; for the index about half of it.
@@ -71,6 +69,7 @@ pub struct Shard {
     pub(super) walk: Walk,
     pub(super) ahead: Ahead,
     pub(super) keeping: Keeping,
+    pub(super) shadow: Shadow,
     pub(super) balance: Balance,
     pub(super) work: Work,
     /// Segments run out soon, as far as was known when that last changed; and whether it may have changed since.
@@ -119,13 +118,17 @@ impl<'a> Found<'a> {
             Some(large) => Found {
                 key: &large.key,
                 value: &large.value,
-                shared: (large.value.len() >= LARGE_VALUE_BYTES).then_some(&large.value),
+                shared: (large.value.len() >= log.large_value_bytes).then_some(&large.value),
                 expires_at: large.expires_at,
                 memory_bytes: large.memory_bytes() as usize,
                 extras: &large.extras,
             },
             None => Found { key: &[], value: &[], shared: None, expires_at: 0, memory_bytes: 0, extras: &[] },
         }
+    }
+
+    pub(super) fn value(&self) -> &'a [u8] {
+        self.value
     }
 
     pub(super) fn is_expired(&self, now: UnixMs) -> bool {
@@ -176,6 +179,7 @@ impl Shard {
             walk: Walk::default(),
             ahead: Ahead::new(options.huge_pages),
             keeping: Keeping::default(),
+            shadow: Shadow::default(),
             balance: Balance::default(),
             work: Work::default(),
             is_short: false,
@@ -278,28 +282,36 @@ impl Shard {
     #[inline]
     pub fn get_as(&mut self, view: View, key: &[u8], now: UnixMs) -> Option<Item<'_>> {
         self.now_seen = now;
-        let found = self.find(self.hash(key), key);
+        let hash = self.hash(key);
+        let found = self.find(hash, key);
         // The usual case: an item that is nothing but a key and a value.
         if let Some(slot) = found
             && self.log.is_plain(self.index.entry(slot).location())
+            && !self.shadow.sees(hash)
         {
             self.stats.hits += 1;
             let location = self.index.touch(slot).location();
             let (key, value) = self.log.plain(location);
             return Some(Item { key, value, shared: None, expires_at: None, extras: &[] });
         }
-        self.get_found(found, view, now)
+        self.get_found(hash, found, view, now)
     }
 
     /// Goes on with whatever has been found for a client's read.
-    fn get_found(&mut self, found: Option<Slot>, view: View, now: UnixMs) -> Option<Item<'_>> {
+    fn get_found(&mut self, hash: KeyHash, found: Option<Slot>, view: View, now: UnixMs) -> Option<Item<'_>> {
         let slot = found.and_then(|slot| self.unless_expired(slot, now));
         let Some(slot) = slot.filter(|slot| self.is_seen(*slot, view)) else {
             self.stats.misses += 1;
+            if self.shadow.sees(hash) {
+                self.shadow_read(hash, None, now);
+            }
             return None;
         };
         self.stats.hits += 1;
         let location = self.index.touch(slot).location();
+        if self.shadow.sees(hash) {
+            self.shadow_read(hash, Some(location), now);
+        }
         Some(self.item(location))
     }
 
@@ -362,7 +374,11 @@ impl Shard {
         let replaced = present.is_some();
         let is_stored = slot.is_some_and(|slot| self.overwrite(slot, value.bytes(), extras, expires_at))
             || self.write(hash, slot, (key, Source::New(value), extras), expires_at, (false, now));
-        self.catch_up((key.len() + value.bytes().len()) as u64, now);
+        let bytes = key.len() + value.bytes().len();
+        if self.shadow.sees(hash) && is_stored {
+            self.shadow_write(hash, bytes, expires_at, replaced, now);
+        }
+        self.catch_up(bytes as u64, now);
         if is_stored { Stored::Done { replaced } } else { Stored::OutOfMemory }
     }
 
@@ -569,9 +585,13 @@ impl Shard {
     /// The same for somebody who may see items without a value. What is not seen is removed all the same.
     pub fn delete_as(&mut self, view: View, key: &[u8], now: UnixMs) -> bool {
         self.work = Work::default();
-        let slot = self.find_or_expire(self.hash(key), key, now);
+        let hash = self.hash(key);
+        let slot = self.find_or_expire(hash, key, now);
         let was_seen = slot.is_some_and(|slot| self.is_seen(slot, view));
         slot.into_iter().for_each(|slot| self.remove(slot));
+        if self.shadow.sees(hash) {
+            self.shadow_change(hash, None, now);
+        }
         self.catch_up(0, now);
         was_seen
     }
@@ -594,7 +614,11 @@ impl Shard {
         let hash = self.hash(key);
         let slot = self.find_or_expire(hash, key, now).filter(|slot| self.is_seen(*slot, View::Values));
         let Some(slot) = slot else { return false };
-        if expires_at.is_some_and(|at| at <= now) {
+        let is_over = expires_at.is_some_and(|at| at <= now);
+        if self.shadow.sees(hash) {
+            self.shadow_change(hash, if is_over { None } else { Some(expires_at.unwrap_or(0)) }, now);
+        }
+        if is_over {
             self.remove(slot);
             self.catch_up(0, now);
             return true;
@@ -716,6 +740,7 @@ impl Shard {
     pub fn clear(&mut self) {
         self.index.clear();
         self.log.clear();
+        self.shadow.clear();
         self.ghost.fit(0);
         if !self.larges.is_empty() {
             self.garbage.push(std::mem::take(&mut self.larges).into_iter());
@@ -750,28 +775,9 @@ impl Shard {
 
     /// Everything that is held, in bytes.
     pub(super) fn used_bytes(&self) -> u64 {
-        let tables = self.index.memory_bytes() + self.ghost.memory_bytes();
+        let tables = self.index.memory_bytes() + self.ghost.memory_bytes() + self.shadow.memory_bytes();
         let larges = self.large_own_bytes + self.alive.bytes();
         self.log.memory_bytes() + tables as u64 + larges + self.former_bytes()
-    }
-
-    /// Changes the budget; shrinking happens in [`maintain`](Self::maintain).
-    pub fn set_budget(&mut self, budget_bytes: u64) {
-        self.is_stale |= self.budget_bytes != budget_bytes;
-        self.budget_bytes = budget_bytes;
-    }
-
-    /// Changes the policy.
-    pub fn set_policy(&mut self, policy: Policy) {
-        if self.policy != policy {
-            self.is_stale = true;
-            self.policy = policy;
-            // What was to go may have to stay now.
-            self.victim.iter_mut().for_each(Victim::spare);
-        }
-        if !self.has_ghosts() {
-            self.ghost.fit(0);
-        }
     }
 
     /// Counters and gauges, kept up to date; reading them costs next to nothing.
@@ -782,6 +788,7 @@ impl Shard {
             keys: self.len() as u64,
             used_bytes: self.used_bytes(),
             ttl_ms_mean: mean.saturating_sub(self.now_seen),
+            simulated_misses: self.shadow.misses(),
             ..self.stats
         }
     }
@@ -790,5 +797,6 @@ impl Shard {
     pub fn reset_stats(&mut self) {
         let ShardStats { hits, misses, expired, evicted, .. } = &mut self.stats;
         (*hits, *misses, *expired, *evicted) = (0, 0, 0, 0);
+        self.shadow.reset_misses();
     }
 }

@@ -346,7 +346,10 @@ fn what_may_evict_refuses_nothing_that_fits() {
                     cache.maintain(1_000);
                 }
             }
-            assert!(cache.stats().used_bytes <= budget, "{policy:?}: {} bytes", cache.stats().used_bytes);
+            // What one call may not do any more the next ones do.
+            assert!(cache.stats().used_bytes <= budget + budget / 128, "{policy:?}: {:?}", cache.stats());
+            while cache.maintain(1_000) {}
+            assert!(cache.stats().used_bytes <= budget, "{policy:?}: {:?}", cache.stats());
         }
     }
 }

@@ -28,7 +28,7 @@ use crate::mailbox::Mailboxes;
 use crate::observe::{Metric, WorkerMetrics};
 use crate::protocol::{Limits, Output, Requests};
 use crate::ring::{Fd, Ring, Wait};
-use crate::shard::{LARGE_VALUE_BYTES, Shard, ShardOptions};
+use crate::shard::{Shard, ShardOptions};
 
 mod budget;
 mod connection;
@@ -60,13 +60,9 @@ use timer::{Timed, TimerWheel};
 /// Requests decoded together, so that their look-ups overlap.
 const BATCH_REQUESTS: usize = 16;
 
-/// Requests executed for other workers in one tick.
-const HOP_REQUESTS_PER_TICK: usize = 1024;
-
-/// Replies that one connection may await from other workers: at first, and after a time in which all of them were
-/// small. Large ones that arrive together would pass every limit at once.
+/// Replies that one connection may await from other workers at first. They become more, up to `hop-replies`, after a
+/// time in which all of them were small: large ones that arrive together would pass every limit at once.
 const PENDING_MIN: usize = 32;
-const PENDING_MAX: usize = 1024;
 
 /// Input that a connection may have waiting before its receive is cancelled.
 const HELD_INPUT_BYTES_MAX: usize = 64 * 1024;
@@ -208,6 +204,8 @@ impl<R: Ring> Worker<R> {
         let settings = options.instance.settings();
         options.mailboxes.register(options.ring.wake_address());
         let listener = |(fd, front)| Listener { fd, front, is_armed: false, resume_ns: 0 };
+        let mut shard = Shard::new(options.shard);
+        shard.set_large_value_bytes(settings.large_value_bytes as usize);
         let core = Core {
             index: options.index,
             workers: options.instance.workers,
@@ -229,7 +227,7 @@ impl<R: Ring> Worker<R> {
             phase: Phase::Running,
             drained_by_ns: u64::MAX,
             pause: Pause::default(),
-            shard: Shard::new(options.shard),
+            shard,
             leftovers: Leftovers::default(),
             is_upkeep_due: false,
             connections: Slab::new(),
@@ -466,6 +464,7 @@ impl Core {
         self.settings = self.instance.settings();
         self.limits = limits(&self.settings);
         self.shard.set_policy(self.settings.maxmemory_policy);
+        self.shard.set_large_value_bytes(self.settings.large_value_bytes as usize);
         let share = std::mem::replace(&mut self.budget.share, self.settings.worker_budget_bytes(self.workers));
         if self.budget.share != share {
             self.shard.resize(self.budget.share);
@@ -598,6 +597,10 @@ impl Core {
         metrics.set(Metric::TtlMsMean, stats.ttl_ms_mean);
         metrics.set(Metric::Hits, stats.hits);
         metrics.set(Metric::Misses, stats.misses);
+        let [half, same, double] = stats.simulated_misses;
+        metrics.set(Metric::MissesHalf, half);
+        metrics.set(Metric::MissesSame, same);
+        metrics.set(Metric::MissesDouble, double);
         metrics.set(Metric::Expired, stats.expired);
         metrics.set(Metric::Evicted, stats.evicted);
         metrics.set(Metric::ShardBytes, stats.used_bytes);
@@ -616,7 +619,7 @@ fn limits(settings: &Settings) -> Limits {
     Limits {
         bulk_bytes_max: settings.proto_max_bulk_len,
         request_bytes_max: settings.client_query_buffer_limit,
-        body_bytes_min: LARGE_VALUE_BYTES,
+        body_bytes_min: settings.large_value_bytes as usize,
         body_room_bytes: u64::MAX,
         is_unauthenticated: false,
     }

@@ -22,7 +22,7 @@ use crate::shard::{KeyHash, LARGE_VALUE_BYTES};
 use super::connection::{Connection, Held, State};
 use super::gather::{Fan, FanStep, keep};
 use super::hop::{Caller, Envelope, Letter, Message, WHOLE};
-use super::{BATCH_REQUESTS, Core, HOP_REQUESTS_PER_TICK, LINGER_BYTES_MAX, PENDING_MAX, PENDING_MIN};
+use super::{BATCH_REQUESTS, Core, LINGER_BYTES_MAX, PENDING_MIN};
 
 /// The time of a round that is to be sent once its client has read enough.
 pub(super) const UNTIL_READ: u64 = u64::MAX;
@@ -511,7 +511,7 @@ impl Core {
         }
     }
 
-    /// Reads the mail: serves other workers' requests, at most [`HOP_REQUESTS_PER_TICK`], and hands out replies.
+    /// Reads the mail: serves other workers' requests, at most `tick-hop-requests`, and hands out replies.
     pub(super) fn read_mail(&mut self) {
         while let Some((from, message)) = self.hops.mailboxes.receive() {
             match message {
@@ -526,7 +526,7 @@ impl Core {
                 }
             }
         }
-        let mut allowance = HOP_REQUESTS_PER_TICK;
+        let mut allowance = self.settings.tick_hop_requests as usize;
         while let Some((from, mut letter)) = self.hops.serving.pop_front() {
             if self.serve(&mut letter, &mut allowance) {
                 self.hops.answer(from, letter);
@@ -609,7 +609,7 @@ impl Core {
             connection.is_over_limit = true;
             connection.pending_max = PENDING_MIN;
         } else if connection.gather.is_empty() {
-            connection.pending_max = (connection.pending_max * 2).min(PENDING_MAX);
+            connection.pending_max = (connection.pending_max * 2).min(self.settings.hop_replies as usize);
         }
         if connection.input_bytes() > 0 && !connection.must_wait() {
             self.mark_runnable(slot);

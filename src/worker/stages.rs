@@ -59,6 +59,8 @@ struct Batch {
     is_sampled: bool,
     /// The stage before it was taken up that was slow.
     late: Option<(Stage, u64)>,
+    /// It ended a request at least.
+    has_requests: bool,
     parse_ns: u64,
     execute_ns: u64,
 }
@@ -72,6 +74,8 @@ pub(super) struct Trace {
     pub(super) sent_ns: u64,
     /// The send has replies of a timed batch.
     pub(super) is_sampled: bool,
+    /// What the bytes of a request have taken that has not arrived as a whole yet.
+    pub(super) parse_ns: u64,
 }
 
 impl Stages {
@@ -146,7 +150,9 @@ impl Stages {
 impl Core {
     /// Bytes of a connection are taken up that arrived then (0: not known).
     pub(super) fn begin_batch(&mut self, slot: usize, arrived_unix_ns: u64) {
-        let is_sampled = self.stages.is_due();
+        let parse_ns = std::mem::take(&mut self.connections[slot].trace.get_or_insert_default().parse_ns);
+        // A request that is timed is timed to its end.
+        let is_sampled = self.stages.is_due() || parse_ns != 0;
         let since_arrival_ns = match arrived_unix_ns {
             0 => u64::MAX,
             arrived => (self.clock.now().unix_us * 1000).saturating_sub(arrived),
@@ -165,14 +171,14 @@ impl Core {
                 self.record(Stage::Socket, socket_ns);
             }
         }
-        self.stages.batch = Some(Batch { is_sampled, late, parse_ns: 0, execute_ns: 0 });
-        self.connections[slot].trace.get_or_insert_default();
+        self.stages.batch = Some(Batch { is_sampled, late, has_requests: false, parse_ns, execute_ns: 0 });
     }
 
     /// Says which request waited, now that it is known.
     pub(super) fn note_late(&mut self, slot: usize, requests: &Requests, received: &[u8]) {
-        let late = self.stages.batch.as_mut().and_then(|batch| batch.late.take_if(|_| !requests.is_empty()));
-        if let Some((stage, ns)) = late {
+        let Some(batch) = self.stages.batch.as_mut().filter(|_| !requests.is_empty()) else { return };
+        batch.has_requests = true;
+        if let Some((stage, ns)) = batch.late.take() {
             let args = requests.get(0, received);
             if let Ok(command) = crate::command::find(&self.connections[slot].session, &self.settings, args) {
                 self.log_slow(stage, ns, command, Some(args), Some(slot));
@@ -184,6 +190,10 @@ impl Core {
     pub(super) fn end_batch(&mut self, slot: usize) {
         let Some(batch) = self.stages.batch.take() else { return };
         if !batch.is_sampled {
+            return;
+        }
+        if !batch.has_requests {
+            self.connections[slot].trace.get_or_insert_default().parse_ns = batch.parse_ns;
             return;
         }
         for (stage, ns) in [(Stage::Parse, batch.parse_ns), (Stage::Execute, batch.execute_ns)] {

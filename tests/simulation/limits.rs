@@ -217,3 +217,30 @@ fn who_talks_on_after_bad_input_is_cut_off() {
     assert!(received < 8 << 20, "{received} bytes received");
     cluster.end(Phase::Draining);
 }
+
+#[test]
+fn what_workers_do_for_each_other_is_bounded_as_told() {
+    // The change of settings; turns of the loop and messages that a pipeline takes, half of whose requests hop.
+    let cost = |change: fn(&mut Settings)| {
+        let mut cluster = with(2, change);
+        let peer = cluster.connect(0);
+        let round = |cluster: &mut Cluster| {
+            let before = [Metric::Ticks, Metric::LettersSent].map(|metric| cluster.metric(metric));
+            let requests: Vec<u8> = (0..800).flat_map(|key| encode(&format!("GET {key}"))).collect();
+            let heard = cluster.heard(peer).len();
+            cluster.say(peer, &requests);
+            cluster.settle();
+            assert_eq!(cluster.heard(peer).len() - heard, 800 * b"$-1\r\n".len());
+            [cluster.metric(Metric::Ticks) - before[0], cluster.metric(Metric::LettersSent) - before[1]]
+        };
+        // The replies that are awaited at a time become more from pipeline to pipeline.
+        let costs = (0..6).map(|_| round(&mut cluster)).last();
+        cluster.end(Phase::Stopping);
+        costs.expect("six rounds")
+    };
+    let [ticks, letters] = cost(|_| {});
+    let [more_ticks, _] = cost(|settings| settings.tick_hop_requests = 1);
+    assert!(more_ticks > ticks + 300, "{more_ticks} turns against {ticks}");
+    let [_, more_letters] = cost(|settings| settings.hop_replies = 32);
+    assert!(more_letters > letters, "{more_letters} messages against {letters}");
+}

@@ -1,6 +1,9 @@
 //! The process, from its arguments to its exit code: what it prints, what it refuses and why, how it ends.
 
 mod confined;
+mod effects;
+#[path = "../clients/installed.rs"]
+mod installed;
 mod process;
 mod seccomp;
 
@@ -26,6 +29,23 @@ fn assert_refusal(ended: &Ended, code: i32, words: &[&str]) {
     for word in words {
         assert!(ended.err.contains(word), "{word:?} is missing: {ended:?}");
     }
+}
+
+/// The binary for a user who has no privileges.
+fn unprivileged(folder: &tempfile::TempDir, arguments: &[&str]) -> std::process::Command {
+    // The binary may lie where another user may not look.
+    let everyone = || std::fs::Permissions::from_mode(0o755);
+    let binary = folder.path().join("corering");
+    if !binary.exists() {
+        std::fs::set_permissions(folder.path(), everyone()).expect("our folder");
+        std::fs::copy(env!("CARGO_BIN_EXE_corering"), &binary).expect("room for a copy");
+        std::fs::set_permissions(&binary, everyone()).expect("our file");
+    }
+    let mut command = corering_at(&binary, arguments);
+    if rustix::process::geteuid().is_root() {
+        command.uid(OTHER_USER).gid(OTHER_USER);
+    }
+    command
 }
 
 fn ask(stream: &mut TcpStream, request: &[u8], reply: &[u8]) {
@@ -82,18 +102,8 @@ fn a_host_without_io_uring_serves_with_epoll() {
 /// Some kernels charge rings to the control group, others to this limit: the server starts, or it names the limit.
 #[test]
 fn without_locked_memory_it_starts_or_names_the_limit() {
-    // The binary may lie where another user may not look.
     let folder = tempfile::tempdir().expect("a folder");
-    let everyone = || std::fs::Permissions::from_mode(0o755);
-    let binary = folder.path().join("corering");
-    std::fs::set_permissions(folder.path(), everyone()).expect("our folder");
-    std::fs::copy(env!("CARGO_BIN_EXE_corering"), &binary).expect("room for a copy");
-    std::fs::set_permissions(&binary, everyone()).expect("our file");
-
-    let mut command = corering_at(&binary, &["--port", "0", "--workers", "1", "--maxclients", "10", "--io", "uring"]);
-    if rustix::process::geteuid().is_root() {
-        command.uid(OTHER_USER).gid(OTHER_USER);
-    }
+    let mut command = unprivileged(&folder, &["--port", "0", "--workers", "1", "--maxclients", "10", "--io", "uring"]);
     confined::limit_locked_memory(&mut command, 0);
     match Serving::start(&mut command) {
         Ok(serving) => ask(&mut serving.connect(), PING, PONG),
@@ -133,6 +143,22 @@ fn a_bad_setting_is_named_with_what_is_accepted() {
         ("maxclients", "0", "1 to 1000000"),
         ("workers", "-1", "0 to 1024"),
         ("cpus", "a-b", "0,2-5"),
+        ("cpus", "numa:x", "numa:0"),
+        ("cpus", "one-per-thread", "one-per-core"),
+        ("scheduler", "fifo:0", "fifo:10"),
+        ("scheduler", "idle", "batch"),
+        ("busy-poll", "-1", "0 to 1000000"),
+        ("napi-busy-poll", "1s", "0 to 1000000"),
+        ("napi-prefer-busy-poll", "2", "yes"),
+        ("ring-submissions", "4", "8 to 32768"),
+        ("ring-completions", "100000", "16 to 65536"),
+        ("ring-buffers", "65536", "8 to 32768"),
+        ("ring-buffer-bytes", "100", "512 to 1MiB"),
+        ("tcp-backlog", "0", "1 to 65535"),
+        ("tick-hop-requests", "0", "1 to 1000000"),
+        ("hop-replies", "1", "32 to 65536"),
+        ("large-value-bytes", "1mb", "1KiB to 16KiB"),
+        ("lock-memory", "some", "yes"),
         ("pin", "perhaps", "yes"),
         ("maxmemory", "12parsecs", "512mb"),
         ("maxmemory", "120%", "100%"),

@@ -83,6 +83,7 @@ pub(crate) const UNSAFE_FILES: &[&str] = &[
     "src/ring/uring.rs",
     "src/shard/index.rs",
     "src/shard/memory.rs",
+    "src/topology.rs",
     "tests/start/confined.rs",
 ];
 

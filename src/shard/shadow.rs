@@ -1,0 +1,568 @@
+//! What half or twice the memory would bring: three small caches that see one key in so many and hold no values.
+//!
+//! In: look-ups and writes of keys whose hash ends in enough zero bits. Out: how many look-ups a cache of half, the
+//! same and twice the memory would have missed. Each runs the shard's own policy on that share of the memory. What must
+//! stay true: a key that is not seen costs one comparison; memory is bounded, a 56th of the budget and
+//! 504 KiB at most (about 350 KiB were seen), and counted; nothing else here changes what the shard does.
+//!
+//! One key in 16 is seen at first; whenever the largest of the three remembers too many, half of the keys are left out
+//! from then on. What is left out: segments, pages being cleaned up, and how the share of the small queue would adapt;
+//! it is the shard's own. Where nothing is evicted, or only what expires, there is nothing to tell.
+//! Source: Waldspurger, Park, Garthwaite, Ahmad, "Efficient MRC Construction with SHARDS" (FAST 2015), and "Cache
+//! Modeling and Optimization using Miniature Simulations" (ATC 2017) by most of the same.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
+
+use super::balance::Keeping;
+use super::{KeyHash, Shard, UnixMs};
+use crate::config::Policy;
+
+/// Zero bits at the end of a hash that is seen, at first: one in 16.
+const BITS_START: u32 = 4;
+
+/// Keys that one of the caches remembers at most, those that it has evicted included: one more, and its map has 4096
+/// places and no more room. And bytes of the budget for each.
+const KEYS_MAX: u64 = 4096 / 8 * 7 - 1;
+const BUDGET_PER_KEY: u64 = 8192;
+
+/// Bytes that the three caches take at most for each key that one may remember.
+const BYTES_PER_KEY: u64 = 144;
+
+/// Memory of each in halves of the shard's.
+const HALVES: [u64; 3] = [1, 2, 4];
+
+/// Bytes of an item beyond key and value: its header, its share of index, ghosts and ends of segments.
+const OVERHEAD_BYTES: u64 = 20;
+
+/// Items looked at for each one that comes, whether they have expired.
+const WALKED: usize = 2;
+
+/// Uses that are counted, as in the index.
+const HITS_MAX: u8 = 3;
+
+/// A time as the caches hold it: in units of 64 ms, modulo 2^32, so that what lies within four years can be compared.
+fn moment(at: UnixMs) -> u32 {
+    (at >> 6) as u32
+}
+
+/// Expiries are never later than in two years.
+const EXPIRY_MS_MAX: u64 = 2 * 365 * 86_400_000;
+
+/// The same for an expiry; 0 for never.
+fn expiry(expires_at: UnixMs, now: UnixMs) -> u32 {
+    match expires_at {
+        0 => 0,
+        at => moment(at.min(now + EXPIRY_MS_MAX)).wrapping_add(1).max(1),
+    }
+}
+
+/// Where a key of a simulated cache is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Small,
+    Main,
+    GhostOfSmall,
+    GhostOfMain,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    bytes: u32,
+    expires: u32,
+    /// That of its present place in a queue.
+    stamp: u32,
+    /// Zero bits at the end of its hash.
+    zeros: u8,
+    hits: u8,
+    place: Place,
+}
+
+impl Entry {
+    fn is_held(&self) -> bool {
+        matches!(self.place, Place::Small | Place::Main)
+    }
+
+    fn is_expired(&self, now: u32) -> bool {
+        self.expires != 0 && now.wrapping_sub(self.expires).cast_signed() >= 0
+    }
+}
+
+/// Keys are parts of hashes already.
+#[derive(Debug, Default)]
+struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.0 = self.0 << 8 | u64::from(*byte));
+    }
+
+    fn write_u32(&mut self, key: u32) {
+        // The map takes its tag from the highest bits.
+        self.0 = u64::from(key) << 32 | u64::from(key);
+    }
+}
+
+/// An item that comes to a simulated cache.
+#[derive(Clone, Copy)]
+struct Coming {
+    key: u32,
+    zeros: u8,
+    bytes: u32,
+    expires: u32,
+}
+
+/// What a simulated cache has in common with the shard.
+#[derive(Clone, Copy)]
+struct Rules {
+    policy: Policy,
+    small_percent: u64,
+    now: u32,
+}
+
+/// One simulated cache.
+#[derive(Debug, Default)]
+struct Simulated {
+    entries: HashMap<u32, Entry, BuildHasherDefault<AsItIs>>,
+    /// Small queue, main queue, ghosts: keys with the stamps that they had when they came there. One whose entry has
+    /// another is not there any more.
+    queues: [VecDeque<(u32, u32)>; 3],
+    /// Held in the small queue and in the main queue.
+    bytes: [u64; 2],
+    ghosts: usize,
+    stamp: u32,
+    keeping: Keeping,
+    walked: usize,
+}
+
+/// Numbers of the queues; the first two are those of `bytes`.
+const SMALL: usize = 0;
+const MAIN: usize = 1;
+const GHOSTS: usize = 2;
+
+impl Simulated {
+    /// Whether a look-up finds its key.
+    fn read(&mut self, key: u32, now: u32) -> bool {
+        match self.entries.get_mut(&key) {
+            Some(entry) if entry.is_held() && !entry.is_expired(now) => {
+                entry.hits = HITS_MAX.min(entry.hits + 1);
+                true
+            }
+            Some(entry) if entry.is_held() => {
+                self.remove(key);
+                false
+            }
+            _ => false,
+        }
+    }
+
+    /// A write: of an item that is there, which `is_used` by it or not, or of one that comes.
+    fn write(&mut self, coming: Coming, is_used: bool, capacity: u64, rules: Rules) {
+        match self.entries.get_mut(&coming.key) {
+            Some(entry) if entry.is_held() => {
+                let queue = if entry.place == Place::Small { SMALL } else { MAIN };
+                self.bytes[queue] = self.bytes[queue] + u64::from(coming.bytes) - u64::from(entry.bytes);
+                (entry.bytes, entry.expires) = (coming.bytes, coming.expires);
+                entry.hits = HITS_MAX.min(entry.hits + u8::from(is_used));
+            }
+            _ if u64::from(coming.bytes) > capacity => {}
+            _ => self.insert(coming, rules),
+        }
+        (0..WALKED).for_each(|_| self.walk(rules.now));
+        while self.bytes.iter().sum::<u64>() > capacity && self.evict(rules) {}
+    }
+
+    fn insert(&mut self, coming: Coming, rules: Rules) {
+        let ghost = self.entries.get(&coming.key).map(|entry| entry.place);
+        self.remove(coming.key);
+        let queue = match (rules.policy, ghost) {
+            (Policy::AllKeysLru, _) => MAIN,
+            (_, Some(Place::GhostOfSmall)) if self.keeping.is_dense(1, coming.bytes as usize) => MAIN,
+            _ => SMALL,
+        };
+        let Coming { key, zeros, bytes, expires } = coming;
+        self.push(key, queue, Entry { bytes, expires, stamp: 0, zeros, hits: 0, place: Place::Small });
+    }
+
+    /// Puts an entry that has no place at the end of a queue.
+    fn push(&mut self, key: u32, queue: usize, entry: Entry) {
+        self.stamp = self.stamp.wrapping_add(1);
+        let place = match (queue, entry.place) {
+            (SMALL, _) => Place::Small,
+            (MAIN, _) => Place::Main,
+            (_, Place::Small) => Place::GhostOfSmall,
+            (_, _) => Place::GhostOfMain,
+        };
+        match self.bytes.get_mut(queue) {
+            Some(bytes) => *bytes += u64::from(entry.bytes),
+            None => self.ghosts += 1,
+        }
+        self.queues[queue].push_back((key, self.stamp));
+        self.entries.insert(key, Entry { stamp: self.stamp, place, ..entry });
+        if self.queues[queue].len() > 2 * self.entries.len() + 16 {
+            self.tidy();
+        }
+    }
+
+    /// Takes an entry out, whatever its place.
+    fn remove(&mut self, key: u32) -> Option<Entry> {
+        let entry = self.entries.remove(&key)?;
+        match entry.place {
+            Place::Small => self.bytes[SMALL] -= u64::from(entry.bytes),
+            Place::Main => self.bytes[MAIN] -= u64::from(entry.bytes),
+            Place::GhostOfSmall | Place::GhostOfMain => self.ghosts -= 1,
+        }
+        Some(entry)
+    }
+
+    /// The oldest of a queue, taken out.
+    fn pop(&mut self, queue: usize) -> Option<(u32, Entry)> {
+        while let Some((key, stamp)) = self.queues[queue].pop_front() {
+            if self.entries.get(&key).is_some_and(|entry| entry.stamp == stamp) {
+                return self.remove(key).map(|entry| (key, entry));
+            }
+        }
+        None
+    }
+
+    /// Judges one item, as the shard does (see [`evict`](super::evict)); false when there is none.
+    fn evict(&mut self, rules: Rules) -> bool {
+        let [small, main] = self.bytes;
+        let has_small_share = small * 100 >= (small + main) * rules.small_percent;
+        let order = if has_small_share { [SMALL, MAIN] } else { [MAIN, SMALL] };
+        let Some((key, entry)) = order.into_iter().find_map(|queue| self.pop(queue)) else { return false };
+        if entry.is_expired(rules.now) {
+            return true;
+        }
+        let (hits, bytes) = (u64::from(entry.hits), entry.bytes as usize);
+        self.keeping.see(hits, bytes);
+        let has_ghosts = matches!(rules.policy, Policy::Cache | Policy::AllKeysLfu);
+        let is_kept = match rules.policy {
+            Policy::AllKeysRandom => false,
+            _ => hits > 0 && (!has_ghosts || self.keeping.is_dense(hits, bytes)),
+        };
+        if is_kept {
+            let hits = if entry.place == Place::Main { entry.hits - 1 } else { 0 };
+            self.push(key, MAIN, Entry { hits, ..entry });
+        } else if has_ghosts {
+            self.push(key, GHOSTS, entry);
+            while self.ghosts > (self.entries.len() - self.ghosts) / 10 * 9 && self.pop(GHOSTS).is_some() {}
+        }
+        true
+    }
+
+    /// Looks whether one more item has expired.
+    fn walk(&mut self, now: u32) {
+        self.walked = self.walked.wrapping_add(1);
+        let queue = &self.queues[self.walked % 2];
+        let next = queue.get((self.walked / 2) % queue.len().max(1)).copied();
+        let is_over = |(key, _): &(u32, u32)| self.entries[key].is_held() && self.entries[key].is_expired(now);
+        if let Some((key, _)) = next.filter(|(key, _)| self.entries.contains_key(key)).filter(is_over) {
+            self.remove(key);
+        }
+    }
+
+    /// Leaves out keys with fewer zero bits.
+    fn thin(&mut self, bits: u32) {
+        let others: Vec<u32> =
+            self.entries.iter().filter(|(_, entry)| u32::from(entry.zeros) < bits).map(|(key, _)| *key).collect();
+        for key in others {
+            self.remove(key);
+        }
+        self.entries.shrink_to_fit();
+        self.tidy();
+    }
+
+    /// Drops places in queues that nobody has any more.
+    fn tidy(&mut self) {
+        let entries = &self.entries;
+        let is_there = |(key, stamp): &(u32, u32)| entries.get(key).is_some_and(|entry| entry.stamp == *stamp);
+        for queue in &mut self.queues {
+            queue.retain(is_there);
+            queue.shrink_to(queue.len() * 5 / 4);
+        }
+    }
+
+    fn memory_bytes(&self) -> usize {
+        // For each place of the map a byte beside the pair, and an eighth of the places stays free.
+        let map = self.entries.capacity() * 8 / 7 * (size_of::<(u32, Entry)>() + 1);
+        map + self.queues.iter().map(VecDeque::capacity).sum::<usize>() * size_of::<(u32, u32)>()
+    }
+}
+
+/// The three caches.
+#[derive(Debug)]
+pub(super) struct Shadow {
+    /// These bits of a hash are zero if it is seen.
+    mask: u64,
+    caches: [Simulated; HALVES.len()],
+    /// Look-ups that each would have missed, those of keys that are not seen included.
+    misses: [u64; HALVES.len()],
+    memory_bytes: usize,
+}
+
+impl Default for Shadow {
+    fn default() -> Self {
+        Self { mask: (1 << BITS_START) - 1, caches: Default::default(), misses: [0; HALVES.len()], memory_bytes: 0 }
+    }
+}
+
+impl Shadow {
+    /// Whether a key is seen.
+    #[inline]
+    pub(super) fn sees(&self, hash: KeyHash) -> bool {
+        hash.0 & self.mask == 0
+    }
+
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.memory_bytes
+    }
+
+    pub(super) fn misses(&self) -> [u64; HALVES.len()] {
+        self.misses
+    }
+
+    pub(super) fn reset_misses(&mut self) {
+        self.misses = [0; HALVES.len()];
+    }
+
+    /// Forgets all items; what was counted stays.
+    pub(super) fn clear(&mut self) {
+        *self = Self { misses: self.misses, ..Self::default() };
+    }
+
+    fn bits(&self) -> u32 {
+        self.mask.trailing_ones()
+    }
+
+    /// Keeps to its memory.
+    fn settle(&mut self, keys_max: u64) {
+        while self.caches.iter().any(|cache| cache.entries.len() as u64 > keys_max) {
+            self.mask = self.mask << 1 | 1;
+            let bits = self.bits();
+            self.caches.iter_mut().for_each(|cache| cache.thin(bits));
+        }
+        self.memory_bytes = self.caches.iter().map(Simulated::memory_bytes).sum();
+    }
+}
+
+/// The part of a hash that stands for a key, which the sample is not chosen by.
+fn part(hash: KeyHash) -> u32 {
+    (hash.0 >> 32) as u32
+}
+
+impl Shard {
+    /// Whether simulated caches can tell anything.
+    fn has_shadow(&self) -> bool {
+        self.budget_bytes != u64::MAX && self.policy != Policy::NoEviction && !self.policy.is_volatile()
+    }
+
+    fn shadow_keys_max(&self) -> u64 {
+        (self.budget_bytes / BUDGET_PER_KEY).min(KEYS_MAX)
+    }
+
+    /// Memory that the simulated caches may still take.
+    pub(super) fn shadow_growth_bytes(&self) -> u64 {
+        let most = if self.has_shadow() { self.shadow_keys_max() * BYTES_PER_KEY } else { 0 };
+        most.saturating_sub(self.shadow.memory_bytes() as u64)
+    }
+
+    /// A client has looked a key up that is seen; `location` is the item's, if it was there.
+    #[cold]
+    pub(super) fn shadow_read(&mut self, hash: KeyHash, location: Option<u64>, now: UnixMs) {
+        if !self.has_shadow() {
+            return;
+        }
+        let key = part(hash);
+        let weight = 1 << self.shadow.bits();
+        let was_found = [0, 1, 2].map(|index: usize| self.shadow.caches[index].read(key, moment(now)));
+        for (misses, was_found) in self.shadow.misses.iter_mut().zip(was_found) {
+            *misses += if was_found { 0 } else { weight };
+        }
+        // Whoever would have missed what was there would have written it anew.
+        if let Some(location) = location
+            && was_found.contains(&false)
+        {
+            let found = self.found(location);
+            let (bytes, expires_at) = (found.key.len() + found.value().len(), found.expires_at);
+            self.shadow_write(hash, bytes, expires_at, false, now);
+        }
+    }
+
+    /// An item was written whose key is seen; `is_used`: one that was there already.
+    #[cold]
+    pub(super) fn shadow_write(&mut self, hash: KeyHash, bytes: usize, expires_at: UnixMs, is_used: bool, now: UnixMs) {
+        if !self.has_shadow() {
+            return;
+        }
+        let held = self.stats.dataset_bytes + OVERHEAD_BYTES * self.index.len() as u64;
+        let available = held + self.budget_bytes.saturating_sub(self.used_bytes());
+        let seen = (available >> self.shadow.bits()) / 2;
+        let rules = Rules { policy: self.policy, small_percent: self.balance.small_percent(), now: moment(now) };
+        let coming = Coming {
+            key: part(hash),
+            zeros: hash.0.trailing_zeros() as u8,
+            bytes: u32::try_from(bytes as u64 + OVERHEAD_BYTES).unwrap_or(u32::MAX),
+            expires: expiry(expires_at, now),
+        };
+        for (cache, halves) in self.shadow.caches.iter_mut().zip(HALVES) {
+            cache.write(coming, is_used, seen * halves, rules);
+        }
+        self.shadow.settle(self.shadow_keys_max());
+    }
+
+    /// An item is gone, or its expiry has changed, whose key is seen.
+    #[cold]
+    pub(super) fn shadow_change(&mut self, hash: KeyHash, expires_at: Option<UnixMs>, now: UnixMs) {
+        let key = part(hash);
+        for cache in &mut self.shadow.caches {
+            match expires_at {
+                None => {
+                    cache.remove(key);
+                }
+                Some(at) => cache.entries.get_mut(&key).into_iter().for_each(|entry| entry.expires = expiry(at, now)),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand_distr::Distribution;
+
+    use super::super::{Expiry, NewValue, ShardOptions, When};
+    use super::*;
+    use crate::observe::miss_ratios;
+
+    const MIB: u64 = 1 << 20;
+
+    fn shard(budget_bytes: u64, policy: Policy) -> Shard {
+        Shard::new(ShardOptions { budget_bytes, policy, huge_pages: false, seed: 7 })
+    }
+
+    /// Reads keys, and writes those that are not there.
+    fn replay(shard: &mut Shard, keys: impl Iterator<Item = u32>, ttl_ms: u64) {
+        let value = [b'v'; 1000];
+        for (number, key) in keys.enumerate() {
+            let (now, key) = (1_000_000 + number as u64 / 10, key.to_be_bytes());
+            if shard.get(&key, now).is_none() {
+                let expiry = if ttl_ms == 0 { Expiry::Never } else { Expiry::At(now + ttl_ms) };
+                let len = 50 + key[3] as usize * 3;
+                shard.set(&key, NewValue::Copied(&value[..len]), expiry, When::Always, now);
+            }
+            if number % 16 == 0 {
+                shard.maintain(now);
+            }
+        }
+    }
+
+    fn zipf(keys: f64, count: usize) -> impl Iterator<Item = u32> {
+        let zipf = rand_distr::Zipf::new(keys, 0.9).expect("a valid exponent");
+        let mut random = rand::rngs::SmallRng::seed_from_u64(3);
+        (0..count).map(move |_| zipf.sample(&mut random) as u32)
+    }
+
+    fn ratio(shard: &Shard) -> f64 {
+        let stats = shard.stats();
+        stats.misses as f64 / (stats.hits + stats.misses) as f64
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "millions of steps")]
+    fn what_it_says_of_other_memory_is_what_other_memory_does() {
+        const ERROR_MAX: f64 = 0.03;
+        for (policy, ttl_ms) in [(Policy::Cache, 0), (Policy::Cache, 8_000), (Policy::AllKeysLru, 0)] {
+            let run = |budget| {
+                let mut shard = shard(budget, policy);
+                replay(&mut shard, zipf(60_000.0, 300_000), ttl_ms);
+                shard
+            };
+            let [half, same, double] = [3 * MIB, 6 * MIB, 12 * MIB].map(run);
+            let stats = same.stats();
+            let said = miss_ratios(stats.hits, stats.misses, stats.simulated_misses).expect("it has seen some");
+            for (said, real) in said.iter().zip([ratio(&half), ratio(&same), ratio(&double)]) {
+                assert!((said - real).abs() < ERROR_MAX, "{policy:?}, {ttl_ms} ms: {said:.4}, really {real:.4}");
+            }
+            assert!(ratio(&half) > ratio(&double) + 4.0 * ERROR_MAX, "there is something to tell");
+            assert!(same.shadow.memory_bytes() > 0);
+        }
+    }
+
+    #[test]
+    fn it_is_silent_where_memory_does_not_decide() {
+        let rows = [(u64::MAX, Policy::Cache), (2 * MIB, Policy::NoEviction), (2 * MIB, Policy::VolatileLru)];
+        for (budget, policy) in rows {
+            let mut shard = shard(budget, policy);
+            replay(&mut shard, 0..2_000, 0);
+            assert_eq!((shard.stats().simulated_misses, shard.shadow.memory_bytes()), ([0; 3], 0), "{policy:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_removed_is_missed_by_all_three() {
+        let mut shard = shard(8 * MIB, Policy::Cache);
+        let misses = |shard: &mut Shard| {
+            shard.reset_stats();
+            for key in 0..4_000_u32 {
+                shard.get(&key.to_be_bytes(), 2_000_000);
+            }
+            shard.stats().simulated_misses
+        };
+        replay(&mut shard, 0..4_000, 0);
+        assert_eq!(misses(&mut shard), [0; 3]);
+        (0..2_000_u32).for_each(|key| assert!(shard.delete(&key.to_be_bytes(), 2_000_000)));
+        (2_000..3_000_u32).for_each(|key| assert!(shard.set_expiry(&key.to_be_bytes(), Some(1), 2_000_000)));
+        let [half, same, double] = misses(&mut shard);
+        assert!((2_500..3_500).contains(&same) && half == same && double == same, "{half} {same} {double}");
+        shard.clear();
+        assert_eq!(shard.shadow.memory_bytes(), 0);
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "millions of steps")]
+    fn its_memory_is_bounded_and_planned_for() {
+        for budget in [MIB, 3 * MIB, 50 * MIB] {
+            let mut shard = shard(budget, Policy::Cache);
+            let most = shard.shadow_growth_bytes();
+            assert!(most <= budget / 56);
+            let mut peak = 0;
+            for round in 0..20_u32 {
+                // Items become smaller: more of them fit.
+                let value = vec![b'v'; 2_000 >> (round / 2)];
+                for key in 0..(budget / 600) as u32 {
+                    let key = (key * 20 + round).to_be_bytes();
+                    shard.set(&key, NewValue::Copied(&value), Expiry::Never, When::Always, 1_000);
+                    peak = peak.max(shard.shadow.memory_bytes() as u64);
+                }
+            }
+            assert!(peak <= most && peak > most / 3, "budget {budget}: {peak} bytes, planned {most}");
+        }
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "millions of steps")]
+    fn what_is_remembered_is_bounded() {
+        let mut cache = Simulated::default();
+        let rules = Rules { policy: Policy::Cache, small_percent: 10, now: 5 };
+        for number in 0..200_000_u32 {
+            let key = number.wrapping_mul(0x9e37_79b9) % 5_000;
+            cache.read(key, 5);
+            let coming = Coming { key, zeros: 4, bytes: 100, expires: if key % 3 == 0 { 6 } else { 0 } };
+            cache.write(coming, false, 50_000, rules);
+            if number % 7 == 0 {
+                cache.remove(key);
+            }
+            let held: u64 = cache.bytes.iter().sum();
+            assert!(held <= 50_000 && cache.entries.len() <= 950, "{held} bytes, {} entries", cache.entries.len());
+            assert!(cache.queues.iter().all(|queue| queue.len() <= 2 * 950 + 17));
+        }
+        let held = |place: fn(&Entry) -> bool| cache.entries.values().filter(|entry| place(entry)).count();
+        assert_eq!(cache.ghosts, held(|entry| !entry.is_held()));
+        assert_eq!(cache.bytes.iter().sum::<u64>(), 100 * held(Entry::is_held) as u64);
+    }
+}

@@ -121,6 +121,7 @@ const KEYS_END: &[&str] = &["A", "Q", "g", "w"];
 const DELTAS: &[&str] = &["1", "5", "1000", "18446744073709551615", "x", "-1"];
 const GET_FLAGS: &[&str] = &[
     "c", "f", "k", "Oab", "q", "s", "t", "v", "v", "u", "N0", "N50", "R30", "R500", "T60", "T0", "Tx", "Px", "Lx", "l",
+    "h", "h",
 ];
 const SET_FLAGS: &[&str] =
     &["c", "C$", "F5", "I", "k", "Oab", "q", "T90", "T0", "ME", "MA", "MP", "MR", "MS", "MX", "F", "C"];

@@ -200,6 +200,8 @@ fn meta_get_returns_what_its_flags_ask_for() {
         ("mg h h l u", "HD h0 l0"),
         ("mg h h", "HD h0"),
         ("mg h h", "HD h1"),
+        ("ms h 1|x", "HD"),
+        ("mg h h u", "HD h0"),
         ("mg a T200 t", "HD t200"),
         ("mg a t T300", "HD t200"),
         ("mg a t", "HD t300"),

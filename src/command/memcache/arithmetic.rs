@@ -36,7 +36,7 @@ fn stored_number(value: &[u8]) -> Option<u64> {
 /// Changes a number; what it is now.
 fn change(call: &mut Call<'_>, key: &[u8], delta: &Delta) -> Result<u64, Unchanged> {
     let now = call.now.unix_ms;
-    let Some(item) = call.shard.get_as(View::Memcache, key, now) else { return Err(Unchanged::NotFound) };
+    let Some(item) = call.shard.peek_as(View::Memcache, key, now) else { return Err(Unchanged::NotFound) };
     let old = item.attributes();
     if item.value.is_empty() {
         return Err(Unchanged::Refused(text::NOT_A_NUMBER));
@@ -62,8 +62,7 @@ fn change(call: &mut Call<'_>, key: &[u8], delta: &Delta) -> Result<u64, Unchang
     value[..digits.len()].copy_from_slice(digits);
     let version = if has_version { call.shard.next_version(now) } else { 0 };
     let attributes = Attributes { version, ..attributes };
-    let value = NewValue::Copied(value);
-    match call.shard.put(key, value, expiry_at(at), &attributes, now) {
+    match call.shard.put_changed(key, value, expiry_at(at), &attributes, now) {
         Stored::Done { .. } => Ok(number),
         Stored::Refused | Stored::OutOfMemory => Err(Unchanged::Refused(text::NO_MEMORY)),
     }

@@ -138,7 +138,7 @@ fn look(call: &mut Call<'_>, args: Args<'_>, flags: &Meta) -> Result<Option<Seen
     seen.has_won = !seen.is_leased && (is_due || seen.is_stale || has_no_value);
     if flags.has(b'h') || flags.has(b'l') {
         let usage = call.shard.usage(key, now);
-        seen.was_hit = usage.is_some_and(|usage| usage.frequency > 0);
+        seen.was_hit = usage.is_some_and(|usage| usage.is_read);
         seen.idle_seconds = usage.map_or(0, |usage| now.saturating_sub(usage.accessed_at) / 1000);
     }
     if seen.has_won || flags.exptime.is_some() {
@@ -300,8 +300,8 @@ pub(super) fn debug(call: &mut Call<'_>, args: Args<'_>, reply: &mut Reply<'_>) 
     reply.output.extend(b"ME ");
     reply.output.extend(name[2..].strip_suffix(b" b").filter(|_| flags.has(b'b')).unwrap_or(&name[2..]));
     let expiry = item.expires_at.map_or(-1, |at| -(at.saturating_sub(now).div_ceil(1000) as i64));
-    let (idle_seconds, fetched) = (now.saturating_sub(usage.accessed_at) / 1000, usage.frequency > 0);
-    let fetched = if fetched { "yes" } else { "no" };
+    let idle_seconds = now.saturating_sub(usage.accessed_at) / 1000;
+    let fetched = if usage.is_read { "yes" } else { "no" };
     let size = usage.memory_bytes;
     line(reply.output, &format!(" exp={expiry} la={idle_seconds} cas={version} fetch={fetched} cls=1 size={size}"));
 }

@@ -99,11 +99,7 @@ fn apply(call: &mut Call<'_>, key: &[u8], value: NewValue<'_>, change: &Change) 
         Old { version, leased_until, expires_at: item.expires_at.unwrap_or(0) }
     });
     let refusal = match (change.mode, &old) {
-        (Mode::Add, Some(_)) => {
-            // It was asked for, all the same.
-            call.shard.get_as(View::Memcache, key, now);
-            Some(Outcome::NotStored)
-        }
+        (Mode::Add, Some(_)) => Some(Outcome::NotStored),
         (Mode::Add, None) => None,
         (Mode::Set, None) => Some(Outcome::NotFound),
         (Mode::Replace, None) if change.version.is_some() => Some(Outcome::NotFound),

@@ -260,8 +260,5 @@ fn settle(reply: &str) -> String {
     };
     // The last word of a line as well.
     let reply = reply.replace("\r\n", " \r\n");
-    let reply = reply.split(' ').map(settle_word).collect::<Vec<_>>().join(" ");
-    // `k` returns the spelling that the item was stored under there, and the request's here.
-    let keys = KEYS_END.iter().enumerate();
-    keys.fold(reply, |reply, (number, end)| reply.replace(&format!(" ka2V5M{end}== b"), &format!(" kkey{number}")))
+    reply.split(' ').map(settle_word).collect::<Vec<_>>().join(" ")
 }

@@ -5,7 +5,7 @@
 //! somebody asks, and whatever changes the value drops or renews it, so that a version names one state of a key.
 //!
 //! ```text
-//! length 1 | fields, presence, is key encoded 1 | flags 4 | version 8 | fresh until 6 | leased until 6 | content type, the rest
+//! length 1 | fields, presence, encoding 1 | flags 4 | version 8 | fresh until 6 | leased until 6 | content type, rest
 //! ```
 
 use super::UnixMs;

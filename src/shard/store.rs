@@ -414,16 +414,10 @@ impl Shard {
         }
         // Making room may have moved entries, or evicted the one that is replaced.
         let slot = if self.moves == moves { slot } else { self.find(hash, key) };
+        slot.into_iter().for_each(|slot| self.forget(self.index.entry(slot).location()));
         match slot {
-            Some(slot) => {
-                let old = self.index.entry(slot);
-                self.forget(old.location());
-                if is_urgent {
-                    self.index.replace(slot, location, old.frequency());
-                } else {
-                    self.index.renew(slot, location);
-                }
-            }
+            Some(slot) if is_urgent => self.index.replace(slot, location, self.index.entry(slot).frequency()),
+            Some(slot) => self.index.renew(slot, location),
             None => self.index.insert(hash, location),
         }
         self.stats.dataset_bytes += (key.len() + value.bytes().len()) as u64;
@@ -570,8 +564,8 @@ impl Shard {
         }
     }
 
-    /// Sets or removes a key's expiry, for which its item counts as read; a time not after `now` deletes the key. Whether
-    /// the key was there.
+    /// Sets or removes a key's expiry, for which its item counts as read; a time not after `now` deletes the key.
+    /// Whether the key was there.
     pub fn set_expiry(&mut self, key: &[u8], expires_at: Option<UnixMs>, now: UnixMs) -> bool {
         self.set_expiry_as(View::Values, key, expires_at, now)
     }

@@ -1,8 +1,9 @@
 //! What the decoders of all protocols have in common, and the one of a connection.
 //!
-//! In: bytes, cut anywhere. Out: batches of whole requests. What must stay true: an idle decoder holds no allocation; a
-//! connection's protocol is decided when it is accepted.
+//! In: bytes, cut anywhere. Out: batches of whole requests. What must stay true: an idle decoder is eight bytes and
+//! holds no allocation; a connection's protocol is decided when it is accepted.
 
+use super::request::SPAN_OFFSET_MAX;
 use super::{Requests, http, memcache, resp};
 
 /// What one call of [`Decoder::decode`] found.
@@ -60,6 +61,148 @@ impl std::fmt::Display for ProtocolError {
 
 impl std::error::Error for ProtocolError {}
 
+/// The incremental decoder of one connection that speaks one protocol.
+#[derive(Debug)]
+pub struct Incremental<P> {
+    pub(super) partial: Option<Box<P>>,
+}
+
+const _: () = assert!(size_of::<Incremental<Kept>>() == 8);
+
+impl<P> Default for Incremental<P> {
+    fn default() -> Self {
+        Self { partial: None }
+    }
+}
+
+/// A request that has not arrived whole, and bytes that wait behind it: what a protocol has to say about that.
+pub trait Partial: Default {
+    /// The limits, put so that each is one comparison.
+    type Bounds;
+
+    /// See there.
+    fn bounds(requests_max: usize, limits: &Limits) -> Self::Bounds;
+
+    /// Decodes requests from `input` in place while nothing is kept; what is incomplete is put into `kept`.
+    fn begin<'a>(
+        kept: &mut Option<Box<Self>>,
+        input: &'a [u8],
+        bounds: &Self::Bounds,
+        batch: &mut Requests,
+    ) -> Decoded<'a>;
+
+    /// Takes `input` over and decodes from what is kept. A batch that empties the buffer of whole requests carries it
+    /// away with it.
+    fn go_on(&mut self, input: &[u8], bounds: &Self::Bounds, batch: &mut Requests) -> Decoded<'static>;
+
+    /// Keeps `input` behind what is kept already.
+    fn take_over(&mut self, input: &[u8]);
+
+    /// What is kept, bodies apart, and the bytes that delivered arguments lie in.
+    fn kept(&self) -> &Kept;
+
+    /// Whether it may be forgotten.
+    fn is_idle(&self) -> bool;
+
+    /// Bytes that are kept and were not delivered.
+    fn buffered_bytes(&self) -> usize;
+
+    /// What a large argument that is arriving will take beyond what has arrived.
+    fn announced_bytes(&self) -> usize;
+}
+
+impl<P: Partial> Incremental<P> {
+    /// Decodes at most `requests_max` complete requests into `batch` (cleared first). Without buffered bytes it works
+    /// in place on `input`; an incomplete tail is copied. With buffered bytes it takes over all of `input` first, but
+    /// for what follows a body.
+    ///
+    /// # Panics
+    /// When `input` is longer than [`SPAN_OFFSET_MAX`]: a bug in the caller, receive buffers are far smaller.
+    #[inline]
+    pub fn decode<'a>(
+        &'a mut self,
+        input: &'a [u8],
+        requests_max: usize,
+        limits: &Limits,
+        batch: &mut Requests,
+    ) -> Decoded<'a> {
+        assert!(input.len() <= SPAN_OFFSET_MAX);
+        batch.clear();
+        let bounds = P::bounds(requests_max, limits);
+        let Some(partial) = &mut self.partial else { return P::begin(&mut self.partial, input, &bounds, batch) };
+        let decoded = partial.go_on(input, &bounds, batch);
+        if partial.is_idle() {
+            self.partial = None;
+        }
+        Decoded { received: self.partial.as_ref().map_or(&[], |partial| &partial.kept().bytes), ..decoded }
+    }
+
+    /// Keeps `input` for a later [`decode`](Self::decode): the connection may not go on now.
+    pub fn hold(&mut self, input: &[u8]) {
+        if !input.is_empty() {
+            self.partial.get_or_insert_default().take_over(input);
+        }
+    }
+
+    /// Bytes held for incomplete or held requests.
+    #[inline]
+    pub fn buffered_bytes(&self) -> usize {
+        self.partial.as_ref().map_or(0, |partial| partial.buffered_bytes())
+    }
+
+    /// What a large argument that is arriving will take beyond what has arrived.
+    #[inline]
+    pub fn announced_bytes(&self) -> usize {
+        self.partial.as_ref().map_or(0, |partial| partial.announced_bytes())
+    }
+}
+
+/// Bytes that wait for what completes them.
+#[derive(Debug, Default)]
+pub struct Kept {
+    pub(super) bytes: Vec<u8>,
+    /// What lies before was delivered, or belongs to the request that is being built.
+    pub(super) position: usize,
+    /// No line end lies before.
+    pub(super) scanned: usize,
+}
+
+impl Kept {
+    /// Appends to them. When all before the position was delivered, it is dropped once it is half of the bytes, so each
+    /// byte is moved once at most.
+    pub(super) fn take_over(&mut self, input: &[u8], is_delivered: bool) {
+        if is_delivered && self.position > self.bytes.len() / 2 {
+            self.bytes.drain(..self.position);
+            self.scanned = self.scanned.saturating_sub(self.position);
+            self.position = 0;
+        }
+        self.bytes.extend_from_slice(input);
+    }
+
+    /// What was not delivered.
+    pub(super) fn waiting(&self) -> &[u8] {
+        &self.bytes[self.position..]
+    }
+
+    /// How much may be parsed: what lies beyond the reach of a span is, once what is before it has been handed over.
+    pub(super) fn addressable(&self) -> usize {
+        self.bytes.len().min(SPAN_OFFSET_MAX)
+    }
+
+    /// Hands what was delivered over to the batch whose arguments lie in it; how much that is. What `scanned` says is
+    /// then of the rest.
+    pub(super) fn hand_over(&mut self, batch: &mut Requests) -> usize {
+        let delivered = std::mem::take(&mut self.position);
+        if batch.is_empty() {
+            self.bytes.drain(..delivered);
+        } else {
+            batch.carry(&mut self.bytes, delivered);
+        }
+        self.scanned = 0;
+        delivered
+    }
+}
+
 /// The decoder of one connection, in the protocol that it speaks.
 #[derive(Debug)]
 pub enum Decoder {
@@ -88,7 +231,7 @@ macro_rules! each {
 }
 
 impl Decoder {
-    /// Decodes at most `requests_max` complete requests into `batch` (cleared first); see the protocols' own.
+    /// Decodes at most `requests_max` complete requests into `batch`; see [`Incremental::decode`].
     #[inline]
     pub fn decode<'a>(
         &'a mut self,

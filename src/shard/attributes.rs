@@ -5,7 +5,7 @@
 //! somebody asks, and whatever changes the value drops or renews it, so that a version names one state of a key.
 //!
 //! ```text
-//! length 1 | fields, presence 1 | flags 4 | version 8 | fresh until 6 | leased until 6 | content type, the rest
+//! length 1 | fields, presence, encoding 1 | flags 4 | version 8 | fresh until 6 | leased until 6 | content type, rest
 //! ```
 
 use super::UnixMs;
@@ -26,6 +26,8 @@ pub struct Attributes<'a> {
     pub leased_until: UnixMs,
     /// Whether there is a value.
     pub presence: Presence,
+    /// Whoever stored it named its key in base64, as memcached's protocol allows.
+    pub is_key_encoded: bool,
     /// HTTP's `Content-Type`, at most [`CONTENT_TYPE_BYTES_MAX`] bytes.
     pub content_type: &'a [u8],
 }
@@ -88,7 +90,8 @@ impl<'a> Attributes<'a> {
             return packed;
         }
         packed.len = 2;
-        packed.bytes[1] = (self.presence as u8) << PRESENCE_SHIFT;
+        packed.bytes[1] =
+            (self.presence as u8) << PRESENCE_SHIFT | if self.is_key_encoded { IS_KEY_ENCODED } else { 0 };
         packed.field(HAS_FLAGS, u64::from(self.flags), 4);
         packed.field(HAS_VERSION, self.version, 8);
         packed.field(HAS_FRESH, self.fresh_until, TIME_BYTES);
@@ -112,7 +115,8 @@ impl<'a> Attributes<'a> {
         };
         let (flags, version) = (field(HAS_FLAGS, 4) as u32, field(HAS_VERSION, 8));
         let (fresh_until, leased_until) = (field(HAS_FRESH, TIME_BYTES), field(HAS_LEASE, TIME_BYTES));
-        Self { flags, version, fresh_until, leased_until, presence: presence_of(extras), content_type: rest }
+        let (presence, is_key_encoded) = (presence_of(extras), fields & IS_KEY_ENCODED != 0);
+        Self { flags, version, fresh_until, leased_until, presence, is_key_encoded, content_type: rest }
     }
 }
 
@@ -121,6 +125,8 @@ const HAS_VERSION: u8 = 1 << 1;
 const HAS_FRESH: u8 = 1 << 2;
 const HAS_LEASE: u8 = 1 << 3;
 const PRESENCE_SHIFT: u32 = 4;
+const PRESENCE_MASK: u8 = 3;
+const IS_KEY_ENCODED: u8 = 1 << 6;
 
 /// Times that do not fit count as the last that does, in the year 10889.
 const TIME_BYTES: usize = 6;
@@ -130,7 +136,7 @@ const PACKED_BYTES_MAX: usize = 2 + 4 + 8 + 2 * TIME_BYTES + CONTENT_TYPE_BYTES_
 const _: () = assert!(PACKED_BYTES_MAX <= u8::MAX as usize);
 
 fn presence_of(extras: &[u8]) -> Presence {
-    match extras.get(1).map_or(0, |fields| fields >> PRESENCE_SHIFT) {
+    match extras.get(1).map_or(0, |fields| fields >> PRESENCE_SHIFT & PRESENCE_MASK) {
         0 => Presence::Value,
         1 => Presence::Awaited,
         2 => Presence::Vivified,
@@ -200,6 +206,7 @@ mod tests {
             (Attributes { version: 1 << 63, ..none }, 10),
             (Attributes { fresh_until: 1, leased_until: 2_000_000_000_000, ..none }, 14),
             (Attributes { presence: Presence::Absent, ..none }, 2),
+            (Attributes { is_key_encoded: true, ..none }, 2),
             (Attributes { presence: Presence::Vivified, content_type: b"text/plain", ..none }, 12),
             (
                 Attributes {
@@ -208,6 +215,7 @@ mod tests {
                     fresh_until: TIME_MAX,
                     leased_until: TIME_MAX,
                     presence: Presence::Awaited,
+                    is_key_encoded: true,
                     content_type: &[b'x'; CONTENT_TYPE_BYTES_MAX],
                 },
                 PACKED_BYTES_MAX,

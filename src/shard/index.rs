@@ -52,15 +52,20 @@ const _: () = assert!(CHANGES_PER_UNIT < LOAD_MAX / GROWTH);
 ///
 /// | bits   | what      | meaning                                              |
 /// |--------|-----------|------------------------------------------------------|
-/// | 0..40  | location  | where the item's record lies; never 0                |
-/// | 40..42 | frequency | accesses since it was written or kept, at most 3     |
+/// | 0..39  | location  | where the item's record lies; never 0                |
+/// | 39     | is read   | whether it was read since it was written             |
+/// | 40..42 | frequency | uses since it was first written or kept, at most 3   |
 /// | 42..64 | tag       | the low bits of the key's place                      |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Entry(u64);
 
-const LOCATION_BITS: u32 = 40;
-const FREQUENCY_SHIFT: u32 = LOCATION_BITS;
-const TAG_SHIFT: u32 = LOCATION_BITS + 2;
+const LOCATION_BITS: u32 = 39;
+const IS_READ: u64 = 1 << LOCATION_BITS;
+const FREQUENCY_SHIFT: u32 = LOCATION_BITS + 1;
+const TAG_SHIFT: u32 = FREQUENCY_SHIFT + 2;
+
+/// What an entry has that no further read changes.
+const WELL_READ: u64 = FREQUENCY_MAX << FREQUENCY_SHIFT | IS_READ;
 
 /// The highest location that an entry can hold.
 pub(super) const LOCATION_MAX: u64 = (1 << LOCATION_BITS) - 1;
@@ -82,6 +87,16 @@ impl Entry {
     /// How often the item was used, up to [`FREQUENCY_MAX`].
     pub(super) fn frequency(self) -> u64 {
         self.0 >> FREQUENCY_SHIFT & FREQUENCY_MAX
+    }
+
+    /// Whether the item was read since it was written.
+    pub(super) fn is_read(self) -> bool {
+        self.0 & IS_READ != 0
+    }
+
+    /// The same with a use more.
+    fn used(self) -> Self {
+        Self(self.0 + (u64::from(self.frequency() < FREQUENCY_MAX) << FREQUENCY_SHIFT))
     }
 }
 
@@ -353,18 +368,28 @@ impl Index {
 
     /// Gives the item at a slot another location and frequency.
     pub(super) fn replace(&mut self, slot: Slot, location: u64, frequency: u64) {
-        let tag = self.entry(slot).0 >> TAG_SHIFT << TAG_SHIFT;
-        self.write(slot, Entry(tag | frequency << FREQUENCY_SHIFT | location));
+        let kept = self.entry(slot).0 & !(LOCATION_MAX | FREQUENCY_MAX << FREQUENCY_SHIFT);
+        self.write(slot, Entry(kept | frequency << FREQUENCY_SHIFT | location));
     }
 
-    /// Counts a use of the item at a slot and returns its entry. Writes only while the counter can still rise.
+    /// Counts a read of the item at a slot and returns its entry. Writes only while that changes something.
     #[inline]
     pub(super) fn touch(&mut self, slot: Slot) -> Entry {
         let entry = self.entry(slot);
-        if entry.frequency() < FREQUENCY_MAX {
-            self.write(slot, Entry(entry.0 + (1 << FREQUENCY_SHIFT)));
+        if entry.0 & WELL_READ != WELL_READ {
+            self.write(slot, Entry(entry.used().0 | IS_READ));
         }
         entry
+    }
+
+    /// Counts a write of the item at a slot, which now lies at a location and was not read since.
+    pub(super) fn renew(&mut self, slot: Slot, location: u64) {
+        self.write(slot, Entry(self.entry(slot).used().0 & !(LOCATION_MAX | IS_READ) | location));
+    }
+
+    /// Takes note that the item at a slot counts as read, which is no use of its value.
+    pub(super) fn mark_read(&mut self, slot: Slot) {
+        self.write(slot, Entry(self.entry(slot).0 | IS_READ));
     }
 
     /// Removes the entry at a slot.

@@ -114,6 +114,8 @@ impl<'a> Item<'a> {
 pub struct Usage {
     /// Access counter as `OBJECT FREQ` reports it.
     pub frequency: u8,
+    /// Whether it was read, or given another expiry, since it was written; for memcached's `h`.
+    pub is_read: bool,
     /// When it was last read or written; for `OBJECT IDLETIME`.
     pub accessed_at: UnixMs,
     /// Memory, key, value and bookkeeping; for `MEMORY USAGE`.

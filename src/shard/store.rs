@@ -97,7 +97,7 @@ pub struct Shard {
 #[derive(Clone, Copy)]
 pub(super) struct Found<'a> {
     pub(super) key: &'a [u8],
-    value: &'a [u8],
+    pub(super) value: &'a [u8],
     shared: Option<&'a Bytes>,
     pub(super) expires_at: UnixMs,
     pub(super) memory_bytes: usize,
@@ -239,7 +239,7 @@ impl Shard {
         })
     }
 
-    fn find_live(&self, key: &[u8], view: View, now: UnixMs) -> Option<Slot> {
+    pub(super) fn find_live(&self, key: &[u8], view: View, now: UnixMs) -> Option<Slot> {
         let slot = self.find(self.hash(key), key)?;
         let found = self.found(self.index.entry(slot).location());
         (!found.is_expired(now) && is_seen(found.extras, view)).then_some(slot)
@@ -332,6 +332,7 @@ impl Shard {
         let written_at = self.log.segments[segment as usize].opened_at;
         Some(Usage {
             frequency: entry.frequency() as u8,
+            is_read: entry.is_read(),
             accessed_at: if entry.frequency() > 0 { self.now_seen } else { written_at },
             memory_bytes: self.found(entry.location()).memory_bytes,
         })
@@ -401,12 +402,13 @@ impl Shard {
                 self.log.overwrite_expiry(location, expires_at);
                 self.account_expiry(old, expires_at);
             }
-            self.index.touch(slot);
+            self.index.renew(slot, location);
         }
         has_same_shape
     }
 
-    /// Writes an item anew; false when there is no room. `slot` is the key's, if it has one.
+    /// Writes an item anew; false when there is no room. `slot` is the key's, if it has one. An urgent one has changed
+    /// its shape only.
     fn write(
         &mut self,
         hash: KeyHash,
@@ -451,13 +453,10 @@ impl Shard {
         }
         // Making room may have moved entries, or evicted the one that is replaced.
         let slot = if self.moves == moves { slot } else { self.find(hash, key) };
+        slot.into_iter().for_each(|slot| self.forget(self.index.entry(slot).location()));
         match slot {
-            Some(slot) => {
-                let old = self.index.entry(slot);
-                self.forget(old.location());
-                self.index.replace(slot, location, old.frequency());
-                self.index.touch(slot);
-            }
+            Some(slot) if is_urgent => self.index.replace(slot, location, self.index.entry(slot).frequency()),
+            Some(slot) => self.index.renew(slot, location),
             None => self.index.insert(hash, location),
         }
         self.stats.dataset_bytes += (key.len() + value.bytes().len()) as u64;
@@ -608,11 +607,17 @@ impl Shard {
         }
     }
 
-    /// Sets or removes a key's expiry; a time not after `now` deletes the key. Whether the key was there.
+    /// Sets or removes a key's expiry, for which its item counts as read; a time not after `now` deletes the key.
+    /// Whether the key was there.
     pub fn set_expiry(&mut self, key: &[u8], expires_at: Option<UnixMs>, now: UnixMs) -> bool {
+        self.set_expiry_as(View::Values, key, expires_at, now)
+    }
+
+    /// The same for somebody who may see items without a value.
+    pub fn set_expiry_as(&mut self, view: View, key: &[u8], expires_at: Option<UnixMs>, now: UnixMs) -> bool {
         self.work = Work::default();
         let hash = self.hash(key);
-        let slot = self.find_or_expire(hash, key, now).filter(|slot| self.is_seen(*slot, View::Values));
+        let slot = self.find_or_expire(hash, key, now).filter(|slot| self.is_seen(*slot, view));
         let Some(slot) = slot else { return false };
         let is_over = expires_at.is_some_and(|at| at <= now);
         if self.shadow.sees(hash) {
@@ -623,6 +628,7 @@ impl Shard {
             self.catch_up(0, now);
             return true;
         }
+        self.index.mark_read(slot);
         let extras = Packed::copy_of(self.found(self.index.entry(slot).location()).extras);
         self.alter(hash, slot, expires_at.unwrap_or(0), &extras, now);
         true

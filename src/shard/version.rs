@@ -55,6 +55,26 @@ impl Shard {
         self.store(key, (value, &attributes.pack()), expiry, When::Always, now)
     }
 
+    /// The same for a value that follows from the one that is there: when it is as long, and so only changed, an item
+    /// that was read still counts as read.
+    pub fn put_changed(
+        &mut self,
+        key: &[u8],
+        value: &[u8],
+        expiry: Expiry,
+        attributes: &Attributes<'_>,
+        now: UnixMs,
+    ) -> Stored {
+        let was_read = self.find_live(key, View::All, now).is_some_and(|slot| {
+            let entry = self.index.entry(slot);
+            entry.is_read() && self.found(entry.location()).value.len() == value.len()
+        });
+        let stored = self.put(key, NewValue::Copied(value), expiry, attributes, now);
+        let slot = if was_read { self.find_live(key, View::All, now) } else { None };
+        slot.into_iter().for_each(|slot| self.index.mark_read(slot));
+        stored
+    }
+
     /// Changes expiry (0: never) and attributes of a key's item, which keeps its value; whether there is one.
     pub fn change(&mut self, key: &[u8], now: UnixMs, change: impl FnOnce(&mut UnixMs, &mut Attributes<'_>)) -> bool {
         self.work = super::evict::Work::default();

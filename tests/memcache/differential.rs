@@ -121,6 +121,7 @@ const KEYS_END: &[&str] = &["A", "Q", "g", "w"];
 const DELTAS: &[&str] = &["1", "5", "1000", "18446744073709551615", "x", "-1"];
 const GET_FLAGS: &[&str] = &[
     "c", "f", "k", "Oab", "q", "s", "t", "v", "v", "u", "N0", "N50", "R30", "R500", "T60", "T0", "Tx", "Px", "Lx", "l",
+    "h", "h",
 ];
 const SET_FLAGS: &[&str] =
     &["c", "C$", "F5", "I", "k", "Oab", "q", "T90", "T0", "ME", "MA", "MP", "MR", "MS", "MX", "F", "C"];
@@ -259,8 +260,5 @@ fn settle(reply: &str) -> String {
     };
     // The last word of a line as well.
     let reply = reply.replace("\r\n", " \r\n");
-    let reply = reply.split(' ').map(settle_word).collect::<Vec<_>>().join(" ");
-    // `k` returns the spelling that the item was stored under there, and the request's here.
-    let keys = KEYS_END.iter().enumerate();
-    keys.fold(reply, |reply, (number, end)| reply.replace(&format!(" ka2V5M{end}== b"), &format!(" kkey{number}")))
+    reply.split(' ').map(settle_word).collect::<Vec<_>>().join(" ")
 }

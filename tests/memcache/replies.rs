@@ -200,6 +200,8 @@ fn meta_get_returns_what_its_flags_ask_for() {
         ("mg h h l u", "HD h0 l0"),
         ("mg h h", "HD h0"),
         ("mg h h", "HD h1"),
+        ("ms h 1|x", "HD"),
+        ("mg h h u", "HD h0"),
         ("mg a T200 t", "HD t200"),
         ("mg a t T300", "HD t200"),
         ("mg a t", "HD t300"),
@@ -214,6 +216,36 @@ fn meta_get_returns_what_its_flags_ask_for() {
         ("mg a O12345678901234567890123456789012", "CLIENT_ERROR opaque token too long"),
         ("mg a b c f h k l q s t u v I O P L N1 R1 F1 C1", "CLIENT_ERROR options flags are too long"),
         ("mg", "ERROR"),
+    ]);
+}
+
+#[test]
+fn keys_are_spelt_as_they_were_stored() {
+    assert_rows(&[
+        ("ms Zm9v 1 b k|1", "HD kZm9v b"),
+        ("mg foo k v", "VA 1 kZm9v b|1"),
+        ("mg Zm9v b k O1", "HD kZm9v b O1"),
+        ("md foo k C1", "EX kfoo"),
+        ("touch foo 100", "TOUCHED"),
+        ("mg foo k", "HD kZm9v b"),
+        ("ma foo k", "HD kfoo"),
+        ("mg foo k", "HD kZm9v b"),
+        ("ma Zm9v b k D9", "HD kZm9v b"),
+        ("mg Zm9v b k", "HD kfoo"),
+        ("ms Zm9v 1 b MS|x", "HD"),
+        ("append foo 0 0 1|y", "STORED"),
+        ("mg Zm9v b k", "HD kfoo"),
+        // Bits that stand for nothing.
+        ("ms Zh== 1 b k|x", "HD kZg== b"),
+        ("mg Zi== b k", "HD kZg== b"),
+        ("mg Zg== b k", "HD kZg== b"),
+        ("mg aw== b k q", ""),
+        ("mg a3== b k", "EN kaw== b"),
+        ("mg aw== b k N0", "HD kk W"),
+        ("set f 0 0 1|x", "STORED"),
+        ("mg Zg== b k", "HD kf"),
+        // It would end the line.
+        ("mg DQo= b k N0", "HD kDQo= b W"),
     ]);
 }
 
@@ -356,7 +388,11 @@ fn meta_debug_tells_what_is_known() {
     for part in ["ME a ", "exp=-100 ", "la=0 ", "cas=", "fetch=no ", "cls=1 ", "size="] {
         assert!(heard.contains(part), "{heard}");
     }
-    assert!(client.words("me YQ== b").starts_with("ME YQ== exp="));
+    assert!(client.words("me YQ== b").starts_with("ME a exp="));
+    assert_eq!(client.words("ms YQ== 1 b|x"), "HD");
+    assert!(client.words("me a").starts_with("ME YQ== exp="));
+    assert_eq!(client.words("get a"), "VALUE a 0 1|x|END");
+    assert!(client.words("me a").contains(" fetch=yes "));
     assert_eq!(client.words("me"), "CLIENT_ERROR bad command line format");
     fronts.server.stop();
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use corering::config::Policy;
-use corering::shard::{Expiry, NewValue, Shard, ShardOptions, Stored, TimeToLive, When};
+use corering::shard::{Attributes, Expiry, NewValue, Shard, ShardOptions, Stored, TimeToLive, When};
 
 /// Bytes that an operation is made from.
 const OPERATION_BYTES: usize = 6;
@@ -21,6 +21,8 @@ struct Known {
     value: Vec<u8>,
     /// 0: never.
     expires_at: u64,
+    /// Since it was written.
+    is_read: bool,
 }
 
 struct Twins {
@@ -91,7 +93,8 @@ impl Twins {
             5 => {
                 let at = (expires_at != 0).then_some(expires_at);
                 assert_eq!(self.shard.set_expiry(&key, at, self.now), self.model.contains_key(&key));
-                self.model.get_mut(&key).into_iter().for_each(|known| known.expires_at = expires_at);
+                let known = self.model.get_mut(&key);
+                known.into_iter().for_each(|known| (known.expires_at, known.is_read) = (expires_at, true));
             }
             6 => {
                 let whole = [self.value_of(key), value.clone()].concat();
@@ -117,9 +120,11 @@ impl Twins {
                 let found = self.shard.random_key(self.now).map(<[u8]>::to_vec);
                 assert!(found.is_none_or(|key| self.model.contains_key(&key[..])), "a key that is not there");
             }
+            10 if offset % 2 == 1 => self.change(key, &value),
             _ => {
                 let found = self.shard.get(&key, self.now).map(|item| item.value.to_vec());
                 assert_eq!(found, self.model.get(&key).map(|known| known.value.clone()));
+                self.model.get_mut(&key).into_iter().for_each(|known| known.is_read = true);
             }
         }
     }
@@ -141,8 +146,20 @@ impl Twins {
             Stored::OutOfMemory => assert!(!is_refused && self.may_lack()),
             Stored::Done { replaced } => {
                 assert_eq!((is_refused, replaced), (false, old.is_some()));
-                self.model.insert(key, Known { value, expires_at });
+                self.model.insert(key, Known { value, expires_at, is_read: false });
             }
+        }
+    }
+
+    /// Stores a value that follows from the present one, or is as long and something else, with its expiry.
+    fn change(&mut self, key: [u8; 2], value: &[u8]) {
+        let Some(old) = self.model.get(&key).cloned() else { return };
+        let value = if value.len() % 2 == 0 { vec![b'c'; old.value.len()] } else { value.to_vec() };
+        let expiry = if old.expires_at == 0 { Expiry::Never } else { Expiry::At(old.expires_at) };
+        let attributes = Attributes { flags: value.len() as u32 % 3, ..Attributes::default() };
+        let is_read = old.is_read && old.value.len() == value.len();
+        if self.shard.put_changed(&key, &value, expiry, &attributes, self.now) != Stored::OutOfMemory {
+            self.model.insert(key, Known { value, is_read, ..old });
         }
     }
 
@@ -166,7 +183,8 @@ impl Twins {
 
     fn rewritten(&mut self, key: [u8; 2], whole: Vec<u8>, len: usize) {
         assert_eq!(len, whole.len());
-        self.model.entry(key).or_default().value = whole;
+        let known = self.model.entry(key).or_default();
+        (known.value, known.is_read) = (whole, false);
     }
 
     fn may_lack(&self) -> bool {
@@ -189,7 +207,8 @@ impl Twins {
             return;
         };
         let expires_at = item.expires_at.unwrap_or(0);
-        let found = Known { value: item.value.to_vec(), expires_at };
+        let is_read = self.shard.usage(&key, now).is_some_and(|usage| usage.is_read);
+        let found = Known { value: item.value.to_vec(), expires_at, is_read };
         assert_eq!(Some(&found), self.model.get(&key), "{key:?}");
         assert_eq!(time_to_live, if expires_at == 0 { TimeToLive::Forever } else { TimeToLive::At(expires_at) });
     }

@@ -36,7 +36,7 @@ fn stored_number(value: &[u8]) -> Option<u64> {
 /// Changes a number; what it is now.
 fn change(call: &mut Call<'_>, key: &[u8], delta: &Delta) -> Result<u64, Unchanged> {
     let now = call.now.unix_ms;
-    let Some(item) = call.shard.get_as(View::Memcache, key, now) else { return Err(Unchanged::NotFound) };
+    let Some(item) = call.shard.peek_as(View::Memcache, key, now) else { return Err(Unchanged::NotFound) };
     let old = item.attributes();
     if item.value.is_empty() {
         return Err(Unchanged::Refused(text::NOT_A_NUMBER));
@@ -45,14 +45,13 @@ fn change(call: &mut Call<'_>, key: &[u8], delta: &Delta) -> Result<u64, Unchang
         return Err(Unchanged::Exists);
     }
     let Some(number) = stored_number(item.value) else { return Err(Unchanged::Refused(text::NOT_A_NUMBER)) };
-    let (len, at) = (item.value.len(), item.expires_at.unwrap_or(0));
-    let attributes = Attributes { content_type: &[], version: 0, ..old };
-    let (attributes, has_version) = (attributes, old.version != 0);
+    let (old_len, at) = (item.value.len(), item.expires_at.unwrap_or(0));
+    let (attributes, has_version) = (Attributes { content_type: &[], ..old }, old.version != 0);
     let number = if delta.is_increment { number.wrapping_add(delta.by) } else { number.saturating_sub(delta.by) };
     let mut digits = itoa::Buffer::new();
     let digits = digits.format(number).as_bytes();
     let (mut short, mut long) = ([b' '; PADDED_BYTES], Vec::new());
-    let len = len.max(digits.len());
+    let len = old_len.max(digits.len());
     let value = if len <= PADDED_BYTES {
         &mut short[..len]
     } else {
@@ -61,9 +60,10 @@ fn change(call: &mut Call<'_>, key: &[u8], delta: &Delta) -> Result<u64, Unchang
     };
     value[..digits.len()].copy_from_slice(digits);
     let version = if has_version { call.shard.next_version(now) } else { 0 };
-    let attributes = Attributes { version, ..attributes };
-    let value = NewValue::Copied(value);
-    match call.shard.put(key, value, expiry_at(at), &attributes, now) {
+    // What becomes longer is written anew, as an item named in plain text.
+    let is_key_encoded = attributes.is_key_encoded && len == old_len;
+    let attributes = Attributes { version, is_key_encoded, ..attributes };
+    match call.shard.put_changed(key, value, expiry_at(at), &attributes, now) {
         Stored::Done { .. } => Ok(number),
         Stored::Refused | Stored::OutOfMemory => Err(Unchanged::Refused(text::NO_MEMORY)),
     }
@@ -171,7 +171,7 @@ fn write_number(
                 output.extend(b" c");
                 memcache::write_number(call.shard.version(View::Memcache, key, now).unwrap_or(0), output);
             }
-            _ => write_tokens(args, index, flags, output),
+            _ => write_tokens(args, index, flags.has(b'b'), output),
         }
     }
     if at != found_at {

@@ -10,21 +10,21 @@ use crate::protocol::resp::Reply;
 use crate::protocol::{Args, Output};
 use crate::shard::{Attributes, NewValue, Presence, Stored, UnixMs, View};
 
-/// Writes the return flags that every meta command has: `O` and `k`.
-pub(super) fn write_tokens(args: Args<'_>, index: usize, flags: &Meta, output: &mut Output) {
+/// Writes the return flags that every meta command has: `O` and `k`, with the key in base64 or not.
+pub(super) fn write_tokens(args: Args<'_>, index: usize, is_key_encoded: bool, output: &mut Output) {
     match args.get(index)[0] {
         b'O' => {
             output.push(b' ');
             output.extend(args.get(index));
         }
-        b'k' => memcache::write_opaque_key(args.get(1), flags.has(b'b'), output),
+        b'k' => memcache::write_opaque_key(args.get(1), is_key_encoded, output),
         _ => {}
     }
 }
 
-/// Ends a reply that has nothing but them.
+/// Ends a reply that has nothing but them; the key is as the request spells it.
 pub(super) fn write_all_tokens(args: Args<'_>, flags: &Meta, output: &mut Output) {
-    (2..args.len()).for_each(|index| write_tokens(args, index, flags, output));
+    (2..args.len()).for_each(|index| write_tokens(args, index, flags.has(b'b'), output));
     output.extend(b"\r\n");
 }
 
@@ -69,6 +69,7 @@ struct Seen {
     has_won: bool,
     is_leased: bool,
     is_stale: bool,
+    is_key_encoded: bool,
     was_hit: bool,
     idle_seconds: u64,
 }
@@ -119,6 +120,7 @@ fn look(call: &mut Call<'_>, args: Args<'_>, flags: &Meta) -> Result<Option<Seen
         touched_at: flags.exptime.map(|exptime| expires_at(exptime, now)),
         is_leased: attributes.is_leased(now),
         is_stale: attributes.is_stale(now),
+        is_key_encoded: attributes.is_key_encoded,
         ..Seen::default()
     };
     match attributes.presence {
@@ -138,7 +140,7 @@ fn look(call: &mut Call<'_>, args: Args<'_>, flags: &Meta) -> Result<Option<Seen
     seen.has_won = !seen.is_leased && (is_due || seen.is_stale || has_no_value);
     if flags.has(b'h') || flags.has(b'l') {
         let usage = call.shard.usage(key, now);
-        seen.was_hit = usage.is_some_and(|usage| usage.frequency > 0);
+        seen.was_hit = usage.is_some_and(|usage| usage.is_read);
         seen.idle_seconds = usage.map_or(0, |usage| now.saturating_sub(usage.accessed_at) / 1000);
     }
     if seen.has_won || flags.exptime.is_some() {
@@ -215,7 +217,7 @@ fn write_item(call: &mut Call<'_>, args: Args<'_>, flags: &Meta, seen: &Seen, ou
             b'l' => seen.idle_seconds,
             b'h' => u64::from(seen.was_hit),
             _ => {
-                write_tokens(args, index, flags, output);
+                write_tokens(args, index, seen.is_key_encoded, output);
                 continue;
             }
         };
@@ -283,10 +285,9 @@ fn remove(call: &mut Call<'_>, key: &[u8], flags: &Meta) {
 }
 
 pub(super) fn debug(call: &mut Call<'_>, args: Args<'_>, reply: &mut Reply<'_>) {
-    let flags = match parse(args) {
-        Ok(flags) => flags,
-        Err(_) => return line(reply.output, text::BAD_FORMAT),
-    };
+    if parse(args).is_err() {
+        return line(reply.output, text::BAD_FORMAT);
+    }
     let (key, now) = (args.get(1), call.now.unix_ms);
     // Before the version, which may be written for it.
     let usage = call.shard.usage(key, now);
@@ -294,14 +295,11 @@ pub(super) fn debug(call: &mut Call<'_>, args: Args<'_>, reply: &mut Reply<'_>) 
         return line(reply.output, "EN");
     };
     let Some((item, usage)) = call.shard.peek_as(View::Memcache, key, now).zip(usage) else { return };
-    let mut name = Output::new();
-    memcache::write_opaque_key(key, flags.has(b'b'), &mut name);
-    let name = name.to_vec();
     reply.output.extend(b"ME ");
-    reply.output.extend(name[2..].strip_suffix(b" b").filter(|_| flags.has(b'b')).unwrap_or(&name[2..]));
+    memcache::write_key(key, item.attributes().is_key_encoded, reply.output);
     let expiry = item.expires_at.map_or(-1, |at| -(at.saturating_sub(now).div_ceil(1000) as i64));
-    let (idle_seconds, fetched) = (now.saturating_sub(usage.accessed_at) / 1000, usage.frequency > 0);
-    let fetched = if fetched { "yes" } else { "no" };
+    let idle_seconds = now.saturating_sub(usage.accessed_at) / 1000;
+    let fetched = if usage.is_read { "yes" } else { "no" };
     let size = usage.memory_bytes;
     line(reply.output, &format!(" exp={expiry} la={idle_seconds} cas={version} fetch={fetched} cls=1 size={size}"));
 }

@@ -9,7 +9,7 @@
 //!
 //! - What another protocol's lease or negative entry stands for is a miss; `mg` with `N` or `R` sees the lease as `Z`.
 //! - A win (`W`) lapses after `lease-timeout`, so that a client that has died holds nobody up.
-//! - `h` also tells that an item was written over, and `l` counts from when its segment was opened.
+//! - `l` counts from when the item's segment was opened.
 //! - `E` and `ms … s` and `md … x` of later versions are there; client flags above 32 bits are refused.
 //! - `decr` pads with spaces as memcached does, so that RESP's `INCR` refuses such a number.
 
@@ -237,11 +237,11 @@ fn touch(call: &mut Call<'_>, args: Args<'_>, reply: &mut Reply<'_>) {
         is_quiet,
         reply.output,
         match touched {
-            Ok((key, exptime)) if call.shard.peek_as(View::Memcache, key, now).is_some() => {
-                call.shard.change(key, now, |at, _| *at = expires_at(exptime, now));
-                "TOUCHED"
+            Ok((key, exptime)) => {
+                let at = Some(expires_at(exptime, now)).filter(|at| *at != 0);
+                let is_there = call.shard.set_expiry_as(View::Memcache, key, at, now);
+                if is_there { "TOUCHED" } else { "NOT_FOUND" }
             }
-            Ok(_) => "NOT_FOUND",
             Err(text) => text,
         },
     );

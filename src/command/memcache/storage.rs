@@ -40,6 +40,8 @@ struct Change {
     version: Option<u64>,
     /// With an older one the value is stored as a stale one.
     is_invalidating: bool,
+    /// Its key was named in base64.
+    is_key_encoded: bool,
     new_version: u64,
 }
 
@@ -66,6 +68,7 @@ pub(super) fn store(call: &mut Call<'_>, args: Args<'_>, reply: &mut Reply<'_>) 
         expires_at: expires_at(request.exptime, call.now.unix_ms),
         version: request.version,
         is_invalidating: false,
+        is_key_encoded: false,
         new_version: 0,
     };
     let outcome = apply(call, args.get(1), value_at(args, args.len() - 1), &change);
@@ -85,7 +88,12 @@ pub(super) fn store(call: &mut Call<'_>, args: Args<'_>, reply: &mut Reply<'_>) 
 /// Stores a value if the conditions hold.
 fn apply(call: &mut Call<'_>, key: &[u8], value: NewValue<'_>, change: &Change) -> Outcome {
     let now = call.now.unix_ms;
-    let mut attributes = Attributes { flags: change.flags, version: change.new_version, ..Attributes::default() };
+    let mut attributes = Attributes {
+        flags: change.flags,
+        version: change.new_version,
+        is_key_encoded: change.is_key_encoded,
+        ..Attributes::default()
+    };
     // A plain set asks nothing about what was there.
     if change.mode == Mode::Set && change.version.is_none() {
         return put(call, key, value, change.expires_at, &attributes);
@@ -99,11 +107,7 @@ fn apply(call: &mut Call<'_>, key: &[u8], value: NewValue<'_>, change: &Change) 
         Old { version, leased_until, expires_at: item.expires_at.unwrap_or(0) }
     });
     let refusal = match (change.mode, &old) {
-        (Mode::Add, Some(_)) => {
-            // It was asked for, all the same.
-            call.shard.get_as(View::Memcache, key, now);
-            Some(Outcome::NotStored)
-        }
+        (Mode::Add, Some(_)) => Some(Outcome::NotStored),
         (Mode::Add, None) => None,
         (Mode::Set, None) => Some(Outcome::NotFound),
         (Mode::Replace, None) if change.version.is_some() => Some(Outcome::NotFound),
@@ -205,6 +209,7 @@ fn parse(call: &Call<'_>, args: Args<'_>) -> Result<(Change, memcache::Meta), &'
         expires_at: flags.exptime.map_or(0, |exptime| expires_at(exptime, call.now.unix_ms)),
         version: flags.version,
         is_invalidating: flags.has(b'I'),
+        is_key_encoded: flags.has(b'b'),
         new_version: flags.new_version.unwrap_or(0),
     };
     Ok((change, flags))
@@ -226,7 +231,7 @@ fn write_stored(call: &mut Call<'_>, args: Args<'_>, flags: &memcache::Meta, out
                 let len = call.shard.peek_as(View::Memcache, key, now).map_or(0, |item| item.value.len());
                 memcache::write_number(len as u64, output);
             }
-            _ => write_tokens(args, index, flags, output),
+            _ => write_tokens(args, index, flags.has(b'b'), output),
         }
     }
     output.extend(b"\r\n");

@@ -11,13 +11,17 @@ use super::body::{Body, NO_ROOM, TOO_LARGE};
 use super::head::{self, Framing, Head};
 use super::request::{AUTHORIZATION, BODY, MODE, ROUTE};
 use super::{Fault, HEAD_BYTES_MAX, UNAUTHENTICATED_BODY_BYTES_MAX};
-use crate::protocol::request::SPAN_OFFSET_MAX;
+use crate::protocol::decode::{self, Incremental, Kept};
 use crate::protocol::{Args, Decoded, Limits, Requests};
 
 /// The incremental decoder of one connection; eight bytes while no request is incomplete.
-#[derive(Debug, Default)]
-pub struct Decoder {
-    partial: Option<Box<Partial>>,
+pub type Decoder = Incremental<Partial>;
+
+impl Decoder {
+    /// Whether a request has begun to arrive.
+    pub fn is_partial(&self) -> bool {
+        self.partial.as_ref().is_some_and(|partial| !partial.is_over)
+    }
 }
 
 /// Why no further request could be parsed.
@@ -59,10 +63,10 @@ fn parse(
     bytes: &[u8],
     at: &mut usize,
     mut scanned: usize,
-    (requests_max, limits): (usize, &Limits),
+    (requests_max, limits): &(usize, Limits),
     batch: &mut Requests,
 ) -> Stop {
-    while batch.len() < requests_max {
+    while batch.len() < *requests_max {
         // Empty lines before a request are read over, as RFC 9112 has it.
         while bytes[*at..].starts_with(b"\r\n") {
             *at += 2;
@@ -128,136 +132,10 @@ fn refuse(Fault(status, text): Fault, batch: &mut Requests) -> Stop {
     Stop::Over
 }
 
-impl Decoder {
-    /// Decodes at most `requests_max` complete requests into `batch` (cleared first). Without buffered bytes it works
-    /// in place on `input`; an incomplete tail is copied. With buffered bytes it takes over all of `input` first.
-    ///
-    /// # Panics
-    /// When `input` is longer than [`SPAN_OFFSET_MAX`]: a bug in the caller, receive buffers are far smaller.
-    pub fn decode<'a>(
-        &'a mut self,
-        input: &'a [u8],
-        requests_max: usize,
-        limits: &Limits,
-        batch: &mut Requests,
-    ) -> Decoded<'a> {
-        assert!(input.len() <= SPAN_OFFSET_MAX);
-        batch.clear();
-        // The next request may be judged differently.
-        let requests_max = if limits.is_unauthenticated { 1 } else { requests_max };
-        if self.partial.is_some() {
-            return self.go_on(input, requests_max, limits, batch);
-        }
-        let mut at = 0;
-        let stop = parse(input, &mut at, 0, (requests_max, limits), batch);
-        let mut decoded = Decoded { received: input, ..Decoded::of(input.len()) };
-        match stop {
-            Stop::Full => (decoded.consumed, decoded.is_full) = (at, at < input.len()),
-            Stop::Head(_) if at == input.len() => {}
-            Stop::Head(scanned) => {
-                let partial = self.partial.insert(Box::default());
-                partial.buffer.extend_from_slice(&input[at..]);
-                partial.scanned = scanned - at;
-            }
-            Stop::Body(start, end, head) => {
-                let partial = self.partial.insert(Box::default());
-                partial.begin_body(&input[start..end], head, limits, batch);
-                (decoded.consumed, decoded.is_full, decoded.is_last) = (end, !partial.is_over, partial.is_over);
-            }
-            Stop::Over => {
-                self.partial.insert(Box::default()).is_over = true;
-                decoded.is_last = true;
-            }
-        }
-        decoded
-    }
-
-    /// Keeps `input` for a later [`decode`](Self::decode): the connection may not go on now.
-    pub fn hold(&mut self, input: &[u8]) {
-        if !input.is_empty() {
-            self.partial.get_or_insert_default().take_over(input);
-        }
-    }
-
-    /// Bytes held for incomplete or held requests.
-    pub fn buffered_bytes(&self) -> usize {
-        let body_bytes = |partial: &Partial| partial.body.as_ref().map_or(0, |body| body.bytes.len());
-        self.partial.as_ref().map_or(0, |partial| partial.waiting().len() + body_bytes(partial))
-    }
-
-    /// What a body that is arriving will take beyond what has arrived.
-    pub fn announced_bytes(&self) -> usize {
-        self.partial.as_ref().and_then(|partial| partial.body.as_ref()).map_or(0, Body::missing_bytes)
-    }
-
-    /// Whether a request has begun to arrive.
-    pub fn is_partial(&self) -> bool {
-        self.partial.as_ref().is_some_and(|partial| !partial.is_over)
-    }
-
-    /// Decodes from the kept bytes. A batch that empties the buffer of whole requests carries the buffer away with it.
-    fn go_on<'a>(
-        &'a mut self,
-        input: &[u8],
-        requests_max: usize,
-        limits: &Limits,
-        batch: &mut Requests,
-    ) -> Decoded<'a> {
-        let partial = self.partial.get_or_insert_default();
-        if partial.is_over {
-            return Decoded { is_last: true, ..Decoded::of(input.len()) };
-        }
-        if partial.body.is_some() {
-            let decoded = partial.go_on_with_body(input, limits, batch);
-            if partial.is_idle() {
-                self.partial = None;
-            }
-            return decoded;
-        }
-        partial.take_over(input);
-        let mut decoded = Decoded::of(input.len());
-        // What lies beyond the reach of a span is parsed once what is before it has been handed over.
-        let addressable = partial.buffer.len().min(SPAN_OFFSET_MAX);
-        let scanned = std::mem::take(&mut partial.scanned);
-        let bounds = (requests_max, limits);
-        match parse(&partial.buffer[..addressable], &mut partial.position, scanned, bounds, batch) {
-            Stop::Full if partial.position < partial.buffer.len() => decoded.is_full = true,
-            Stop::Body(start, end, head) => {
-                let bytes = partial.buffer[start..end].to_vec();
-                partial.position = end;
-                partial.begin_body(&bytes, head, limits, batch);
-                (decoded.is_full, decoded.is_last) = (!partial.is_over, partial.is_over);
-            }
-            Stop::Over => (partial.is_over, decoded.is_last) = (true, true),
-            stop => {
-                let shift = std::mem::take(&mut partial.position);
-                if let Stop::Head(scanned) = stop {
-                    partial.scanned = scanned - shift;
-                }
-                if batch.is_empty() {
-                    partial.buffer.drain(..shift);
-                } else {
-                    batch.carry(&mut partial.buffer, shift);
-                }
-                if partial.is_idle() {
-                    self.partial = None;
-                }
-                return decoded;
-            }
-        }
-        let partial = self.partial.get_or_insert_default();
-        Decoded { received: &partial.buffer, ..decoded }
-    }
-}
-
 /// A request that has not arrived whole, and bytes that wait behind it.
 #[derive(Debug, Default)]
-struct Partial {
-    buffer: Vec<u8>,
-    /// What lies before was delivered.
-    position: usize,
-    /// No end of a head lies before.
-    scanned: usize,
+pub struct Partial {
+    kept: Kept,
     /// The request whose body is arriving, without it.
     request: Requests,
     body: Option<Body>,
@@ -266,29 +144,95 @@ struct Partial {
     is_over: bool,
 }
 
-impl Partial {
-    fn waiting(&self) -> &[u8] {
-        if self.is_over { &[] } else { &self.buffer[self.position..] }
+impl decode::Partial for Partial {
+    type Bounds = (usize, Limits);
+
+    fn bounds(requests_max: usize, limits: &Limits) -> (usize, Limits) {
+        // The next request may be judged differently.
+        (if limits.is_unauthenticated { 1 } else { requests_max }, *limits)
+    }
+
+    fn begin<'a>(
+        kept: &mut Option<Box<Self>>,
+        input: &'a [u8],
+        bounds: &Self::Bounds,
+        batch: &mut Requests,
+    ) -> Decoded<'a> {
+        let mut at = 0;
+        let stop = parse(input, &mut at, 0, bounds, batch);
+        let mut decoded = Decoded { received: input, ..Decoded::of(input.len()) };
+        match stop {
+            Stop::Full => (decoded.consumed, decoded.is_full) = (at, at < input.len()),
+            Stop::Head(_) if at == input.len() => {}
+            Stop::Head(scanned) => {
+                let bytes = input[at..].to_vec();
+                kept.insert(Box::default()).kept = Kept { bytes, position: 0, scanned: scanned - at };
+            }
+            Stop::Body(start, end, head) => {
+                let partial = kept.insert(Box::default());
+                partial.begin_body(&input[start..end], head, &bounds.1, batch);
+                (decoded.consumed, decoded.is_full, decoded.is_last) = (end, !partial.is_over, partial.is_over);
+            }
+            Stop::Over => {
+                kept.insert(Box::default()).is_over = true;
+                decoded.is_last = true;
+            }
+        }
+        decoded
+    }
+
+    fn go_on(&mut self, input: &[u8], bounds: &Self::Bounds, batch: &mut Requests) -> Decoded<'static> {
+        if self.is_over {
+            return Decoded { is_last: true, ..Decoded::of(input.len()) };
+        }
+        if self.body.is_some() {
+            return self.go_on_with_body(input, &bounds.1, batch);
+        }
+        self.take_over(input);
+        let decoded = Decoded::of(input.len());
+        let kept = &mut self.kept;
+        let (addressable, scanned) = (kept.addressable(), std::mem::take(&mut kept.scanned));
+        let stop = parse(&kept.bytes[..addressable], &mut kept.position, scanned, bounds, batch);
+        match stop {
+            Stop::Full if !kept.waiting().is_empty() => return Decoded { is_full: true, ..decoded },
+            Stop::Body(start, end, head) => {
+                let bytes = kept.bytes[start..end].to_vec();
+                kept.position = end;
+                self.begin_body(&bytes, head, &bounds.1, batch);
+                return Decoded { is_full: !self.is_over, is_last: self.is_over, ..decoded };
+            }
+            Stop::Over => self.is_over = true,
+            Stop::Full => _ = kept.hand_over(batch),
+            Stop::Head(scanned) => kept.scanned = scanned - kept.hand_over(batch),
+        }
+        Decoded { is_last: self.is_over, ..decoded }
+    }
+
+    fn take_over(&mut self, input: &[u8]) {
+        if !self.is_over {
+            self.kept.take_over(input, true);
+        }
+    }
+
+    fn kept(&self) -> &Kept {
+        &self.kept
     }
 
     fn is_idle(&self) -> bool {
-        self.waiting().is_empty() && self.body.is_none() && !self.is_over
+        self.kept.waiting().is_empty() && self.body.is_none() && !self.is_over
     }
 
-    /// Keeps `input` behind what is kept already.
-    fn take_over(&mut self, input: &[u8]) {
-        if self.is_over {
-            return;
-        }
-        // Delivered requests are dropped once they are half of the buffer, so each byte is moved once at most.
-        if self.position > self.buffer.len() / 2 {
-            self.buffer.drain(..self.position);
-            self.scanned = self.scanned.saturating_sub(self.position);
-            self.position = 0;
-        }
-        self.buffer.extend_from_slice(input);
+    fn buffered_bytes(&self) -> usize {
+        let waiting = if self.is_over { &[] } else { self.kept.waiting() };
+        waiting.len() + self.body.as_ref().map_or(0, |body| body.bytes.len())
     }
 
+    fn announced_bytes(&self) -> usize {
+        self.body.as_ref().map_or(0, Body::missing_bytes)
+    }
+}
+
+impl Partial {
     /// A body follows this head, of which at least a byte is missing; or it comes in chunks.
     fn begin_body(&mut self, bytes: &[u8], head: Head, limits: &Limits, batch: &mut Requests) {
         let room = limits.body_room_bytes.max(limits.body_bytes_min as u64);
@@ -321,10 +265,11 @@ impl Partial {
     }
 
     /// Feeds the body: from the buffer while that has anything.
-    fn go_on_with_body<'a>(&mut self, input: &[u8], limits: &Limits, batch: &mut Requests) -> Decoded<'a> {
+    fn go_on_with_body(&mut self, input: &[u8], limits: &Limits, batch: &mut Requests) -> Decoded<'static> {
         let Some(body) = &mut self.body else { return Decoded::of(0) };
-        let is_kept = self.position < self.buffer.len();
-        let source = if is_kept { &self.buffer[self.position..] } else { input };
+        let waiting = self.kept.waiting();
+        let is_kept = !waiting.is_empty();
+        let source = if is_kept { waiting } else { input };
         let fed = match body.feed(source) {
             Ok(fed) => fed,
             Err(fault) => {
@@ -334,9 +279,9 @@ impl Partial {
             }
         };
         let mut decoded = Decoded::of(if is_kept { 0 } else { fed });
-        self.position += if is_kept { fed } else { 0 };
-        if self.position == self.buffer.len() {
-            (self.buffer, self.position) = (Vec::new(), 0);
+        self.kept.position += if is_kept { fed } else { 0 };
+        if self.kept.waiting().is_empty() {
+            self.kept = Kept::default();
         }
         if body.is_complete() {
             let bytes = std::mem::take(&mut body.bytes);
@@ -344,7 +289,7 @@ impl Partial {
             push_whole(self.request.get(0, &[]), bytes, limits, batch);
             (self.is_over, decoded.is_last) = (self.is_last, self.is_last);
         }
-        decoded.is_full = !self.is_over && (decoded.consumed < input.len() || self.position < self.buffer.len());
+        decoded.is_full = !self.is_over && (decoded.consumed < input.len() || !self.kept.waiting().is_empty());
         decoded
     }
 }

@@ -9,17 +9,15 @@ use bytes::Bytes;
 
 use super::line::{Follows, push_line, refuse};
 use super::{LINE_BYTES_MAX, is_quiet, meta, text};
+use crate::protocol::decode::{self, Incremental, Kept};
 use crate::protocol::request::SPAN_OFFSET_MAX;
 use crate::protocol::{Decoded, Limits, ProtocolError, Requests};
 
 /// The incremental decoder of one connection; eight bytes while no request is incomplete.
-#[derive(Debug, Default)]
-pub struct Decoder {
-    partial: Option<Box<Partial>>,
-}
+pub type Decoder = Incremental<Partial>;
 
 /// The limits, put so that each is one comparison.
-pub(super) struct Bounds {
+pub struct Bounds {
     requests_max: usize,
     pub(super) bulk_max: u64,
     pub(super) body_min: usize,
@@ -138,104 +136,15 @@ fn refuse_chunk(bytes: &[u8], batch: &mut Requests) {
     refuse(text, batch);
 }
 
-impl Decoder {
-    /// Decodes at most `requests_max` complete requests into `batch` (cleared first). Without buffered bytes it works
-    /// in place on `input`; an incomplete tail is copied. With buffered bytes it takes over all of `input` first.
-    ///
-    /// # Panics
-    /// When `input` is longer than [`SPAN_OFFSET_MAX`]: a bug in the caller, receive buffers are far smaller.
-    pub fn decode<'a>(
-        &'a mut self,
-        input: &'a [u8],
-        requests_max: usize,
-        limits: &Limits,
-        batch: &mut Requests,
-    ) -> Decoded<'a> {
-        assert!(input.len() <= SPAN_OFFSET_MAX);
-        batch.clear();
-        let bounds = Bounds::new(requests_max, limits);
-        if self.partial.is_some() {
-            return self.go_on(input, &bounds, batch);
-        }
-        let mut at = 0;
-        let stop = parse(input, &mut at, 0, &bounds, batch);
-        let mut decoded = Decoded { received: input, ..Decoded::of(input.len()) };
-        match stop {
-            Stop::Full => (decoded.consumed, decoded.is_full) = (at, at < input.len()),
-            Stop::Line(_) if at == input.len() => {}
-            stop => {
-                let partial = self.partial.insert(Box::default());
-                partial.buffer.extend_from_slice(&input[at..]);
-                partial.settle(stop, at, &bounds);
-                decoded.error = partial.failure.clone();
-            }
-        }
-        decoded
-    }
-
-    /// Keeps `input` for a later [`decode`](Self::decode): the connection may not go on now.
-    pub fn hold(&mut self, input: &[u8]) {
-        if !input.is_empty() {
-            self.partial.get_or_insert_default().take_over(input);
-        }
-    }
-
-    /// Bytes held for incomplete or held requests.
-    pub fn buffered_bytes(&self) -> usize {
-        self.partial.as_ref().map_or(0, |partial| partial.buffer.len() - partial.position + partial.body.len())
-    }
-
-    /// What a large data block that is arriving will take beyond what has arrived.
-    pub fn announced_bytes(&self) -> usize {
-        self.partial.as_ref().map_or(0, |partial| partial.body_missing())
-    }
-
-    /// Decodes from the kept bytes. A batch that empties the buffer of whole requests carries the buffer away with it.
-    fn go_on<'a>(&'a mut self, input: &[u8], bounds: &Bounds, batch: &mut Requests) -> Decoded<'a> {
-        let partial = self.partial.get_or_insert_default();
-        partial.take_over(input);
-        let mut decoded = Decoded { error: partial.failure.clone(), ..Decoded::of(input.len()) };
-        if decoded.error.is_some() || !partial.deliver_body(batch) || partial.buffer.len() < partial.needed {
-            return decoded;
-        }
-        // What lies beyond the reach of a span is parsed once what is before it has been handed over.
-        let addressable = partial.buffer.len().min(SPAN_OFFSET_MAX);
-        let scanned = partial.scanned;
-        let stop = parse(&partial.buffer[..addressable], &mut partial.position, scanned, bounds, batch);
-        if stop == Stop::Full && partial.position < partial.buffer.len() {
-            (partial.scanned, partial.needed) = (0, 0);
-            decoded.is_full = true;
-            let partial = self.partial.get_or_insert_default();
-            return Decoded { received: &partial.buffer, ..decoded };
-        }
-        let shift = std::mem::take(&mut partial.position);
-        if batch.is_empty() {
-            partial.buffer.drain(..shift);
-        } else {
-            batch.carry(&mut partial.buffer, shift);
-        }
-        partial.settle(stop, shift, bounds);
-        decoded.error = partial.failure.clone();
-        if partial.is_idle() {
-            self.partial = None;
-        }
-        decoded
-    }
-}
-
 /// A request that has not arrived whole, and bytes that wait behind it.
 #[derive(Debug, Default)]
-struct Partial {
-    buffer: Vec<u8>,
-    /// What lies before was delivered.
-    position: usize,
-    /// No line end lies before.
-    scanned: usize,
-    /// With less in the buffer there is nothing to be parsed.
+pub struct Partial {
+    kept: Kept,
+    /// With fewer bytes kept there is nothing to be parsed.
     needed: usize,
     /// Bytes to be thrown away before anything else.
     waste: usize,
-    /// The words of a request whose data block is arriving; they lie at the buffer's beginning.
+    /// The words of a request whose data block is arriving; they lie at the beginning of what is kept.
     request: Requests,
     body: Vec<u8>,
     /// Length of that data block; `None` when none is arriving.
@@ -244,38 +153,84 @@ struct Partial {
     failure: Option<ProtocolError>,
 }
 
-impl Partial {
-    fn body_missing(&self) -> usize {
-        self.body_len.map_or(0, |len| len - self.body.len())
+impl decode::Partial for Partial {
+    type Bounds = Bounds;
+
+    fn bounds(requests_max: usize, limits: &Limits) -> Bounds {
+        Bounds::new(requests_max, limits)
     }
 
-    fn is_idle(&self) -> bool {
-        self.buffer.is_empty() && self.body_len.is_none() && self.waste == 0 && self.failure.is_none()
+    fn begin<'a>(kept: &mut Option<Box<Self>>, input: &'a [u8], bounds: &Bounds, batch: &mut Requests) -> Decoded<'a> {
+        let mut at = 0;
+        let stop = parse(input, &mut at, 0, bounds, batch);
+        let mut decoded = Decoded { received: input, ..Decoded::of(input.len()) };
+        match stop {
+            Stop::Full => (decoded.consumed, decoded.is_full) = (at, at < input.len()),
+            Stop::Line(_) if at == input.len() => {}
+            stop => {
+                let partial = kept.insert(Box::default());
+                partial.kept.bytes.extend_from_slice(&input[at..]);
+                partial.settle(stop, at, bounds);
+                decoded.error = partial.failure.clone();
+            }
+        }
+        decoded
     }
 
-    /// Keeps `input` behind what is kept already.
+    fn go_on(&mut self, input: &[u8], bounds: &Bounds, batch: &mut Requests) -> Decoded<'static> {
+        self.take_over(input);
+        let decoded = Decoded { error: self.failure.clone(), ..Decoded::of(input.len()) };
+        if decoded.error.is_some() || !self.deliver_body(batch) || self.kept.bytes.len() < self.needed {
+            return decoded;
+        }
+        let kept = &mut self.kept;
+        let addressable = kept.addressable();
+        let stop = parse(&kept.bytes[..addressable], &mut kept.position, kept.scanned, bounds, batch);
+        if stop == Stop::Full && !kept.waiting().is_empty() {
+            (kept.scanned, self.needed) = (0, 0);
+            return Decoded { is_full: true, ..decoded };
+        }
+        let shift = kept.hand_over(batch);
+        self.settle(stop, shift, bounds);
+        Decoded { error: self.failure.clone(), ..decoded }
+    }
+
     fn take_over(&mut self, input: &[u8]) {
         if self.failure.is_some() {
             return;
         }
         let (wasted, input) = input.split_at(self.waste.min(input.len()));
         self.waste -= wasted.len();
-        let (body, input) = input.split_at(self.body_missing().min(input.len()));
+        let (body, input) = input.split_at(self.announced_bytes().min(input.len()));
         self.body.extend_from_slice(body);
-        // Delivered requests are dropped once they are half of the buffer, so each byte is moved once at most.
-        if self.body_len.is_none() && self.position > self.buffer.len() / 2 {
-            self.buffer.drain(..self.position);
-            self.position = 0;
-        }
-        self.buffer.extend_from_slice(input);
+        self.kept.take_over(input, self.body_len.is_none());
     }
 
+    fn kept(&self) -> &Kept {
+        &self.kept
+    }
+
+    fn is_idle(&self) -> bool {
+        let is_empty = self.kept.waiting().is_empty() && self.body_len.is_none();
+        is_empty && self.waste == 0 && self.failure.is_none()
+    }
+
+    fn buffered_bytes(&self) -> usize {
+        self.kept.waiting().len() + self.body.len()
+    }
+
+    fn announced_bytes(&self) -> usize {
+        self.body_len.map_or(0, |len| len - self.body.len())
+    }
+}
+
+impl Partial {
     /// Takes note of why parsing stopped; `shift` bytes have left the front of what it looked at.
     fn settle(&mut self, stop: Stop, shift: usize, bounds: &Bounds) {
-        (self.scanned, self.needed) = (0, 0);
+        (self.kept.scanned, self.needed) = (0, 0);
         match stop {
             Stop::Full => {}
-            Stop::Line(scanned) => self.scanned = scanned - shift,
+            Stop::Line(scanned) => self.kept.scanned = scanned - shift,
             Stop::Data(end) => self.needed = end - shift,
             Stop::Body(line_end, len) => self.await_body(line_end - shift, len, bounds),
             Stop::Waste(bytes) => self.waste = bytes,
@@ -290,21 +245,21 @@ impl Partial {
 
     /// The line at the buffer's beginning is followed by a large data block.
     fn await_body(&mut self, line_end: usize, len: usize, bounds: &Bounds) {
-        let line = &self.buffer[..line_end];
+        let line = &self.kept.bytes[..line_end];
         let end = line.strip_suffix(b"\r\n").map_or(line_end - 1, <[u8]>::len);
-        let follows = push_line(&self.buffer, 0, end, bounds, &mut self.request);
+        let follows = push_line(&self.kept.bytes, 0, end, bounds, &mut self.request);
         if follows != Follows::Data(len) || self.body.try_reserve_exact(len).is_err() {
             return self.fail(text::NO_MEMORY);
         }
-        let here = len.min(self.buffer.len() - line_end);
-        self.body.extend(self.buffer.drain(line_end..line_end + here));
-        (self.body_len, self.position) = (Some(len), line_end);
+        let here = len.min(self.kept.bytes.len() - line_end);
+        self.body.extend(self.kept.bytes.drain(line_end..line_end + here));
+        (self.body_len, self.kept.position) = (Some(len), line_end);
     }
 
     /// Delivers the request whose data block has arrived; false when one is awaited still.
     fn deliver_body(&mut self, batch: &mut Requests) -> bool {
         let Some(len) = self.body_len else { return true };
-        let Some(trailer) = self.buffer.get(self.position..self.position + 2) else { return false };
+        let Some(trailer) = self.kept.bytes.get(self.kept.position..self.kept.position + 2) else { return false };
         if self.body.len() < len {
             return false;
         }
@@ -312,11 +267,11 @@ impl Partial {
         if trailer == b"\r\n" {
             self.request.push_body(body);
         } else {
-            refuse_chunk(&self.buffer, &mut self.request);
+            refuse_chunk(&self.kept.bytes, &mut self.request);
         }
         batch.adopt(&mut self.request);
         self.body_len = None;
-        self.position += 2;
+        self.kept.position += 2;
         true
     }
 }

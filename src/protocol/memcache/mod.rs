@@ -9,7 +9,7 @@
 //!
 //! What must stay true: lines are accepted and refused as memcached 1.6 does, with its texts. On purpose differ: a key
 //! with control characters is refused, as the specification has it and the program does not; a line that is too long is
-//! answered before the connection is closed; `k` returns a key as the request spells it.
+//! answered before the connection is closed; a key that does not fit a line is always returned in base64.
 //! Source: memcached's `doc/protocol.txt`.
 
 mod decode;
@@ -19,7 +19,7 @@ mod request;
 
 pub use decode::Decoder;
 pub use line::{BAD, UNSTORABLE};
-pub use reply::{text, write_number, write_opaque_key, write_refusal, write_value_line};
+pub use reply::{text, write_key, write_number, write_opaque_key, write_refusal, write_value_line};
 pub use request::{Exptime, Meta, Store, delta, exptime, is_quiet, key, meta, store};
 
 /// Longest key, bytes.

@@ -77,13 +77,21 @@ pub fn write_value_line(key: &[u8], flags: u32, bytes: usize, version: Option<u6
     output.extend(b"\r\n");
 }
 
+/// A key, in base64 when that is wanted or it does not fit a line otherwise; whether it is.
+pub fn write_key(key: &[u8], is_encoded: bool, output: &mut Output) -> bool {
+    let is_encoded = is_encoded || key.iter().any(|byte| *byte <= b' ' || *byte == 0x7f);
+    if is_encoded {
+        base64::encode(key, |letter| output.push(letter));
+    } else {
+        output.extend(key);
+    }
+    is_encoded
+}
+
 /// ` kkey`, or ` kkey b` with the key in base64.
 pub fn write_opaque_key(key: &[u8], is_encoded: bool, output: &mut Output) {
     output.extend(b" k");
-    if is_encoded {
-        base64::encode(key, |letter| output.push(letter));
+    if write_key(key, is_encoded, output) {
         output.extend(b" b");
-    } else {
-        output.extend(key);
     }
 }

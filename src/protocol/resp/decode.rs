@@ -10,120 +10,22 @@
 
 use super::length::{self, Line};
 use super::partial::Partial;
-use super::{Decoded, Limits, ProtocolError, inline};
+use super::{Limits, inline};
 use crate::protocol::Requests;
-use crate::protocol::request::SPAN_OFFSET_MAX;
+use crate::protocol::decode::Incremental;
 
 /// The incremental decoder of one connection; eight bytes while no request is incomplete.
-#[derive(Debug, Default)]
-pub struct Decoder {
-    partial: Option<Box<Partial>>,
-}
-
-const _: () = assert!(size_of::<Decoder>() == 8);
+pub type Decoder = Incremental<Partial>;
 
 impl Decoder {
-    /// Decodes at most `requests_max` complete requests into `batch` (cleared first). Without buffered bytes it works
-    /// in place on `input`; an incomplete tail is copied. With buffered bytes it takes over all of `input` first.
-    ///
-    /// # Panics
-    /// When `input` is longer than [`SPAN_OFFSET_MAX`]: a bug in the caller, receive buffers are far smaller.
-    #[inline]
-    pub fn decode<'a>(
-        &'a mut self,
-        input: &'a [u8],
-        requests_max: usize,
-        limits: &Limits,
-        batch: &mut Requests,
-    ) -> Decoded<'a> {
-        assert!(input.len() <= SPAN_OFFSET_MAX);
-        batch.clear();
-        let bounds = Bounds::new(requests_max, limits);
-        if self.partial.is_none() {
-            self.decode_in_place(input, &bounds, batch)
-        } else {
-            self.go_on(input, &bounds, batch)
-        }
-    }
-
-    /// Keeps `input` for a later [`decode`](Self::decode): the connection may not go on now.
-    pub fn hold(&mut self, input: &[u8]) {
-        if !input.is_empty() {
-            self.partial.get_or_insert_default().take_over(input);
-        }
-    }
-
-    /// Bytes held for incomplete or held requests.
-    #[inline]
-    pub fn buffered_bytes(&self) -> usize {
-        self.partial.as_ref().map_or(0, |partial| partial.buffered_bytes())
-    }
-
     /// A refused request was answered.
     pub fn acknowledge_refusal(&mut self) {
         self.partial.iter_mut().for_each(|partial| partial.acknowledge());
     }
-
-    /// What a large argument that is arriving will take beyond what has arrived.
-    #[inline]
-    pub fn announced_bytes(&self) -> usize {
-        self.partial.as_ref().map_or(0, |partial| partial.announced_bytes())
-    }
-
-    #[inline]
-    fn decode_in_place<'a>(&'a mut self, input: &'a [u8], bounds: &Bounds, batch: &mut Requests) -> Decoded<'a> {
-        let mut at = 0;
-        let is_full = parse_whole(input, &mut at, bounds, batch);
-        if is_full || at == input.len() {
-            let is_full = at < input.len();
-            return Decoded { received: input, is_full, ..Decoded::of(at) };
-        }
-        let mut partial = Box::new(Partial::default());
-        partial.take_over(&input[at..]);
-        let resumed = partial.resume(bounds);
-        let is_refused = partial.is_refused();
-        self.partial = Some(partial);
-        let is_full = resumed == Ok(true);
-        Decoded { received: input, error: resumed.err(), is_refused, is_full, ..Decoded::of(input.len()) }
-    }
-
-    /// Decodes from the kept bytes. A batch that empties the buffer of whole requests carries the buffer away with it.
-    fn go_on<'a>(&'a mut self, input: &[u8], bounds: &Bounds, batch: &mut Requests) -> Decoded<'a> {
-        let consumed = input.len();
-        let ended = |resumed: Result<bool, ProtocolError>, is_refused| {
-            let is_full = resumed == Ok(true);
-            Decoded { error: resumed.err(), is_refused, is_full, ..Decoded::of(consumed) }
-        };
-        let partial = self.partial.get_or_insert_default();
-        partial.take_over(input);
-        if !partial.is_between() {
-            let resumed = partial.resume(bounds);
-            let is_refused = partial.is_refused();
-            match resumed {
-                // Its refusal comes before whatever follows it.
-                Ok(true) if is_refused => return ended(resumed, is_refused),
-                Ok(true) => partial.deliver(batch),
-                _ => return ended(resumed, is_refused),
-            }
-        }
-        let is_full = partial.parse_whole(bounds, batch);
-        if is_full && !partial.is_empty() {
-            let partial = self.partial.get_or_insert_default();
-            return Decoded { received: partial.bytes(), is_full, ..Decoded::of(consumed) };
-        }
-        partial.hand_over(batch);
-        if partial.is_empty() {
-            self.partial = None;
-            return ended(Ok(false), false);
-        }
-        let resumed = partial.resume(bounds);
-        let is_refused = partial.is_refused();
-        ended(resumed, is_refused)
-    }
 }
 
 /// The limits, put so that each is one comparison.
-pub(super) struct Bounds {
+pub struct Bounds {
     pub(super) requests_max: usize,
     pub(super) count_max: i64,
     pub(super) bulk_max: u64,
@@ -142,7 +44,7 @@ const UNAUTHENTICATED_BULK_MAX: u64 = 16 * 1024;
 
 impl Bounds {
     #[inline]
-    fn new(requests_max: usize, limits: &Limits) -> Self {
+    pub(super) fn new(requests_max: usize, limits: &Limits) -> Self {
         let count_max = i64::from(i32::MAX);
         let bulk_max = limits.bulk_bytes_max.min(u64::from(u32::MAX));
         let is_unauthenticated = limits.is_unauthenticated;

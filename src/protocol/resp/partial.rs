@@ -18,8 +18,9 @@ use bytes::Bytes;
 
 use super::decode::{Bounds, parse_whole};
 use super::length::{self, Line};
-use super::{ProtocolError, inline};
+use super::{Decoded, Limits, ProtocolError, inline};
 use crate::protocol::Requests;
+use crate::protocol::decode::{self, Kept};
 use crate::protocol::request::SPAN_OFFSET_MAX;
 
 /// Where in a request the bytes that are still to come belong.
@@ -57,18 +58,15 @@ enum Refusal {
 
 /// The bytes of an unfinished request, how far it was parsed, and what waits behind it.
 #[derive(Debug)]
-pub(super) struct Partial {
+pub struct Partial {
     stage: Stage,
-    buffer: Vec<u8>,
-    /// Everything in `buffer` before this is parsed.
-    position: usize,
-    /// No line end lies in `buffer` between `position` and this.
-    scanned: usize,
+    /// The bytes; everything before their position is parsed.
+    kept: Kept,
     /// Arguments announced.
     args_count: u32,
     /// Arguments still to come, the present one included.
     args_missing: u32,
-    /// The arguments that are whole; received ones lie in `buffer`.
+    /// The arguments that are whole; received ones lie in what is kept.
     request: Requests,
     /// The large argument that is arriving.
     body: Vec<u8>,
@@ -86,9 +84,7 @@ impl Default for Partial {
     fn default() -> Self {
         Partial {
             stage: Stage::Between,
-            buffer: Vec::new(),
-            position: 0,
-            scanned: 0,
+            kept: Kept::default(),
             args_count: 0,
             args_missing: 0,
             request: Requests::default(),
@@ -107,9 +103,46 @@ enum Step {
     Wait,
 }
 
-impl Partial {
-    /// Keeps `input` behind what is kept already.
-    pub(super) fn take_over(&mut self, input: &[u8]) {
+impl decode::Partial for Partial {
+    type Bounds = Bounds;
+
+    #[inline]
+    fn bounds(requests_max: usize, limits: &Limits) -> Bounds {
+        Bounds::new(requests_max, limits)
+    }
+
+    #[inline]
+    fn begin<'a>(kept: &mut Option<Box<Self>>, input: &'a [u8], bounds: &Bounds, batch: &mut Requests) -> Decoded<'a> {
+        let mut at = 0;
+        let is_full = parse_whole(input, &mut at, bounds, batch);
+        if is_full || at == input.len() {
+            return Decoded { received: input, is_full: at < input.len(), ..Decoded::of(at) };
+        }
+        let partial = kept.insert(Box::default());
+        partial.take_over(&input[at..]);
+        Decoded { received: input, ..partial.resumed(input.len(), bounds) }
+    }
+
+    fn go_on(&mut self, input: &[u8], bounds: &Bounds, batch: &mut Requests) -> Decoded<'static> {
+        self.take_over(input);
+        if !self.is_between() {
+            let decoded = self.resumed(input.len(), bounds);
+            // Its refusal comes before whatever follows it.
+            if !decoded.is_full || decoded.is_refused {
+                return decoded;
+            }
+            self.deliver(batch);
+        }
+        let addressable = self.kept.addressable();
+        let is_full = parse_whole(&self.kept.bytes[..addressable], &mut self.kept.position, bounds, batch);
+        if is_full && !self.is_idle() {
+            return Decoded { is_full, ..Decoded::of(input.len()) };
+        }
+        self.kept.hand_over(batch);
+        if self.is_idle() { Decoded::of(input.len()) } else { self.resumed(input.len(), bounds) }
+    }
+
+    fn take_over(&mut self, input: &[u8]) {
         let rest = match self.stage {
             Stage::Failed => return,
             Stage::Body(len) => self.fill_body(len, input),
@@ -120,12 +153,36 @@ impl Partial {
             }
             _ => input,
         };
-        // Delivered requests are dropped once they are half of the buffer, so each byte is moved once at most.
-        if self.stage == Stage::Between && self.position > self.buffer.len() / 2 {
-            self.buffer.drain(..self.position);
-            self.position = 0;
+        self.kept.take_over(rest, self.is_between());
+    }
+
+    fn kept(&self) -> &Kept {
+        &self.kept
+    }
+
+    fn is_idle(&self) -> bool {
+        self.is_between() && self.kept.waiting().is_empty()
+    }
+
+    fn buffered_bytes(&self) -> usize {
+        let kept = if self.is_between() { self.kept.waiting() } else { &self.kept.bytes };
+        kept.len() + self.body_bytes
+    }
+
+    fn announced_bytes(&self) -> usize {
+        match self.stage {
+            Stage::Body(len) => len - self.body.len(),
+            _ => 0,
         }
-        self.buffer.extend_from_slice(rest);
+    }
+}
+
+impl Partial {
+    /// Goes on with the request that has begun: how far that went, with so many bytes more.
+    fn resumed(&mut self, consumed: usize, bounds: &Bounds) -> Decoded<'static> {
+        let resumed = self.resume(bounds);
+        let (is_refused, is_full) = (self.refusal == Refusal::New, resumed == Ok(true));
+        Decoded { error: resumed.err(), is_refused, is_full, ..Decoded::of(consumed) }
     }
 
     /// Moves bytes into the body as far as they belong to it; returns the others.
@@ -136,54 +193,18 @@ impl Partial {
         rest
     }
 
-    /// Bytes held.
-    pub(super) fn buffered_bytes(&self) -> usize {
-        self.buffer.len() - if self.stage == Stage::Between { self.position } else { 0 } + self.body_bytes
-    }
-
-    /// What the argument that is arriving will take beyond what has arrived.
-    pub(super) fn announced_bytes(&self) -> usize {
-        match self.stage {
-            Stage::Body(len) => len - self.body.len(),
-            _ => 0,
-        }
-    }
-
-    /// Whether the present request is refused and that was not answered yet.
-    pub(super) fn is_refused(&self) -> bool {
-        self.refusal == Refusal::New
-    }
-
     /// The refusal was answered.
     pub(super) fn acknowledge(&mut self) {
         self.refusal = Refusal::Answered;
     }
 
-    /// The buffer, which delivered arguments lie in.
-    pub(super) fn bytes(&self) -> &[u8] {
-        &self.buffer
-    }
-
     /// Whether no request has begun.
-    pub(super) fn is_between(&self) -> bool {
+    fn is_between(&self) -> bool {
         self.stage == Stage::Between
     }
 
-    /// Whether nothing is kept that was not delivered.
-    pub(super) fn is_empty(&self) -> bool {
-        self.is_between() && self.position == self.buffer.len()
-    }
-
-    /// Parses whole requests from the buffer in place. Whether the batch is full.
-    pub(super) fn parse_whole(&mut self, bounds: &Bounds, batch: &mut Requests) -> bool {
-        debug_assert!(self.is_between());
-        // What lies beyond the reach of a span is parsed once what is before it has been handed over.
-        let addressable = self.buffer.len().min(SPAN_OFFSET_MAX);
-        parse_whole(&self.buffer[..addressable], &mut self.position, bounds, batch)
-    }
-
     /// Hands a whole request over; what follows it is still to be parsed.
-    pub(super) fn deliver(&mut self, batch: &mut Requests) {
+    fn deliver(&mut self, batch: &mut Requests) {
         debug_assert!(self.stage == Stage::Whole);
         if self.refusal == Refusal::None {
             batch.adopt(&mut self.request);
@@ -194,19 +215,11 @@ impl Partial {
         self.stage = Stage::Between;
     }
 
-    /// Hands the buffer over to the batch whose arguments lie in it, and begins the request behind them, if any.
-    pub(super) fn hand_over(&mut self, batch: &mut Requests) {
-        debug_assert!(self.is_between());
-        batch.carry(&mut self.buffer, self.position);
-        self.position = 0;
-        self.scanned = 0;
-    }
-
     /// Goes on with the request that begins, or began, at the start of the buffer: whether it is whole now.
     ///
     /// # Errors
     /// The request is malformed or exceeds a bound; everything is dropped.
-    pub(super) fn resume(&mut self, bounds: &Bounds) -> Result<bool, ProtocolError> {
+    fn resume(&mut self, bounds: &Bounds) -> Result<bool, ProtocolError> {
         loop {
             let step = match self.stage {
                 Stage::Between => self.begin(),
@@ -232,8 +245,8 @@ impl Partial {
     }
 
     fn begin(&mut self) -> Result<Step, ProtocolError> {
-        debug_assert!(self.position == 0, "arguments are placed from the start of the buffer");
-        self.stage = match self.buffer.first() {
+        debug_assert!(self.kept.position == 0, "arguments are placed from the start of the buffer");
+        self.stage = match self.kept.bytes.first() {
             None => return Ok(Step::Wait),
             Some(b'*') => Stage::Count,
             Some(_) => Stage::Inline,
@@ -243,7 +256,7 @@ impl Partial {
 
     fn read_count(&mut self, bounds: &Bounds) -> Result<Step, ProtocolError> {
         let Some(end) = self.find_line("too big mbulk count string")? else { return Ok(Step::Wait) };
-        let count = length::parse_number(&self.buffer[self.position + 1..end])
+        let count = length::parse_number(&self.kept.bytes[self.kept.position + 1..end])
             .filter(|count| *count <= bounds.count_max_authenticated)
             .ok_or_else(|| ProtocolError::new("invalid multibulk length"))?;
         if count > bounds.count_max {
@@ -259,11 +272,11 @@ impl Partial {
 
     fn read_length(&mut self, bounds: &Bounds) -> Result<Step, ProtocolError> {
         let Some(end) = self.find_line("too big bulk count string")? else { return Ok(Step::Wait) };
-        let marker = self.buffer[self.position];
+        let marker = self.kept.bytes[self.kept.position];
         if marker != b'$' {
             return Err(ProtocolError::new(&format!("expected '$', got '{}'", char::from(marker))));
         }
-        let len = length::parse_number(&self.buffer[self.position + 1..end])
+        let len = length::parse_number(&self.kept.bytes[self.kept.position + 1..end])
             .and_then(|len| u64::try_from(len).ok())
             .filter(|len| *len <= bounds.bulk_max_authenticated)
             .ok_or_else(|| ProtocolError::new("invalid bulk length"))?;
@@ -287,24 +300,24 @@ impl Partial {
     }
 
     fn read_argument(&mut self, len: usize) -> Step {
-        if self.buffer.len() - self.position < len + 2 {
+        if self.kept.bytes.len() - self.kept.position < len + 2 {
             return Step::Wait;
         }
-        self.request.push_received(self.position, len);
+        self.request.push_received(self.kept.position, len);
         self.end_argument(len + 2);
         Step::Next
     }
 
     /// Takes what lies in the buffer; what comes later goes straight into the body.
     fn read_body(&mut self, len: usize) -> Step {
-        let here = self.buffer.len() - self.position;
+        let here = self.kept.bytes.len() - self.kept.position;
         let taken = here.min(len - self.body.len());
-        self.body.extend_from_slice(&self.buffer[self.position..self.position + taken]);
+        self.body.extend_from_slice(&self.kept.bytes[self.kept.position..self.kept.position + taken]);
         if taken == here {
-            self.buffer.truncate(self.position);
+            self.kept.bytes.truncate(self.kept.position);
             self.body_bytes += taken;
         } else {
-            self.position += taken;
+            self.kept.position += taken;
         }
         if self.body.len() < len {
             return Step::Wait;
@@ -324,8 +337,8 @@ impl Partial {
     }
 
     fn skip(&mut self, left: usize) -> Step {
-        let here = left.min(self.buffer.len() - self.position);
-        self.position += here;
+        let here = left.min(self.kept.bytes.len() - self.kept.position);
+        self.kept.position += here;
         if here < left {
             // Nothing of it is kept.
             self.stage = Stage::Skip(left - here);
@@ -336,7 +349,7 @@ impl Partial {
     }
 
     fn read_trailer(&mut self) -> Step {
-        if self.buffer.len() - self.position < 2 {
+        if self.kept.bytes.len() - self.kept.position < 2 {
             return Step::Wait;
         }
         self.end_argument(2);
@@ -344,16 +357,16 @@ impl Partial {
     }
 
     fn read_inline(&mut self) -> Result<Step, ProtocolError> {
-        match inline::find_line(&self.buffer, self.position, self.scanned) {
+        match inline::find_line(&self.kept.bytes, self.kept.position, self.kept.scanned) {
             Line::End(end) => {
-                inline::split(&self.buffer, self.position, end, &mut self.request)
+                inline::split(&self.kept.bytes, self.kept.position, end, &mut self.request)
                     .map_err(|inline::Unbalanced| ProtocolError::new("unbalanced quotes in request"))?;
                 self.end_line(end + 1);
                 self.stage = Stage::Whole;
                 Ok(Step::Next)
             }
             Line::Unfinished(scanned) => {
-                self.scanned = scanned;
+                self.kept.scanned = scanned;
                 Ok(Step::Wait)
             }
             Line::TooLong => Err(ProtocolError::new("too big inline request")),
@@ -362,10 +375,10 @@ impl Partial {
 
     /// The end of the length line at `position`, if it is whole.
     fn find_line(&mut self, too_long: &str) -> Result<Option<usize>, ProtocolError> {
-        match length::find_line(&self.buffer, self.position, self.scanned) {
+        match length::find_line(&self.kept.bytes, self.kept.position, self.kept.scanned) {
             Line::End(end) => Ok(Some(end)),
             Line::Unfinished(scanned) => {
-                self.scanned = scanned;
+                self.kept.scanned = scanned;
                 Ok(None)
             }
             Line::TooLong => Err(ProtocolError::new(too_long)),
@@ -373,20 +386,20 @@ impl Partial {
     }
 
     fn end_line(&mut self, next: usize) {
-        self.position = next;
-        self.scanned = next;
+        self.kept.position = next;
+        self.kept.scanned = next;
     }
 
     fn end_argument(&mut self, bytes: usize) {
-        self.end_line(self.position + bytes);
+        self.end_line(self.kept.position + bytes);
         self.args_missing -= 1;
         self.stage = if self.args_missing == 0 { Stage::Whole } else { Stage::Length };
     }
 
     /// Refuses a request that will exceed the bound with the bytes that were announced just now.
     fn check_size(&self, announced: u64, bounds: &Bounds) -> Result<(), ProtocolError> {
-        let bytes = (self.position + self.body_bytes) as u64 + announced;
-        let is_addressable = self.buffer.len() <= SPAN_OFFSET_MAX;
+        let bytes = (self.kept.position + self.body_bytes) as u64 + announced;
+        let is_addressable = self.kept.bytes.len() <= SPAN_OFFSET_MAX;
         if bounds.is_too_large(bytes, u64::from(self.args_count)) || !is_addressable {
             return Err(ProtocolError::new("request exceeds client-query-buffer-limit"));
         }

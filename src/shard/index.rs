@@ -328,7 +328,7 @@ impl Index {
     }
 
     /// The slot of a key's entry; `is_it` looks at the item.
-    #[inline]
+    #[inline(always)]
     pub(super) fn find(&self, hash: KeyHash, mut is_it: impl FnMut(u64) -> bool) -> Option<Slot> {
         let tag = tag_of(hash);
         for first in self.buckets(hash) {

@@ -37,6 +37,8 @@ pub enum Task {
     Bench,
     /// Ask a running server for its hot keys.
     HotKeys,
+    /// Ask a running server whether it is well.
+    Health,
     /// Look for what costs latency on this host.
     Doctor,
 }
@@ -50,15 +52,9 @@ pub fn parse(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<
     let (task, matches) = match matches.subcommand() {
         Some(("config", inner)) => (Task::Config, inner.clone()),
         Some(("doctor", inner)) => (Task::Doctor, inner.clone()),
-        Some(("hotkeys", inner)) => {
-            let given = |name: &str| (name.to_owned(), inner.get_one::<String>(name).cloned().unwrap_or_default());
-            let flags = ["target", "password", "count"].map(given).to_vec();
-            return Ok(Invocation { task: Task::HotKeys, file: None, flags, is_json: false, accepted: Vec::new() });
-        }
-        Some(("bench", inner)) => {
-            let flags = bench_flags(inner);
-            return Ok(Invocation { task: Task::Bench, file: None, flags, is_json: false, accepted: Vec::new() });
-        }
+        Some(("hotkeys", inner)) => return Ok(asking(Task::HotKeys, given(inner, &["target", "password", "count"]))),
+        Some(("health", inner)) => return Ok(asking(Task::Health, given(inner, &["target"]))),
+        Some(("bench", inner)) => return Ok(asking(Task::Bench, bench_flags(inner))),
         Some((_, inner)) => (Task::Serve, inner.clone()),
         None => (Task::Serve, matches),
     };
@@ -75,6 +71,16 @@ pub fn parse(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<
             Vec::new()
         },
     })
+}
+
+/// Something that is asked of a server, without its settings.
+fn asking(task: Task, flags: Vec<(String, String)>) -> Invocation {
+    Invocation { task, file: None, flags, is_json: false, accepted: Vec::new() }
+}
+
+fn given(matches: &ArgMatches, names: &[&str]) -> Vec<(String, String)> {
+    let value = |name: &str| matches.get_one::<String>(name).cloned().unwrap_or_default();
+    names.iter().map(|name| ((*name).to_owned(), value(name))).collect()
 }
 
 fn flags(matches: &ArgMatches) -> Vec<(String, String)> {
@@ -102,7 +108,7 @@ fn command() -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .about(about)
         .after_help(after)
-        .subcommands([serve, config, bench(), doctor(), hot_keys()])
+        .subcommands([serve, config, bench(), doctor(), hot_keys(), health()])
         .args_conflicts_with_subcommands(true)
 }
 
@@ -122,10 +128,17 @@ fn doctor() -> Command {
     with_settings(Command::new("doctor").about(about).after_help(after).arg(json).arg(accept))
 }
 
+fn flag(name: &'static str, form: &'static str, default: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).value_name(form).default_value(default).help(help)
+}
+
+fn health() -> Command {
+    Command::new("health")
+        .about("Ask a running server's admin port whether it is well; exit code 1 when not")
+        .arg(flag("target", "HOST:PORT", "127.0.0.1:9180", "Its admin port"))
+}
+
 fn hot_keys() -> Command {
-    let flag = |name: &'static str, form: &'static str, default: &'static str, help: &'static str| {
-        Arg::new(name).long(name).value_name(form).default_value(default).help(help)
-    };
     Command::new("hotkeys")
         .about("Show which keys of a running server are asked for most (it has hotkeys-sampling set)")
         .arg(flag("target", "HOST:PORT", "127.0.0.1:6379", "The server"))

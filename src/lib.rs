@@ -18,15 +18,15 @@
 //! Imports only go down; a test holds the table to it. Two sentences to remember: only [`command`] gives what
 //! [`protocol`] parses a meaning in the [`shard`]; only [`worker`] joins [`command`] to a [`ring`].
 //!
-//! | layer    | modules                                                                      | may import         |
-//! |----------|------------------------------------------------------------------------------|--------------------|
-//! | process  | `main`, [`cli`]                                                              | all                |
-//! | assembly | [`server`], [`control`], [`listen`], [`load`], [`doctor`], [`hotkeys`]       | all below          |
-//! | loop     | [`worker`]                                                                   | all below          |
-//! | edge     | [`ring`], [`mailbox`]                                                        | pure, ground       |
-//! | meaning  | [`command`]                                                                  | pure, ground       |
-//! | pure     | [`protocol`], [`shard`]                                                      | ground             |
-//! | ground   | [`config`], [`instance`], [`cluster`], [`observe`], [`clock`], [`topology`]  | each other         |
+//! | layer    | modules                                                                            | may import   |
+//! |----------|------------------------------------------------------------------------------------|--------------|
+//! | process  | `main`, [`cli`]                                                                    | all          |
+//! | assembly | [`server`], [`control`], [`listen`], [`load`], [`doctor`], [`health`], [`hotkeys`] | all below    |
+//! | loop     | [`worker`]                                                                         | all below    |
+//! | edge     | [`ring`], [`mailbox`]                                                              | pure, ground |
+//! | meaning  | [`command`]                                                                        | pure, ground |
+//! | pure     | [`protocol`], [`shard`]                                                            | ground       |
+//! | ground   | [`config`], [`instance`], [`cluster`], [`observe`], [`clock`], [`topology`]        | each other   |
 //!
 //! # The words
 //!
@@ -56,6 +56,7 @@ pub mod cli;
 
 pub mod control;
 pub mod doctor;
+pub mod health;
 pub mod hotkeys;
 pub mod listen;
 pub mod load;

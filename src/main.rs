@@ -30,6 +30,9 @@ fn main() -> ExitCode {
     if invocation.task == Task::HotKeys {
         return hot_keys(&invocation.flags);
     }
+    if invocation.task == Task::Health {
+        return health(&invocation.flags);
+    }
     let settings = match source::load(invocation.file.as_deref(), |name| std::env::var_os(name), &invocation.flags) {
         Ok(settings) => settings,
         Err(error) => return fail(EXIT_USAGE, &error),
@@ -72,6 +75,15 @@ fn hot_keys(flags: &[(String, String)]) -> ExitCode {
     };
     match corering::hotkeys::ask(flag("target"), flag("password"), count) {
         Ok(table) => print(&table),
+        Err(error) => fail(1, &error),
+    }
+}
+
+/// Asks a running server whether it is well.
+fn health(flags: &[(String, String)]) -> ExitCode {
+    let target = flags.iter().find(|(given, _)| given == "target").map_or("", |(_, value)| value);
+    match corering::health::ask(target) {
+        Ok(text) => print(&text),
         Err(error) => fail(1, &error),
     }
 }

@@ -307,6 +307,9 @@ impl Settings {
         if self.ring_completions < self.ring_submissions {
             return Err("ring-completions is below ring-submissions; it should be several times as large".to_owned());
         }
+        if self.io == Io::Epoll && self.napi_busy_poll > 0 {
+            return Err("napi-busy-poll is io_uring's and io is epoll; leave one of them out".to_owned());
+        }
         if self.bind.is_empty() && self.unixsocket.is_none() {
             return Err("bind is empty and no unixsocket is set; give at least one address".to_owned());
         }
@@ -371,6 +374,8 @@ mod tests {
     fn what_contradicts_itself_is_refused() {
         let settings = Settings { output_hard_limit: 1 << 20, output_soft_limit: 2 << 20, ..Settings::default() };
         assert!(settings.check().unwrap_err().contains("output-hard-limit"));
+        let settings = Settings { io: Io::Epoll, napi_busy_poll: 10, ..Settings::default() };
+        assert!(settings.check().unwrap_err().contains("io is epoll"));
         let settings = Settings { bind: vec![[127, 0, 0, 1].into(); 2], ..Settings::default() };
         assert!(settings.check().unwrap_err().contains("bind names 127.0.0.1 twice"));
     }

@@ -1,6 +1,7 @@
 //! Operating the server: what the admin port tells, and what tools of operators make of it.
 
 mod admin;
+mod container;
 mod doctor;
 mod exporters;
 mod findings;

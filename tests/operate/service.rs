@@ -1,11 +1,13 @@
 //! Under a service manager: it is told when the server is ready, alive and ending, and its checkers accept the unit.
 
+use std::io::Write;
 use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 use std::time::Duration;
 
 use crate::installed;
-use crate::process::{PATIENCE, Serving, corering};
+use crate::observed::Observed;
+use crate::process::{PATIENCE, Serving, corering, run};
 
 const UNIT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tuning/service/corering.service");
 
@@ -42,6 +44,24 @@ fn a_service_manager_is_told_ready_alive_and_ending() {
     serving.process.terminate();
     while hear(&socket, PATIENCE).expect("a word about the end") != "STOPPING=1" {}
     assert_eq!(serving.process.wait().code(), Some(0));
+}
+
+#[test]
+fn a_container_asks_the_binary_whether_it_is_well() {
+    let observed = Observed::start(&["--workers", "1"]);
+    let target = format!("127.0.0.1:{}", observed.admin_port);
+    let ask = || run(&mut corering(&["health", "--target", &target]));
+    let ended = ask();
+    assert_eq!((ended.code, ended.out.as_str(), ended.err.as_str()), (Some(0), "ok\n", ""));
+    let mut blocker = observed.serving.connect();
+    blocker.write_all(b"DEBUG SLEEP 3\r\n").expect("it reads");
+    std::thread::sleep(Duration::from_millis(200));
+    let ended = ask();
+    assert_eq!((ended.code, ended.out.as_str()), (Some(1), ""));
+    assert!(ended.err.contains("answers 503: workers without a sign of life"), "{ended:?}");
+    drop(observed);
+    let ended = ask();
+    assert!(ended.code == Some(1) && ended.err.contains("--target"), "{ended:?}");
 }
 
 #[test]

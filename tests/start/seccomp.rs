@@ -99,6 +99,8 @@ fn everything(folder: &Path, io: &str, ports: &[u16; 5]) -> Vec<String> {
     );
     std::fs::write(file("map.toml"), map).expect("our folder");
     let cpu = corering::topology::usable_cpus()[0].to_string();
+    // Only the privileged may lock as much.
+    let locks = if rustix::process::geteuid().is_root() { "yes" } else { "no" };
     let rows: &[(&str, &str)] = &[
         ("config", &file("corering.toml")),
         ("io", io),
@@ -113,6 +115,8 @@ fn everything(folder: &Path, io: &str, ports: &[u16; 5]) -> Vec<String> {
         ("cluster-map", &file("map.toml")),
         ("cluster-process", "a"),
         ("maxmemory", "400mb"),
+        ("lock-memory", locks),
+        ("scheduler", "batch"),
         ("stage-sampling", "1"),
         ("hotkeys-sampling", "1"),
     ];

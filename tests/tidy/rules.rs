@@ -57,7 +57,7 @@ pub(crate) const LAYERS: &[Layer] = &[
     Layer { name: "process", modules: &["main", "cli"], is_apart: false, must_not_name: &[],
         may_import: &["assembly", "loop", "edge", "meaning", "pure", "ground"] },
     Layer { name: "assembly", is_apart: false, must_not_name: &[],
-        modules: &["server", "control", "listen", "snapshot", "load", "doctor", "hotkeys"],
+        modules: &["server", "control", "listen", "snapshot", "load", "doctor", "health", "hotkeys"],
         may_import: &["loop", "edge", "meaning", "pure", "ground"] },
     Layer { name: "loop", modules: &["worker"], is_apart: false, must_not_name: FILES_AND_THREADS_OF_THE_LOOP,
         may_import: &["edge", "meaning", "pure", "ground"] },

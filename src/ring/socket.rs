@@ -67,9 +67,10 @@ pub(super) fn receive_stamped(fd: Fd, buffer: &mut [u8]) -> Result<(usize, u64),
     let Ok(count) = usize::try_from(count) else {
         return Err(Errno(std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)));
     };
-    let words = &control[..(message.msg_controllen as usize / 8).min(control.len())];
-    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
-    Ok((count, stamped::arrival(&bytes).unwrap_or(0)))
+    let mut bytes = [0; stamped::CONTROL_BYTES];
+    bytes.chunks_exact_mut(8).zip(control).for_each(|(bytes, word)| bytes.copy_from_slice(&word.to_ne_bytes()));
+    let filled = bytes.len().min(message.msg_controllen as usize);
+    Ok((count, stamped::arrival(&bytes[..filled]).unwrap_or(0)))
 }
 
 /// See [`Ring::stamp_arrivals`](super::Ring::stamp_arrivals).

@@ -226,9 +226,9 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "tick-requests = 7\n").unwrap();
         let environment = |name: &str| (name == "CORERING_PROFILE").then(|| "latency".into());
+        assert_eq!(load(None, environment, &[]).unwrap().send_bytes, 64 << 10);
         let settings = load(Some(file.path()), environment, &[("send-bytes".to_owned(), "8kb".to_owned())]).unwrap();
         assert_eq!((settings.tick_requests, settings.send_bytes), (7, 8192));
-        assert_ne!(settings.spin, Settings::default().spin);
         let error = load(None, nothing, &[(PROFILE.to_owned(), "speed".to_owned())]).unwrap_err().0;
         assert!(error.contains("latency, throughput, shared-host, container"), "{error}");
     }

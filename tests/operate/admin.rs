@@ -66,6 +66,40 @@ fn metrics_and_info_are_the_same_figures() {
 }
 
 #[test]
+fn what_other_memory_would_bring_is_told_everywhere() {
+    let observed = Observed::start(&["--workers", "2", "--maxmemory", "24mb"]);
+    let mut client = observed.client();
+    let names = ["miss_ratio_half_memory", "miss_ratio_same_memory", "miss_ratio_double_memory"];
+    assert_eq!(client.info(names[0]), "", "nothing is told before there is anything to tell");
+    // Round after round over more than fits, each key the rarer the higher it is; what misses is stored.
+    let value = "v".repeat(900);
+    for round in 1..=40_u64 {
+        let keys: Vec<String> =
+            (0..60_000 / round).map(|key| format!("key:{}", key * 7919 % (60_000 / round))).collect();
+        for some in keys.chunks(500).take(40) {
+            let found: Vec<Option<String>> = redis::cmd("MGET").arg(some).query(&mut client.0).expect("values");
+            let missed = some.iter().zip(found).filter(|(_, found)| found.is_none());
+            let pairs: Vec<&str> = missed.flat_map(|(key, _)| [key.as_str(), &value]).collect();
+            if !pairs.is_empty() {
+                redis::cmd("MSET").arg(pairs).exec(&mut client.0).expect("OK");
+            }
+        }
+    }
+    let [half, same, double] = names.map(|name| client.info(name).parse::<f64>().expect("a ratio"));
+    let [hits, misses] =
+        ["keyspace_hits", "keyspace_misses"].map(|name| client.info(name).parse::<f64>().expect("a number"));
+    assert!((same - misses / (hits + misses)).abs() < 0.001, "{same}: {misses} of {hits} and them");
+    assert!(half > same + 0.02 && same > double + 0.02 && double > 0.0, "{half} {same} {double}");
+    let status: serde_json::Value = serde_json::from_str(&observed.get("/status.json").body).expect("JSON");
+    for (name, ratio) in names.iter().zip([half, same, double]) {
+        assert!((status["totals"][name].as_f64().expect("a ratio") - ratio).abs() < 0.001, "{name}");
+    }
+    assert!(observed.metrics()[r#"corering_simulated_misses_half_memory_total{worker="1"}"#] > 0.0);
+    client.ask("CONFIG RESETSTAT");
+    assert_eq!(observed.metrics()[r#"corering_simulated_misses_double_memory_total{worker="0"}"#], 0.0);
+}
+
+#[test]
 fn a_token_guards_what_is_not_for_probes() {
     let observed = Observed::start(&["--workers", "1", "--admin-token", "open sesame"]);
     let ask = |field: &str| observed.ask(&format!("GET /metrics HTTP/1.1\r\nConnection: close\r\n{field}\r\n"));

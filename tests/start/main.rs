@@ -229,12 +229,17 @@ fn the_control_thread_has_its_cpu() {
     let cpu = corering::topology::usable_cpus()[0].to_string();
     let serving = Serving::start(&mut corering(&["--port", "0", "--workers", "1", "--control-cpu", &cpu]));
     let serving = serving.expect("it starts");
-    let process = format!("/proc/{}", serving.process.id());
-    let is_control = |task: &String| status(&format!("{task}/status"), "Name") == "control";
-    let tasks = std::fs::read_dir(format!("{process}/task")).expect("it runs").flatten();
-    let mut tasks = tasks.map(|task| task.path().display().to_string());
-    let control = tasks.find(is_control).expect("a control thread");
-    assert_eq!(status(&format!("{control}/status"), "Cpus_allowed_list"), cpu);
+    let tasks = format!("/proc/{}/task", serving.process.id());
+    let is_it = |task: std::fs::DirEntry| {
+        let path = task.path().join("status").display().to_string();
+        status(&path, "Name") == "control" && status(&path, "Cpus_allowed_list") == cpu
+    };
+    // A thread gives itself its name, perhaps a moment after the server is ready.
+    let start = std::time::Instant::now();
+    while !std::fs::read_dir(&tasks).expect("it runs").flatten().any(is_it) {
+        assert!(start.elapsed() < process::PATIENCE, "no control thread on CPU {cpu}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
     assert_refusal(&run(&mut corering(&["--port", "0", "--control-cpu", "4000"])), 2, &["[4000]", "may use"]);
 }
 

@@ -118,13 +118,13 @@ fn request(random: &mut Random) -> String {
 
 /// How `0` to `4` end in base64.
 const KEYS_END: &[&str] = &["A", "Q", "g", "w"];
-const DELTAS: &[&str] = &["1", "5", "1000", "18446744073709551615", "x", "-1"];
+const DELTAS: &[&str] = &["1", "5", "1000", "18446744073709551615", "x", "-1", "+1"];
 const GET_FLAGS: &[&str] = &[
-    "c", "f", "k", "Oab", "q", "s", "t", "v", "v", "u", "N0", "N50", "R30", "R500", "T60", "T0", "Tx", "Px", "Lx", "l",
-    "h", "h",
+    "c", "f", "k", "Oab", "q", "s", "t", "v", "v", "u", "N0", "N50", "R30", "R500", "T60", "T0", "T-1", "Tx", "Px",
+    "Lx", "l", "h", "h",
 ];
 const SET_FLAGS: &[&str] =
-    &["c", "C$", "F5", "I", "k", "Oab", "q", "T90", "T0", "ME", "MA", "MP", "MR", "MS", "MX", "F", "C"];
+    &["c", "C$", "F5", "I", "k", "Oab", "q", "T90", "T0", "T-1", "ME", "MA", "MP", "MR", "MS", "MX", "F", "C"];
 const DELETE_FLAGS: &[&str] = &["C$", "I", "k", "Oab", "q", "T40", "!", "Tx"];
 const DELTA_FLAGS: &[&str] =
     &["C$", "N0", "N80", "J10", "D7", "T70", "MI", "MD", "M+", "M-", "MX", "q", "t", "c", "v", "v", "k", "Oab", "Dx"];
@@ -251,9 +251,11 @@ fn replies_are_memcacheds_own() {
     }
 }
 
-/// memcached counts whole seconds, so a time to live may be one less there, and the time since an access one more.
+/// memcached counts whole seconds, so a time to live may be one less there, and the time since an access one more. What
+/// has just expired has 2^32 seconds left there, less how long it has been up.
 fn settle(reply: &str) -> String {
     let settle_word = |word: &str| match word.strip_prefix('t').and_then(|seconds| seconds.parse::<i64>().ok()) {
+        Some(seconds) if seconds > 1 << 31 => "t0".to_owned(),
         Some(seconds) if seconds > 0 => format!("t{}", (seconds + 5) / 10 * 10),
         _ if matches!(word, "l1" | "l2") => "l0".to_owned(),
         _ => word.to_owned(),

@@ -119,6 +119,10 @@ pub(super) const MSET: &str = r##"{"type":"object","properties":{"items":{"type"
 pub(super) const RUN: &str = r##"{"type":"array","items":{"type":"array","minItems":1,"items":
 {"$ref":"#/components/schemas/Bytes"}}}"##;
 
+/// What is told of every body. Were it run as it arrives, a request would hold its connection, its place among the
+/// replies and its room for as long as its client likes; pipelined requests do what that would do, within all limits.
+const WHOLE: &str = "Has arrived whole before anything is done with it; requests that are pipelined run one by one";
+
 /// What any route may answer; but for the first, the open ones do not.
 const COMMON: &[(u16, &str)] = &[
     (400, "Malformed"),
@@ -164,7 +168,7 @@ fn operation(name: &str, summary: &str, doc: &Doc) -> Json {
     let mut operation = json!({ "summary": summary, "operationId": name, "parameters": parameters,
         "responses": replies });
     if let Some((kind, text)) = doc.body {
-        operation["requestBody"] = json!({ "required": kind == "application/json",
+        operation["requestBody"] = json!({ "required": kind == "application/json", "description": WHOLE,
             "content": { kind: { "schema": schema(text) } } });
     }
     operation

@@ -3,7 +3,7 @@
 //! In: a key and how much. Out: the new number. What must stay true: numbers are unsigned 64-bit ones; adding wraps,
 //! subtracting ends at 0; a value does not become shorter but is padded with spaces, as memcached's does.
 
-use super::meta::{parse_change, write_all_tokens, write_tokens, write_ttl};
+use super::meta::{parse_change, version_of_new, write_all_tokens, write_tokens, write_ttl};
 use super::{Call, expires_at, expiry_at, line, line_bytes, line_unless};
 use crate::protocol::memcache::{self, text};
 use crate::protocol::resp::Reply;
@@ -107,11 +107,12 @@ pub(super) fn meta(call: &mut Call<'_>, args: Args<'_>, reply: &mut Reply<'_>) {
     };
     let (key, now) = (args.get(1), call.now.unix_ms);
     let delta = Delta { is_increment, by: flags.delta, version: flags.version };
-    let mut made_at = None;
+    let mut made = None;
     let changed = match change(call, key, &delta) {
         Err(Unchanged::NotFound) if flags.vivify.is_some() => {
-            made_at = flags.vivify.map(|exptime| expires_at(exptime, now));
-            create(call, key, flags.initial, made_at.unwrap_or(0))
+            let version = version_of_new(call, &flags);
+            made = flags.vivify.map(|exptime| Made { at: expires_at(exptime, now), version });
+            create(call, key, flags.initial, made)
         }
         changed => changed,
     };
@@ -127,17 +128,27 @@ pub(super) fn meta(call: &mut Call<'_>, args: Args<'_>, reply: &mut Reply<'_>) {
         call.shard.change(key, now, |_, attributes| attributes.version = version);
     }
     let start = reply.output.len();
-    write_number(call, args, &flags, (number, made_at), reply.output);
+    write_number(call, args, &flags, (number, made), reply.output);
     // As memcached, which tells of what it has made.
-    if flags.has(b'q') && made_at.is_none() {
+    if flags.has(b'q') && made.is_none() {
         reply.output.truncate(start);
     }
 }
 
-fn create(call: &mut Call<'_>, key: &[u8], initial: u64, at: UnixMs) -> Result<u64, Unchanged> {
+/// What was made because there was none.
+#[derive(Clone, Copy, Debug, Default)]
+struct Made {
+    /// When it expires.
+    at: UnixMs,
+    version: u64,
+}
+
+fn create(call: &mut Call<'_>, key: &[u8], initial: u64, made: Option<Made>) -> Result<u64, Unchanged> {
+    let Made { at, version } = made.unwrap_or_default();
     let mut digits = itoa::Buffer::new();
     let value = NewValue::Copied(digits.format(initial).as_bytes());
-    match call.shard.put(key, value, expiry_at(at), &Attributes::default(), call.now.unix_ms) {
+    match call.shard.put(key, value, expiry_at(at), &Attributes { version, ..Attributes::default() }, call.now.unix_ms)
+    {
         Stored::Done { .. } => Ok(initial),
         Stored::Refused | Stored::OutOfMemory => Err(Unchanged::Refused(text::NO_MEMORY)),
     }
@@ -148,7 +159,7 @@ fn write_number(
     call: &mut Call<'_>,
     args: Args<'_>,
     flags: &memcache::Meta,
-    (number, made_at): (u64, Option<UnixMs>),
+    (number, made): (u64, Option<Made>),
     output: &mut Output,
 ) {
     let (key, now) = (args.get(1), call.now.unix_ms);
@@ -161,15 +172,16 @@ fn write_number(
         output.extend(b"HD");
     }
     let found_at = call.shard.peek_as(View::Memcache, key, now).and_then(|item| item.expires_at).unwrap_or(0);
-    let mut at = if made_at.is_some() { 0 } else { found_at };
+    let mut at = if made.is_some() { 0 } else { found_at };
     for index in 2..args.len() {
         match args.get(index)[0] {
-            b'N' => at = made_at.unwrap_or(at),
+            b'N' => at = made.map_or(at, |made| made.at),
             b'T' => at = flags.exptime.map_or(at, |exptime| expires_at(exptime, now)),
             b't' => write_ttl(at, now, output),
             b'c' => {
                 output.extend(b" c");
-                memcache::write_number(call.shard.version(View::Memcache, key, now).unwrap_or(0), output);
+                let version = made.map(|made| made.version).or_else(|| call.shard.version(View::Memcache, key, now));
+                memcache::write_number(version.unwrap_or(0), output);
             }
             _ => write_tokens(args, index, flags.has(b'b'), output),
         }

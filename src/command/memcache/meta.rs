@@ -48,6 +48,14 @@ pub(super) fn parse_change(args: Args<'_>) -> Result<Meta, &'static str> {
     })
 }
 
+/// The version that a new item gets at once: the one that is asked for, or, with `c`, one to be returned. 0: none.
+pub(super) fn version_of_new(call: &mut Call<'_>, flags: &Meta) -> u64 {
+    match flags.new_version.unwrap_or(0) {
+        0 if flags.has(b'c') => call.shard.next_version(call.now.unix_ms),
+        version => version,
+    }
+}
+
 /// Seconds to live as `t` returns them.
 pub(super) fn write_ttl(at: UnixMs, now: UnixMs, output: &mut Output) {
     if at == 0 {
@@ -56,6 +64,11 @@ pub(super) fn write_ttl(at: UnixMs, now: UnixMs, output: &mut Output) {
         output.extend(b" t");
         memcache::write_number(at.saturating_sub(now).div_ceil(1000), output);
     }
+}
+
+/// Until when whoever wins now may compute.
+fn lease_until(call: &Call<'_>) -> UnixMs {
+    call.now.unix_ms + call.settings.lease_timeout.as_millis() as u64
 }
 
 /// What `mg` knows of an item before it writes.
@@ -67,9 +80,13 @@ struct Seen {
     made_at: Option<UnixMs>,
     touched_at: Option<UnixMs>,
     has_won: bool,
+    /// `N` has made it, as all flags want it.
+    is_made: bool,
     is_leased: bool,
     is_stale: bool,
     is_key_encoded: bool,
+    /// For `c`, as it is before the item may expire.
+    version: u64,
     was_hit: bool,
     idle_seconds: u64,
 }
@@ -82,6 +99,18 @@ impl Seen {
             b'N' => self.made_at.unwrap_or(at),
             _ => at,
         }
+    }
+
+    /// Does what the flags want done, after the reply: what expires by that is returned once more.
+    fn apply(&self, call: &mut Call<'_>, args: Args<'_>, flags: &Meta) {
+        if self.is_made || !(self.has_won || flags.exptime.is_some()) {
+            return;
+        }
+        let lease_until = lease_until(call);
+        call.shard.change(args.get(1), call.now.unix_ms, |at, attributes| {
+            *at = self.in_the_end(args);
+            attributes.leased_until = if self.has_won { lease_until } else { attributes.leased_until };
+        });
     }
 
     /// When it expires after all flags.
@@ -97,7 +126,10 @@ pub(super) fn get(call: &mut Call<'_>, args: Args<'_>, reply: &mut Reply<'_>) {
         Err(text) => return line(reply.output, text),
     };
     match look(call, args, &flags) {
-        Ok(Some(seen)) => write_item(call, args, &flags, &seen, reply.output),
+        Ok(Some(seen)) => {
+            write_item(call, args, &flags, &seen, reply.output);
+            seen.apply(call, args, &flags);
+        }
         Ok(None) if flags.has(b'q') => {}
         Ok(None) => {
             reply.output.extend(b"EN");
@@ -107,12 +139,11 @@ pub(super) fn get(call: &mut Call<'_>, args: Args<'_>, reply: &mut Reply<'_>) {
     }
 }
 
-/// Looks an item up and does what the flags want done with it; `None` for a miss.
+/// Looks an item up and sees what the flags want done with it; `None` for a miss.
 fn look(call: &mut Call<'_>, args: Args<'_>, flags: &Meta) -> Result<Option<Seen>, &'static str> {
     let (key, now) = (args.get(1), call.now.unix_ms);
-    let lease_until = now + call.settings.lease_timeout.as_millis() as u64;
     let Some(item) = call.shard.peek_as(View::All, key, now) else {
-        return vivify(call, args, flags, lease_until);
+        return vivify(call, args, flags);
     };
     let attributes = item.attributes();
     let mut seen = Seen {
@@ -143,22 +174,14 @@ fn look(call: &mut Call<'_>, args: Args<'_>, flags: &Meta) -> Result<Option<Seen
         seen.was_hit = usage.is_some_and(|usage| usage.is_read);
         seen.idle_seconds = usage.map_or(0, |usage| now.saturating_sub(usage.accessed_at) / 1000);
     }
-    if seen.has_won || flags.exptime.is_some() {
-        call.shard.change(key, now, |at, attributes| {
-            *at = seen.in_the_end(args);
-            attributes.leased_until = if seen.has_won { lease_until } else { attributes.leased_until };
-        });
+    if flags.has(b'c') {
+        seen.version = call.shard.version(View::All, key, now).unwrap_or(0);
     }
     Ok(Some(seen))
 }
 
 /// Makes an item that has no value yet, when that is wanted.
-fn vivify(
-    call: &mut Call<'_>,
-    args: Args<'_>,
-    flags: &Meta,
-    lease_until: UnixMs,
-) -> Result<Option<Seen>, &'static str> {
+fn vivify(call: &mut Call<'_>, args: Args<'_>, flags: &Meta) -> Result<Option<Seen>, &'static str> {
     let (key, now) = (args.get(1), call.now.unix_ms);
     let Some(exptime) = flags.vivify else {
         if !flags.has(b'u') {
@@ -171,27 +194,27 @@ fn vivify(
         made_at: Some(expires_at(exptime, now)),
         touched_at: flags.exptime.map(|exptime| expires_at(exptime, now)),
         has_won: true,
+        version: version_of_new(call, flags),
         ..Seen::default()
     };
     let at = seen.in_the_end(args);
     let attributes = Attributes {
         presence: Presence::Vivified,
-        leased_until: lease_until.max(at),
-        version: flags.new_version.unwrap_or(0),
+        leased_until: lease_until(call).max(at),
+        version: seen.version,
         ..Attributes::default()
     };
     match call.shard.put(key, NewValue::Copied(b""), expiry_at(at), &attributes, now) {
-        Stored::Done { .. } => Ok(Some(seen)),
+        Stored::Done { .. } => Ok(Some(Seen { is_made: true, ..seen })),
         Stored::Refused | Stored::OutOfMemory => Err(text::NO_MEMORY),
     }
 }
 
 fn write_item(call: &mut Call<'_>, args: Args<'_>, flags: &Meta, seen: &Seen, output: &mut Output) {
     let (key, now) = (args.get(1), call.now.unix_ms);
-    let version = if flags.has(b'c') { call.shard.version(View::All, key, now) } else { None };
     let item =
         if flags.has(b'u') { call.shard.peek_as(View::All, key, now) } else { call.shard.get_as(View::All, key, now) };
-    // It may have expired just now, by `T` or `N`; it is shown once more, without its value.
+    // It may have expired by `N` already; so it is shown once.
     let (value_len, client_flags) = item.map_or((0, 0), |item| (item.value.len(), item.attributes().flags));
     if flags.has(b'v') {
         output.extend(b"VA ");
@@ -212,7 +235,7 @@ fn write_item(call: &mut Call<'_>, args: Args<'_>, flags: &Meta, seen: &Seen, ou
                 continue;
             }
             b's' => value_len as u64,
-            b'c' => version.unwrap_or(0),
+            b'c' => seen.version,
             b'f' => u64::from(client_flags),
             b'l' => seen.idle_seconds,
             b'h' => u64::from(seen.was_hit),

@@ -11,6 +11,7 @@
 //! - A win (`W`) lapses after `lease-timeout`, so that a client that has died holds nobody up.
 //! - `l` counts from when the item's segment was opened.
 //! - `E` and `ms … s` and `md … x` of later versions are there; client flags above 32 bits are refused.
+//! - Times up to the year 2106 are to come, where memcached takes those beyond 2038 for past.
 //! - `decr` pads with spaces as memcached does, so that RESP's `INCR` refuses such a number.
 
 use std::sync::LazyLock;

@@ -4,7 +4,7 @@
 //! could not be replaced for want of room is gone, so that nobody reads what its writer has given up.
 
 use super::super::string::value_at;
-use super::meta::write_tokens;
+use super::meta::{version_of_new, write_tokens};
 use super::{Call, expires_at, expiry_at, line, line_bytes, line_unless};
 use crate::protocol::memcache::{self, text};
 use crate::protocol::resp::Reply;
@@ -184,13 +184,14 @@ pub(super) fn meta(call: &mut Call<'_>, args: Args<'_>, reply: &mut Reply<'_>) {
                 Outcome::OutOfMemory => return line(reply.output, text::NO_MEMORY),
             };
             reply.output.extend(code.as_bytes());
-            write_stored(call, args, &flags, outcome, reply.output);
+            let version = if outcome == Outcome::Stored { change.new_version } else { 0 };
+            write_stored(call, args, &flags, version, reply.output);
         }
         Err(text) => line(reply.output, text),
     }
 }
 
-fn parse(call: &Call<'_>, args: Args<'_>) -> Result<(Change, memcache::Meta), &'static str> {
+fn parse(call: &mut Call<'_>, args: Args<'_>) -> Result<(Change, memcache::Meta), &'static str> {
     let flags = memcache::meta(args, 3, args.len() - 1)?;
     if !flags.has(b'b') {
         memcache::key(args.get(1))?;
@@ -210,21 +211,19 @@ fn parse(call: &Call<'_>, args: Args<'_>) -> Result<(Change, memcache::Meta), &'
         version: flags.version,
         is_invalidating: flags.has(b'I'),
         is_key_encoded: flags.has(b'b'),
-        new_version: flags.new_version.unwrap_or(0),
+        new_version: version_of_new(call, &flags),
     };
     Ok((change, flags))
 }
 
 /// The return flags of `ms`, in their order.
-fn write_stored(call: &mut Call<'_>, args: Args<'_>, flags: &memcache::Meta, outcome: Outcome, output: &mut Output) {
+fn write_stored(call: &Call<'_>, args: Args<'_>, flags: &memcache::Meta, version: u64, output: &mut Output) {
     let (key, now) = (args.get(1), call.now.unix_ms);
     for index in 3..args.len() - 1 {
         match args.get(index)[0] {
             b'c' => {
-                let is_stored = outcome == Outcome::Stored;
-                let version = if is_stored { call.shard.version(View::Memcache, key, now) } else { None };
                 output.extend(b" c");
-                memcache::write_number(version.unwrap_or(0), output);
+                memcache::write_number(version, output);
             }
             b's' => {
                 output.extend(b" s");

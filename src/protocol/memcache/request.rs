@@ -87,24 +87,23 @@ pub fn is_quiet(args: Args<'_>) -> bool {
 
 /// The digits of a number.
 fn unsigned(word: &[u8]) -> Option<u64> {
-    if word.is_empty() {
+    let digits = word.strip_prefix(b"+").unwrap_or(word);
+    if digits.is_empty() {
         return None;
     }
-    word.iter().try_fold(0u64, |number, byte| {
+    digits.iter().try_fold(0u64, |number, byte| {
         let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
         number.checked_mul(10)?.checked_add(digit)
     })
 }
 
-/// A number of 32 bits with its sign.
+/// A number with its sign: one of 32 bits, or, as times beyond the year 2038 are, of 32 bits without.
 fn signed(word: &[u8]) -> Option<i64> {
-    let (is_negative, digits) = match word {
-        [b'-', digits @ ..] => (true, digits),
-        [b'+', digits @ ..] | digits => (false, digits),
+    let number = match word {
+        [b'-', digits @ ..] if !digits.starts_with(b"+") => -i64::try_from(unsigned(digits)?).ok()?,
+        _ => i64::try_from(unsigned(word)?).ok()?,
     };
-    let number = unsigned(digits).and_then(|number| i64::try_from(number).ok())?;
-    let number = if is_negative { -number } else { number };
-    i32::try_from(number).ok().map(i64::from)
+    (i64::from(i32::MIN)..=i64::from(u32::MAX)).contains(&number).then_some(number)
 }
 
 /// When an item expires, as clients say it.
@@ -239,8 +238,8 @@ pub fn meta(args: Args<'_>, from: usize, to: usize) -> Result<Meta, &'static str
         meta.letters |= 1 << letter;
         wrong = match meta.take(letter, &word[1..], args) {
             Ok(()) => wrong,
-            // It has no text of its own.
-            Err(text::BAD_FORMAT) => wrong.or(Some(text::BAD_FORMAT)),
+            // The one has no text of its own, the other is seen last.
+            Err(text @ (text::BAD_FORMAT | text::OPAQUE_TOO_LONG)) => wrong.or(Some(text)),
             Err(text) => Some(text),
         };
     }
@@ -279,9 +278,13 @@ mod tests {
         let rows: &[(&[u8], Option<i64>, Option<u64>)] = &[
             (b"0", Some(0), Some(0)),
             (b"-1", Some(-1), None),
-            (b"+1", Some(1), None),
-            (b"2147483647", Some(i64::from(i32::MAX)), Some(i32::MAX as u64)),
-            (b"2147483648", None, Some(1 << 31)),
+            (b"+1", Some(1), Some(1)),
+            (b"-+1", None, None),
+            (b"++1", None, None),
+            (b"-2147483648", Some(i64::from(i32::MIN)), None),
+            (b"-2147483649", None, None),
+            (b"4294967295", Some(i64::from(u32::MAX)), Some(u32::MAX.into())),
+            (b"4294967296", None, Some(1 << 32)),
             (b"18446744073709551615", None, Some(u64::MAX)),
             (b"18446744073709551616", None, None),
             (b"", None, None),
@@ -302,6 +305,7 @@ mod tests {
             (b"1", Ok(Exptime::Seconds(1))),
             (b"2592000", Ok(Exptime::Seconds(2_592_000))),
             (b"2592001", Ok(Exptime::UnixSeconds(2_592_001))),
+            (b"4294967295", Ok(Exptime::UnixSeconds(u32::MAX))),
             (b"x", Err(text::BAD_EXPTIME)),
         ];
         for (word, expected) in rows {

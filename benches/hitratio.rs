@@ -7,8 +7,8 @@
 //! means all of these. Out: a table of objects and bytes missed, per policy, with an exact LRU of the same number of
 //! objects (or bytes) for reference, and each one's misses relative to it. The shard is the real one: the budget is
 //! what the share of the items takes with everything that belongs to them. What reads miss is stored, for as long as
-//! the key was stored for before. With `--advice`: what a shard says that half and twice its memory would miss, and what
-//! shards with that memory miss.
+//! the key was stored for before. With `--advice`: what a shard says that half and twice its memory would miss, and
+//! what shards with that memory miss.
 
 #![allow(clippy::print_stdout, reason = "the table is what it is for")]
 
@@ -105,8 +105,8 @@ fn advise(name: &str, trace: &Trace, share: f64, policies: &[(&str, Policy)]) {
         let [half_said, _, double_said] = miss_ratios(hits, misses, simulated_misses).unwrap_or_default();
         let (half, same, objects, double) = (half.0.1, same.0.1, same.0.0, double.0.1);
         println!(
-            "{name:30} {share:>5}% {policy_name:>12} {objects:>9} misses {same:.4}; half {half:.4}, said {half_said:.4} \
-             ({:+.4}); twice {double:.4}, said {double_said:.4} ({:+.4})",
+            "{name:30} {share:>5}% {policy_name:>12} {objects:>9} misses {same:.4}; half {half:.4}, said \
+             {half_said:.4} ({:+.4}); twice {double:.4}, said {double_said:.4} ({:+.4})",
             half_said - half,
             double_said - double
         );

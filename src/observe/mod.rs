@@ -142,9 +142,10 @@ impl Metric {
     ];
 }
 
-/// Shares of look-ups that miss: with half the memory, as it is, with twice the memory; `None` when nothing was looked up
-/// or simulated. The simulated misses of half and twice the memory count as many times the real ones as they are times
-/// those simulated with the memory that there is: what the sample of keys has too many or too few of, all three have.
+/// Shares of look-ups that miss: with half the memory, as it is, with twice the memory; `None` when nothing was looked
+/// up or simulated. The simulated misses of half and twice the memory count as many times the real ones as they are
+/// times those simulated with the memory that there is: what the sample of keys has too many or too few of, all three
+/// have.
 pub fn miss_ratios(hits: u64, misses: u64, simulated: [u64; 3]) -> Option<[f64; 3]> {
     let [half, same, double] = simulated.map(|misses| misses as f64);
     let (lookups, misses) = ((hits + misses) as f64, misses as f64);

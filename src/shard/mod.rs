@@ -180,6 +180,7 @@ mod log;
 mod memory;
 mod queues;
 mod resize;
+mod scan;
 mod shadow;
 mod store;
 mod version;

@@ -1,8 +1,8 @@
 //! What an operator changes while the shard holds items; with a budget for which the log is cut too coarsely another
 //! shard takes the place of this one.
 //!
-//! In: budget, policy, the size of large values. Out: a shard whose segments suit them. What must stay true: nothing goes
-//! that may not be evicted; what the former shard holds counts as used until it was given back, in slices.
+//! In: budget, policy, the size of large values. Out: a shard whose segments suit them. What must stay true: nothing
+//! goes that may not be evicted; what the former shard holds counts as used until it was given back, in slices.
 
 use super::evict::Victim;
 use super::log::Log;

@@ -69,7 +69,7 @@ pub(super) fn receive_stamped(fd: Fd, buffer: &mut [u8]) -> Result<(usize, u64),
     };
     let mut bytes = [0; stamped::CONTROL_BYTES];
     bytes.chunks_exact_mut(8).zip(control).for_each(|(bytes, word)| bytes.copy_from_slice(&word.to_ne_bytes()));
-    let filled = bytes.len().min(message.msg_controllen as usize);
+    let filled = bytes.len().min(message.msg_controllen as _);
     Ok((count, stamped::arrival(&bytes[..filled]).unwrap_or(0)))
 }
 

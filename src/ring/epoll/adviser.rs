@@ -11,11 +11,14 @@ use crate::ring::{Carried, Completion, Errno, Token, WakeAddress};
 use crate::shard::PageAdvice;
 use crate::topology;
 
-/// The thread, which is started with the first advice.
+/// The thread and how it is asked.
+type Thread = (Sender<(Token, PageAdvice)>, JoinHandle<()>);
+
+/// Has advice given by a thread, which is started with the first.
 #[derive(Debug)]
 pub(super) struct Adviser {
     bell: WakeAddress,
-    thread: Option<(Sender<(Token, PageAdvice)>, JoinHandle<()>)>,
+    thread: Option<Thread>,
     done_sender: Sender<Completion>,
     done: Receiver<Completion>,
 }
@@ -47,10 +50,7 @@ fn completion(token: Token, result: Result<u32, Errno>) -> Completion {
     Completion { token, result, has_more: false, carried: Carried::Nothing }
 }
 
-fn start(
-    address: WakeAddress,
-    done: Sender<Completion>,
-) -> std::io::Result<(Sender<(Token, PageAdvice)>, JoinHandle<()>)> {
+fn start(address: WakeAddress, done: Sender<Completion>) -> std::io::Result<Thread> {
     let (sender, receiver) = channel::<(Token, PageAdvice)>();
     let run = move || {
         topology::unpin();

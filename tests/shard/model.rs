@@ -154,7 +154,7 @@ impl Twins {
     /// Stores a value that follows from the present one, or is as long and something else, with its expiry.
     fn change(&mut self, key: [u8; 2], value: &[u8]) {
         let Some(old) = self.model.get(&key).cloned() else { return };
-        let value = if value.len() % 2 == 0 { vec![b'c'; old.value.len()] } else { value.to_vec() };
+        let value = if value.len().is_multiple_of(2) { vec![b'c'; old.value.len()] } else { value.to_vec() };
         let expiry = if old.expires_at == 0 { Expiry::Never } else { Expiry::At(old.expires_at) };
         let attributes = Attributes { flags: value.len() as u32 % 3, ..Attributes::default() };
         let is_read = old.is_read && old.value.len() == value.len();

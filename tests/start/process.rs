@@ -30,9 +30,23 @@ pub(crate) struct Ended {
     pub(crate) err: String,
 }
 
+/// Starts a process. A copy of the binary that was just written is busy as long as another thread's child, between its
+/// fork and its exec, still has our descriptor.
+fn spawn(command: &mut Command) -> Child {
+    for _ in 0..100 {
+        match command.spawn() {
+            Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            started => return started.expect("the binary starts"),
+        }
+    }
+    panic!("the binary is busy for a second");
+}
+
 /// Runs to the end.
 pub(crate) fn run(command: &mut Command) -> Ended {
-    let mut child = Running { child: command.spawn().expect("the binary starts") };
+    let mut child = Running { child: spawn(command) };
     let (out, err) = (child.child.stdout.take(), child.child.stderr.take());
     let status = child.wait();
     let text = |pipe: &mut dyn Read| {
@@ -101,7 +115,7 @@ pub(crate) struct Serving {
 impl Serving {
     /// Starts the server and waits for its line.
     pub(crate) fn start(command: &mut Command) -> Result<Self, Ended> {
-        let mut process = Running { child: command.spawn().expect("the binary starts") };
+        let mut process = Running { child: spawn(command) };
         let mut log = BufReader::new(process.child.stderr.take().expect("piped"));
         let mut all = String::new();
         loop {

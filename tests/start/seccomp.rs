@@ -1,5 +1,5 @@
-//! The seccomp profile for containers: the real server behind it does everything that it can do, and says what is missing
-//! when something is.
+//! The seccomp profile for containers: the real server behind it does everything that it can do, and says what is
+//! missing when something is.
 //!
 //! A container runtime would compile the profile with libseccomp; here another compiler does. Most calls are tried with
 //! a default that kills the process, so that none which is missing goes unnoticed.

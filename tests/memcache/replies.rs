@@ -292,6 +292,7 @@ fn meta_set_in_every_mode() {
         ("ms a 1 MEE|x", "CLIENT_ERROR incorrect length for M token"),
         ("ms d 1 T-1 c|x", "HD c$3"),
         ("mg d v", "EN"),
+        ("ms a 1 I C0|x", "EX"),
         ("ms a 1 E77|e", "HD"),
         ("mg a v c", "VA 1 c77|e"),
         ("ms a 1 C77 E78|f", "HD"),

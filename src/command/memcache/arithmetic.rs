@@ -60,9 +60,10 @@ fn change(call: &mut Call<'_>, key: &[u8], delta: &Delta) -> Result<u64, Unchang
     };
     value[..digits.len()].copy_from_slice(digits);
     let version = if has_version { call.shard.next_version(now) } else { 0 };
-    // What becomes longer is written anew, as an item named in plain text.
-    let is_key_encoded = attributes.is_key_encoded && len == old_len;
-    let attributes = Attributes { version, is_key_encoded, ..attributes };
+    // What becomes longer is written anew: nobody's win, not stale, and named in plain text.
+    let kept =
+        if len == old_len { attributes } else { Attributes { flags: attributes.flags, ..Attributes::default() } };
+    let attributes = Attributes { version, ..kept };
     match call.shard.put_changed(key, value, expiry_at(at), &attributes, now) {
         Stored::Done { .. } => Ok(number),
         Stored::Refused | Stored::OutOfMemory => Err(Unchanged::Refused(text::NO_MEMORY)),

@@ -145,7 +145,7 @@ fn judge_version(change: &Change, old: Old, now: UnixMs, attributes: &mut Attrib
     if expected == old.version && expected != 0 {
         return None;
     }
-    if !change.is_invalidating || is_part || expected >= old.version {
+    if !change.is_invalidating || is_part || expected == 0 || expected >= old.version {
         return Some(Outcome::Exists);
     }
     // Stale from the beginning, and whoever was computing it still is.

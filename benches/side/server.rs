@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 const START_LIMIT: Duration = Duration::from_secs(10);
 
 /// How often starting is tried.
-const ATTEMPTS: usize = 3;
+const ATTEMPTS: usize = 10;
 
 /// Something that can be started.
 #[derive(Clone, Debug)]

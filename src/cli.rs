@@ -96,7 +96,8 @@ fn bench_flags(matches: &ArgMatches) -> Vec<(String, String)> {
 }
 
 fn command() -> Command {
-    let about = "A cache server for Linux: one core, one shard, one ring. Speaks RESP2 and RESP3 to Redis clients.";
+    let about =
+        "A cache server for Linux: one core, one shard, one ring. Speaks to Redis clients, memcached's and HTTP.";
     let after = "Every setting can also stand in the file (key = value) and in the environment (CORERING_KEY, with _ \
                  for -).\n\
                  Precedence, lowest first: default, profile, file, environment, flag, CONFIG SET.\n\

@@ -140,6 +140,11 @@ fn serve(settings: Settings, invocation: Invocation) -> ExitCode {
         server.instance().io_mode,
         std::process::id(),
     );
+    if server.is_open_to_all() {
+        tracing::warn!(
+            "anybody who reaches this server may read and change everything: set requirepass, or change bind"
+        );
+    }
     service::notify(service::READY);
     match server.wait() {
         Ok(()) if !control.is_running() => fail(1, &"the control thread has failed, so the server was ended"),

@@ -291,6 +291,12 @@ impl Server {
         &self.addresses
     }
 
+    /// Whether other hosts may reach it without a password.
+    pub fn is_open_to_all(&self) -> bool {
+        let is_reached = self.addresses.iter().any(|address| !address.ip().is_loopback());
+        is_reached && self.instance.settings().requirepass.is_empty()
+    }
+
     /// The TCP port.
     pub fn port(&self) -> u16 {
         self.instance.tcp_port

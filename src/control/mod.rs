@@ -3,8 +3,8 @@
 //!
 //! In: signals, requests to the admin port. Out: phases of the server, pages about it, signs of life to the service
 //! manager. TERM and INT drain the server, a second one ends it at once; HUP reads the cluster's fixed map again, if
-//! there is one. Only the process uses this; a library's server leaves the signals alone. What must stay true: a server
-//! does not go on without its control plane; when the thread ends, the server drains.
+//! there is one, and ends nothing. Only the process uses this; a library's server leaves the signals alone. What must
+//! stay true: a server does not go on without its control plane; when the thread ends, the server drains.
 
 use std::cell::Cell;
 use std::io;
@@ -33,13 +33,12 @@ pub struct Control {
 }
 
 impl Control {
-    /// Takes over TERM and INT for this process, and serves the admin port at `listeners`.
+    /// Takes over TERM, INT and HUP for this process, and serves the admin port at `listeners`.
     ///
     /// # Errors
     /// When the signals cannot be taken over or the thread not started.
     pub fn start(waker: Waker, listeners: Vec<TcpListener>) -> io::Result<Control> {
-        let ends = signals(&[SIGTERM, SIGINT])?;
-        let reloads = if waker.has_map_file() { Some(signals(&[SIGHUP])?) } else { None };
+        let (ends, reloads) = (signals(&[SIGTERM, SIGINT])?, signals(&[SIGHUP])?);
         let run = move || run(&waker, ends, reloads, listeners);
         Ok(Control { thread: std::thread::Builder::new().name("control".to_owned()).spawn(run)? })
     }
@@ -51,7 +50,7 @@ impl Control {
 }
 
 /// What the thread does, until its ring fails.
-fn run(waker: &Waker, ends: UnixStream, reloads: Option<UnixStream>, listeners: Vec<TcpListener>) {
+fn run(waker: &Waker, ends: UnixStream, reloads: UnixStream, listeners: Vec<TcpListener>) {
     let _guard = EndsServer::by(waker.clone(), Phase::Draining);
     if let Ok(cpu) = usize::try_from(waker.instance().settings().control_cpu)
         && !topology::pin(cpu)
@@ -60,10 +59,8 @@ fn run(waker: &Waker, ends: UnixStream, reloads: Option<UnixStream>, listeners: 
     }
     let io = waker.instance().settings().io;
     let ended = runtime::run(io, async move {
-        if let Some(reloads) = reloads {
-            let (reloads, waker) = (Signals::new(io, reloads)?, waker.clone());
-            runtime::spawn(watch(reloads, move || reload(&waker)));
-        }
+        let (reloads, reloading) = (Signals::new(io, reloads)?, waker.clone());
+        runtime::spawn(watch(reloads, move || reload(&reloading)));
         let open = Rc::new(Cell::new(0));
         for listener in listeners {
             runtime::spawn(admin::serve(Listener::new(io, listener)?, waker.clone(), Rc::clone(&open)));
@@ -105,6 +102,10 @@ fn end(waker: &Waker) {
 }
 
 fn reload(waker: &Waker) {
+    if !waker.has_map_file() {
+        tracing::info!("HUP reads the cluster-map again, and there is none; CONFIG SET changes settings");
+        return;
+    }
     match waker.reload_map() {
         Ok(Some(epoch)) => tracing::info!("the cluster's map has epoch {epoch} now"),
         Ok(None) => tracing::info!("the cluster's map has not changed"),
@@ -123,8 +124,9 @@ mod tests {
         for (_, io) in Io::NAMES {
             let server = Server::start(Settings { port: 0, workers: 1, io: *io, ..Settings::default() }).unwrap();
             let (ends, sender) = UnixStream::pair().unwrap();
+            let (reloads, _open) = UnixStream::pair().unwrap();
             let waker = server.waker();
-            let thread = std::thread::spawn(move || run(&waker, ends, None, Vec::new()));
+            let thread = std::thread::spawn(move || run(&waker, ends, reloads, Vec::new()));
             assert_eq!(server.waker().phase(), Phase::Running);
             // As when the ring fails: reading the signals ends.
             drop(sender);

@@ -256,7 +256,7 @@ fn status(instance: &Instance) -> Value {
     let mut totals = row(&|metric| instance.metrics.total(metric));
     // A mean cannot be added up.
     totals.remove(Metric::TtlMsMean.name());
-    let ratios = instance.metrics.miss_ratios(all.clone()).unwrap_or_default();
+    let ratios = instance.metrics.miss_ratios(all.clone()).into_iter().flatten();
     let names = ["miss_ratio_half_memory", "miss_ratio_same_memory", "miss_ratio_double_memory"];
     totals.extend(names.iter().zip(ratios).map(|(name, ratio)| ((*name).to_owned(), ratio.into())));
     let threads = process::worker_threads();

@@ -119,10 +119,6 @@ impl Requests {
     /// Empties it and keeps the allocations.
     #[inline]
     pub fn clear(&mut self) {
-        if self.ends.is_empty() && self.spans.is_empty() && self.carried.is_empty() {
-            // Scratch and bodies belong to spans.
-            return;
-        }
         recycle(&mut self.carried);
         recycle(&mut self.scratch);
         recycle(&mut self.bodies);
@@ -318,6 +314,15 @@ mod tests {
         assert!(copy.get(0, b"").body(0).is_none());
         let address = |args: Args<'_>| args.body(1).map(|body| body.as_ptr());
         assert_eq!(address(copy.get(0, b"")), address(batch.get(0, b"abcd")));
+    }
+
+    #[test]
+    fn what_was_adopted_leaves_no_large_allocation_behind() {
+        let (mut batch, mut built) = (Requests::default(), Requests::default());
+        (0..KEPT_BYTES_MAX).for_each(|at| built.push_received(at, 1));
+        batch.adopt(&mut built);
+        assert_eq!(batch.len(), 1);
+        assert!(built.capacity() <= KEPT_BYTES_MAX * 2, "{} bytes kept", built.capacity());
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 use super::evict::Victim;
 use super::log::Log;
+use super::shadow::Shadow;
 use super::{LARGE_VALUE_BYTES, Shard, ShardOptions, ShardStats};
 use crate::config::Policy;
 
@@ -36,7 +37,8 @@ impl Shard {
         next.garbage = std::mem::take(&mut self.garbage);
         next.garbage_bytes = std::mem::take(&mut self.garbage_bytes);
         next.large_own_bytes = std::mem::take(&mut self.large_own_bytes);
-        next.shadow = std::mem::take(&mut self.shadow);
+        next.shadow = std::mem::replace(&mut self.shadow, Shadow::new(false));
+        next.fit_shadow();
         next.log.large_value_bytes = self.log.large_value_bytes;
         next.ahead = self.ahead.of_next();
         next.moves = self.moves;
@@ -49,6 +51,7 @@ impl Shard {
     pub fn set_budget(&mut self, budget_bytes: u64) {
         self.is_stale |= self.budget_bytes != budget_bytes;
         self.budget_bytes = budget_bytes;
+        self.fit_shadow();
     }
 
     /// Changes the policy.
@@ -56,7 +59,9 @@ impl Shard {
         if self.policy != policy {
             self.is_stale = true;
             self.policy = policy;
-            self.shadow.clear();
+            // What one policy has missed says nothing of another.
+            self.shadow = Shadow::new(false);
+            self.fit_shadow();
             // What was to go may have to stay now.
             self.victim.iter_mut().for_each(Victim::spare);
         }

@@ -2,12 +2,14 @@
 //!
 //! In: look-ups and writes of keys whose hash ends in enough zero bits. Out: how many look-ups a cache of half, the
 //! same and twice the memory would have missed. Each runs the shard's own policy on that share of the memory. What must
-//! stay true: a key that is not seen costs one comparison; memory is bounded, a 56th of the budget and
-//! 504 KiB at most (about 350 KiB were seen), and counted; nothing else here changes what the shard does.
+//! stay true: a key that is not seen costs one comparison; memory is bounded, about a 56th of the budget and 504 KiB
+//! (350 KiB were seen, and deletions can leave places in queues behind), and counted; nothing else here changes what the
+//! shard does.
 //!
 //! One key in 16 is seen at first; whenever the largest of the three remembers too many, half of the keys are left out
-//! from then on. What is left out: segments, pages being cleaned up, and how the share of the small queue would adapt;
-//! it is the shard's own. Where nothing is evicted, or only what expires, there is nothing to tell.
+//! from then on, until the shard is emptied or its policy changes. What is left out: segments, pages being cleaned up,
+//! how the share of the small queue would adapt (it is the shard's own), and items larger than the sample's share of
+//! the memory, which all three miss. Where nothing is evicted, or only what expires, there is nothing to tell.
 //! Source: Waldspurger, Park, Garthwaite, Ahmad, "Efficient MRC Construction with SHARDS" (FAST 2015), and "Cache
 //! Modeling and Optimization using Miniature Simulations" (ATC 2017) by most of the same.
 
@@ -308,13 +310,20 @@ pub(super) struct Shadow {
     memory_bytes: usize,
 }
 
-impl Default for Shadow {
-    fn default() -> Self {
-        Self { mask: (1 << BITS_START) - 1, caches: Default::default(), misses: [0; HALVES.len()], memory_bytes: 0 }
-    }
-}
+/// No hash but one is seen.
+const OFF: u64 = u64::MAX;
 
 impl Shadow {
+    /// Empty caches, which see nothing while they have nothing to tell.
+    pub(super) fn new(is_on: bool) -> Self {
+        let mask = if is_on { (1 << BITS_START) - 1 } else { OFF };
+        Self { mask, caches: Default::default(), misses: [0; HALVES.len()], memory_bytes: 0 }
+    }
+
+    fn is_on(&self) -> bool {
+        self.mask != OFF
+    }
+
     /// Whether a key is seen.
     #[inline]
     pub(super) fn sees(&self, hash: KeyHash) -> bool {
@@ -335,7 +344,7 @@ impl Shadow {
 
     /// Forgets all items; what was counted stays.
     pub(super) fn clear(&mut self) {
-        *self = Self { misses: self.misses, ..Self::default() };
+        *self = Self { misses: self.misses, ..Self::new(self.is_on()) };
     }
 
     fn bits(&self) -> u32 {
@@ -366,6 +375,13 @@ impl Shard {
 
     fn shadow_keys_max(&self) -> u64 {
         (self.budget_bytes / BUDGET_PER_KEY).min(KEYS_MAX)
+    }
+
+    /// Begins with empty caches, or ends with them, when there has come to be something to tell, or nothing.
+    pub(super) fn fit_shadow(&mut self) {
+        if self.shadow.is_on() != self.has_shadow() {
+            self.shadow = Shadow::new(self.has_shadow());
+        }
     }
 
     /// Memory that the simulated caches may still take.
@@ -508,6 +524,26 @@ mod tests {
             let mut shard = shard(budget, policy);
             replay(&mut shard, 0..2_000, 0);
             assert_eq!((shard.stats().simulated_misses, shard.shadow.memory_bytes()), ([0; 3], 0), "{policy:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_told_of_another_policy_or_budget_is_forgotten() {
+        for (policy, budget, back) in [
+            (Policy::NoEviction, 2 * MIB, Policy::Cache),
+            (Policy::AllKeysLru, 2 * MIB, Policy::Cache),
+            (Policy::Cache, u64::MAX, Policy::Cache),
+        ] {
+            let mut shard = shard(2 * MIB, Policy::Cache);
+            replay(&mut shard, 0..60_000, 0);
+            assert_ne!(shard.stats().simulated_misses, [0; 3]);
+            shard.set_policy(policy);
+            shard.set_budget(budget);
+            assert_eq!((shard.stats().simulated_misses, shard.shadow.memory_bytes()), ([0; 3], 0), "{policy:?}");
+            shard.set_policy(back);
+            shard.set_budget(2 * MIB);
+            replay(&mut shard, 100_000..160_000, 0);
+            assert_ne!(shard.stats().simulated_misses, [0; 3], "{policy:?}");
         }
     }
 

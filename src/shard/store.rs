@@ -153,7 +153,7 @@ impl Shard {
                 (Err(error), ..) | (_, Err(error), _) | (_, _, Err(error)) => return Err(error),
             }
         };
-        Ok(Self {
+        let mut shard = Self {
             index,
             log,
             ghost,
@@ -171,7 +171,7 @@ impl Shard {
             walk: Walk::default(),
             ahead: Ahead::new(options.huge_pages),
             keeping: Keeping::default(),
-            shadow: Shadow::default(),
+            shadow: Shadow::new(false),
             balance: Balance::default(),
             work: Work::default(),
             is_short: false,
@@ -186,7 +186,9 @@ impl Shard {
             seed,
             clear_at: UnixMs::MAX,
             former: None,
-        })
+        };
+        shard.fit_shadow();
+        Ok(shard)
     }
 
     /// The hash that every look-up of `key` begins with.

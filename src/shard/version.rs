@@ -83,8 +83,11 @@ impl Shard {
         let found = self.found(self.index.entry(slot).location());
         let (mut expires_at, mut attributes) = (found.expires_at, Attributes::unpack(found.extras));
         change(&mut expires_at, &mut attributes);
-        let packed = attributes.pack();
+        let (packed, has_moved) = (attributes.pack(), expires_at != found.expires_at);
         self.alter(hash, slot, expires_at, &packed, now);
+        if has_moved && self.shadow.sees(hash) {
+            self.shadow_change(hash, Some(expires_at), now);
+        }
         true
     }
 

@@ -517,6 +517,8 @@ impl Core {
             let slot = slot as usize;
             let Some(connection) = self.connections.get_mut(slot) else { continue };
             connection.is_runnable = false;
+            // What goes on here is not timed.
+            connection.trace.iter_mut().for_each(|trace| trace.parse_ns = 0);
             if !connection.must_wait() {
                 self.execute(slot, &[]);
             }

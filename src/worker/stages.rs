@@ -150,9 +150,11 @@ impl Stages {
 impl Core {
     /// Bytes of a connection are taken up that arrived then (0: not known).
     pub(super) fn begin_batch(&mut self, slot: usize, arrived_unix_ns: u64) {
-        let parse_ns = std::mem::take(&mut self.connections[slot].trace.get_or_insert_default().parse_ns);
-        // A request that is timed is timed to its end.
-        let is_sampled = self.stages.is_due() || parse_ns != 0;
+        let connection = &mut self.connections[slot];
+        let parse_ns = std::mem::take(&mut connection.trace.get_or_insert_default().parse_ns);
+        // A request that is timed is timed to its end, and one that is not stays so: each counts once.
+        let (is_begun, goes_on) = (connection.decoder.buffered_bytes() > 0, parse_ns != 0);
+        let is_sampled = goes_on || (!is_begun && self.stages.is_due());
         let since_arrival_ns = match arrived_unix_ns {
             0 => u64::MAX,
             arrived => (self.clock.now().unix_us * 1000).saturating_sub(arrived),
@@ -165,7 +167,7 @@ impl Core {
         let (stage, longer_ns) =
             if socket_ns > queue_ns { (Stage::Socket, socket_ns) } else { (Stage::Queue, queue_ns) };
         let late = (longer_ns >= self.stages.slow_ns).then_some((stage, longer_ns));
-        if is_sampled {
+        if is_sampled && !goes_on {
             self.record(Stage::Queue, queue_ns);
             if arrived_unix_ns != 0 {
                 self.record(Stage::Socket, socket_ns);

@@ -99,6 +99,16 @@ fn a_host_without_io_uring_serves_with_epoll() {
     assert_eq!(serving.process.wait().code(), Some(0));
 }
 
+/// Redis ignores it as well: the cache outlives the terminal that it was started from.
+#[test]
+fn a_hang_up_ends_nothing() {
+    let serving = Serving::start(&mut corering(&["--port", "0", "--workers", "1"])).expect("it starts");
+    ask(&mut serving.connect(), b"SET key kept\r\n", b"+OK\r\n");
+    serving.process.signal(rustix::process::Signal::HUP);
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    ask(&mut serving.connect(), b"GET key\r\n", b"$4\r\nkept\r\n");
+}
+
 /// Some kernels charge rings to the control group, others to this limit: the server starts, or it names the limit.
 #[test]
 fn without_locked_memory_it_starts_or_names_the_limit() {

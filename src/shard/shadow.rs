@@ -3,8 +3,8 @@
 //! In: look-ups and writes of keys whose hash ends in enough zero bits. Out: how many look-ups a cache of half, the
 //! same and twice the memory would have missed. Each runs the shard's own policy on that share of the memory. What must
 //! stay true: a key that is not seen costs one comparison; memory is bounded, about a 56th of the budget and 504 KiB
-//! (350 KiB were seen, and deletions can leave places in queues behind), and counted; nothing else here changes what the
-//! shard does.
+//! (350 KiB were seen, and deletions can leave places in queues behind), and counted; nothing else here changes what
+//! the shard does.
 //!
 //! One key in 16 is seen at first; whenever the largest of the three remembers too many, half of the keys are left out
 //! from then on, until the shard is emptied or its policy changes. What is left out: segments, pages being cleaned up,

@@ -94,7 +94,8 @@ fn memory_is_locked_as_told() {
 
 #[test]
 fn rings_have_the_sizes_that_were_set() {
-    let (_serving, process) = serve(&["--ring-submissions", "64", "--ring-completions", "512"]);
+    let sizes = ["--io", "uring", "--ring-submissions", "64", "--ring-completions", "512"];
+    let (_serving, process) = serve(&sizes);
     let links = fs::read_dir(process.join("fd")).expect("it runs").flatten();
     let is_ring =
         |path: &PathBuf| fs::read_link(path).is_ok_and(|target| target.to_string_lossy().contains("io_uring"));

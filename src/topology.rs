@@ -191,8 +191,8 @@ pub fn memory_bytes() -> u64 {
     host.map_or(u64::MAX, |kib| kib << 10).min(cgroup_memory_bytes(Path::new("/")).unwrap_or(u64::MAX))
 }
 
-/// The process's control groups from its own to the root, below `root` (`/`, or a test's tree) and relative to it: those
-/// of version 2, then those of version 1 that have this controller. Source: cgroups(7).
+/// The process's control groups from its own to the topmost: those of version 2, then those of version 1 that have this
+/// controller. Below `root` (`/`, or a test's tree) and relative to it. Source: cgroups(7).
 pub fn control_groups(root: &Path, controller: &str) -> Vec<PathBuf> {
     let own = fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
     let to_root = |folder: PathBuf, path: &str| {
@@ -340,6 +340,23 @@ mod tests {
             assert_eq!((found, cgroup_memory_bytes(host.path())), (*quota, *memory), "{own}{files:?}");
             assert_eq!(workers_for(8, found), *workers, "{own}{files:?}");
         }
+    }
+
+    #[test]
+    fn a_place_is_left() {
+        // The class is the 41st field; proc_pid_stat(5).
+        let class = || {
+            let stat = fs::read_to_string("/proc/thread-self/stat").unwrap();
+            stat.rsplit_once(')').unwrap().1.split_whitespace().nth(38).unwrap().parse::<i32>().unwrap()
+        };
+        std::thread::spawn(move || {
+            schedule(Scheduler::Batch).unwrap();
+            assert_eq!(class(), libc::SCHED_BATCH);
+            leave_place();
+            assert_eq!(class(), libc::SCHED_OTHER);
+        })
+        .join()
+        .unwrap();
     }
 
     #[test]

@@ -11,9 +11,9 @@
 //! A socket is watched edge by edge (`EPOLLET`), so that one call makes it known for good; what an edge has told stays
 //! noted until a receive comes back empty or short. What must stay true: nothing blocks but [`Ring::enter`] when it is
 //! told to; sockets receive in turn, a buffer each, so that none starves another; while no buffer is free nothing is
-//! received, and the kernel's own buffers hold the clients back; one `enter` takes at most [`EVENTS_MAX`] events and makes
-//! at most [`STEPS_PER_SOCKET`] receives times the sockets that are ready: a pool for all of them, of which each has one
-//! before any has its next.
+//! received, and the kernel's own buffers hold the clients back; one `enter` takes at most [`EVENTS_MAX`] events and
+//! makes at most [`STEPS_PER_SOCKET`] receives times the sockets that are ready: a pool for all of them, of which each
+//! has one before any has its next.
 //!
 //! At TCP's urgent mark a receive comes back short though more is there: what follows the mark waits for the next edge.
 //! That is the concern of the client alone that sent it.

@@ -134,9 +134,12 @@ fn flag(name: &'static str, form: &'static str, default: &'static str, help: &'s
 }
 
 fn health() -> Command {
+    let target = Arg::new("target").long("target").value_name("HOST:PORT").help(
+        "Its admin port [default: CORERING_ADMIN_PORT on CORERING_ADMIN_BIND's first address, else 127.0.0.1:9180]",
+    );
     Command::new("health")
         .about("Ask a running server's admin port whether it is well; exit code 1 when not")
-        .arg(flag("target", "HOST:PORT", "127.0.0.1:9180", "Its admin port"))
+        .arg(target)
 }
 
 fn hot_keys() -> Command {

@@ -81,8 +81,12 @@ fn hot_keys(flags: &[(String, String)]) -> ExitCode {
 
 /// Asks a running server whether it is well.
 fn health(flags: &[(String, String)]) -> ExitCode {
-    let target = flags.iter().find(|(given, _)| given == "target").map_or("", |(_, value)| value);
-    match corering::health::ask(target) {
+    let given = flags.iter().find(|(name, value)| name == "target" && !value.is_empty());
+    let target = match given {
+        Some((_, target)) => Ok(target.clone()),
+        None => corering::health::target(|name| std::env::var_os(name)),
+    };
+    match target.and_then(|target| corering::health::ask(&target)) {
         Ok(text) => print(&text),
         Err(error) => fail(1, &error),
     }

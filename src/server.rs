@@ -422,9 +422,6 @@ fn ring(settings: &Settings) -> io::Result<UringRing> {
 /// Asks the host for what the settings want beside a ring, before anything is bound.
 fn check_host(settings: &Settings) -> Result<(), String> {
     listen::check_busy_poll(settings.busy_poll)?;
-    if settings.napi_busy_poll > 0 && settings.io == Io::Epoll {
-        return Err("napi-busy-poll: it is io_uring that polls devices; leave it at 0 with --io epoll".to_owned());
-    }
     if settings.napi_busy_poll > 0 {
         probe::alone(|| ring(settings).map(drop)).map_err(|error| {
             format!(

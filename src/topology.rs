@@ -5,7 +5,7 @@
 //! containers and `taskset` are obeyed.
 #![allow(unsafe_code, reason = "sched_setscheduler(2)")]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 /// Which CPUs workers are pinned to.
@@ -45,7 +45,7 @@ impl std::fmt::Display for NotAllowed {
 }
 
 impl Cpus {
-    /// A CPU for each worker: the chosen ones in turn, `workers` times (or once each when 0).
+    /// A CPU for each worker: the chosen ones in turn; see [`place_workers`].
     ///
     /// # Errors
     /// When the host has no such CPUs or the process may not use them.
@@ -92,7 +92,8 @@ pub fn usable_cpus() -> Vec<usize> {
     cpus
 }
 
-/// A CPU for each worker: `cpus` (or all usable ones when empty) in turn, `workers` times (or once each when 0).
+/// A CPU for each worker: `cpus` (or all usable ones when empty) in turn, `workers` times; when 0, once each as far as
+/// the quota of the process's control groups goes.
 ///
 /// # Errors
 /// When `cpus` names one that the process may not use.
@@ -107,8 +108,13 @@ pub fn place_workers(cpus: &[usize], workers: u16) -> Result<Vec<usize>, NotAllo
         ([], allowed) => allowed,
         (cpus, _) => cpus,
     };
-    let count = if workers == 0 { from.len() } else { workers as usize };
+    let count = if workers == 0 { workers_for(from.len(), cpu_quota(Path::new("/"))) } else { workers as usize };
     Ok(from.iter().copied().cycle().take(count).collect())
+}
+
+/// As many as there are CPUs, and no more than a quota has work for: the others would only have it used up sooner.
+fn workers_for(cpus: usize, quota: Option<f64>) -> usize {
+    quota.map_or(cpus, |quota| cpus.min(quota.ceil() as usize)).max(1)
 }
 
 /// Pins the calling thread; false when the kernel refuses.
@@ -116,11 +122,13 @@ pub fn pin(cpu: usize) -> bool {
     core_affinity::set_for_current(core_affinity::CoreId { id: cpu })
 }
 
-/// Lets the calling thread, which a pinned one has started, run wherever the process's first thread may.
-pub fn unpin() {
+/// Takes the calling thread, which a worker has started, off the worker's place: it runs wherever the process's first
+/// thread may, when the kernel has time for it.
+pub fn leave_place() {
     let first = rustix::thread::sched_getaffinity(Some(rustix::process::getpid()));
     // Where the kernel does not tell, or refuses, it stays where it is.
     let _ = first.and_then(|cpus| rustix::thread::sched_setaffinity(None, &cpus));
+    let _ = set_class(libc::SCHED_OTHER, 0);
 }
 
 /// Puts the calling thread into a class of the kernel's scheduler; `Other` leaves it as it is.
@@ -135,6 +143,10 @@ pub fn schedule(scheduler: Scheduler) -> io::Result<()> {
         Scheduler::Fifo(priority) => (libc::SCHED_FIFO, priority),
         Scheduler::RoundRobin(priority) => (libc::SCHED_RR, priority),
     };
+    set_class(policy, priority)
+}
+
+fn set_class(policy: libc::c_int, priority: u8) -> io::Result<()> {
     let parameters = libc::sched_param { sched_priority: priority.into() };
     // SAFETY: needs parameters that are valid during the call; holds because they live in this frame.
     let result = unsafe { libc::sched_setscheduler(0, policy, &raw const parameters) };
@@ -176,23 +188,47 @@ pub fn memory_bytes() -> u64 {
         let line = info.lines().find(|line| line.starts_with("MemTotal:"))?.to_owned();
         line.split_whitespace().nth(1)?.parse::<u64>().ok()
     });
-    host.map_or(u64::MAX, |kib| kib << 10).min(cgroup_memory_bytes().unwrap_or(u64::MAX))
+    host.map_or(u64::MAX, |kib| kib << 10).min(cgroup_memory_bytes(Path::new("/")).unwrap_or(u64::MAX))
 }
 
-/// The lowest limit on the way from the process's cgroup (version 2) to the root.
-fn cgroup_memory_bytes() -> Option<u64> {
-    let own = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let path = own.lines().find_map(|line| line.strip_prefix("0::"))?;
-    let mut folder = std::path::PathBuf::from("/sys/fs/cgroup").join(path.trim_start_matches('/'));
-    let mut lowest = None;
-    loop {
-        let limit =
-            fs::read_to_string(folder.join("memory.max")).ok().and_then(|limit| limit.trim().parse::<u64>().ok());
-        lowest = lowest.into_iter().chain(limit).min();
-        if folder == std::path::Path::new("/sys/fs/cgroup") || !folder.pop() {
-            return lowest;
-        }
-    }
+/// The process's control groups from its own to the topmost: those of version 2, then those of version 1 that have this
+/// controller. Below `root` (`/`, or a test's tree) and relative to it. Source: cgroups(7).
+pub fn control_groups(root: &Path, controller: &str) -> Vec<PathBuf> {
+    let own = fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
+    let to_root = |folder: PathBuf, path: &str| {
+        let path = PathBuf::from(path.trim_start_matches('/'));
+        path.ancestors().map(|path| folder.join(path)).collect::<Vec<_>>()
+    };
+    let of_v2 = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
+    let of_v1 = own.lines().find_map(|line| {
+        let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+        controllers.split(',').any(|name| name == controller).then_some((controllers, path))
+    });
+    let mut groups = to_root("sys/fs/cgroup".into(), of_v2);
+    groups.extend(of_v1.into_iter().flat_map(|(name, path)| to_root(Path::new("sys/fs/cgroup").join(name), path)));
+    groups
+}
+
+/// The lowest limit of memory of the process's control groups.
+fn cgroup_memory_bytes(root: &Path) -> Option<u64> {
+    let files = control_groups(root, "memory")
+        .into_iter()
+        .flat_map(|group| ["memory.max", "memory.limit_in_bytes"].map(|name| root.join(&group).join(name)));
+    files.filter_map(|file| fs::read_to_string(file).ok()?.trim().parse().ok()).min()
+}
+
+/// The lowest quota of CPU time of the process's control groups below `root`, in CPUs; `None` without one.
+pub fn cpu_quota(root: &Path) -> Option<f64> {
+    let quota = |group: PathBuf| {
+        let text = |name| fs::read_to_string(root.join(&group).join(name)).ok();
+        let of_v1 = || Some(format!("{} {}", text("cpu.cfs_quota_us")?.trim(), text("cpu.cfs_period_us")?.trim()));
+        let both = text("cpu.max").or_else(of_v1)?;
+        let (quota, period) = both.trim().split_once(' ')?;
+        // No quota is `max`, or -1 in version 1.
+        let (quota, period): (u64, u64) = (quota.parse().ok()?, period.parse().ok()?);
+        (period > 0).then(|| quota as f64 / period as f64)
+    };
+    control_groups(root, "cpu").into_iter().filter_map(quota).min_by(f64::total_cmp)
 }
 
 #[cfg(test)]
@@ -211,7 +247,7 @@ mod tests {
     #[test]
     fn workers_are_placed_in_turn_on_usable_cpus() {
         let usable = usable_cpus();
-        assert_eq!(place_workers(&[], 0), Ok(usable.clone()));
+        assert_eq!(place_workers(&[], usable.len() as u16), Ok(usable.clone()));
         let first = usable[0];
         assert_eq!(place_workers(&[first], 3), Ok(vec![first; 3]));
         let refused = place_workers(&[first, 8000], 0).unwrap_err();
@@ -254,6 +290,73 @@ mod tests {
         let nothing = host.path().join("nothing");
         assert_eq!(Cpus::OnePerCore.chosen(&nothing, &[0, 1]), Ok(vec![0, 1]));
         assert!(Cpus::Node(0).chosen(&nothing, &[0]).unwrap_err().0.contains("it has none"));
+    }
+
+    /// The process's groups and files below theirs; a quota in CPUs, a limit of memory, how many workers 8 CPUs have.
+    type Limited<'a> = (&'a str, &'a [(&'a str, &'a str)], (Option<f64>, Option<u64>, usize));
+
+    #[test]
+    fn control_groups_limit_workers_and_memory() {
+        let rows: &[Limited<'_>] = &[
+            ("", &[], (None, None, 8)),
+            ("0::/a/b\n", &[("a/cpu.max", "max 100000\n"), ("a/memory.max", "max\n")], (None, None, 8)),
+            ("0::/a/b\n", &[("a/cpu.max", "150000 100000\n"), ("a/memory.max", "7\n")], (Some(1.5), Some(7), 2)),
+            // The lowest counts, wherever it is.
+            (
+                "0::/a/b\n",
+                &[("a/cpu.max", "20000 100000"), ("a/b/cpu.max", "300000 100000"), ("a/b/memory.max", "9")],
+                (Some(0.2), Some(9), 1),
+            ),
+            ("0::/\n", &[("cpu.max", "6400000 100000"), ("memory.max", "5")], (Some(64.0), Some(5), 8)),
+            (
+                "4:memory:/x\n3:cpu,cpuacct:/x\n",
+                &[
+                    ("cpu,cpuacct/x/cpu.cfs_quota_us", "250000\n"),
+                    ("cpu,cpuacct/x/cpu.cfs_period_us", "100000\n"),
+                    ("memory/x/memory.limit_in_bytes", "8\n"),
+                ],
+                (Some(2.5), Some(8), 3),
+            ),
+            // Version 1 in a container that sees its own group at the top, whatever its name outside is.
+            (
+                "4:memory:/docker/1f\n3:cpu:/docker/1f\n0::/\n",
+                &[
+                    ("cpu/cpu.cfs_quota_us", "-1"),
+                    ("cpu/cpu.cfs_period_us", "100000"),
+                    ("memory/memory.limit_in_bytes", "6"),
+                ],
+                (None, Some(6), 8),
+            ),
+        ];
+        for (own, files, (quota, memory, workers)) in rows {
+            let host = tempfile::tempdir().unwrap();
+            let below = files.iter().map(|(path, text)| (Path::new("sys/fs/cgroup").join(path), text));
+            for (path, text) in below.chain([("proc/self/cgroup".into(), own)]) {
+                let path = host.path().join(path);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, text).unwrap();
+            }
+            let found = cpu_quota(host.path());
+            assert_eq!((found, cgroup_memory_bytes(host.path())), (*quota, *memory), "{own}{files:?}");
+            assert_eq!(workers_for(8, found), *workers, "{own}{files:?}");
+        }
+    }
+
+    #[test]
+    fn a_place_is_left() {
+        // The class is the 41st field; proc_pid_stat(5).
+        let class = || {
+            let stat = fs::read_to_string("/proc/thread-self/stat").unwrap();
+            stat.rsplit_once(')').unwrap().1.split_whitespace().nth(38).unwrap().parse::<i32>().unwrap()
+        };
+        std::thread::spawn(move || {
+            schedule(Scheduler::Batch).unwrap();
+            assert_eq!(class(), libc::SCHED_BATCH);
+            leave_place();
+            assert_eq!(class(), libc::SCHED_OTHER);
+        })
+        .join()
+        .unwrap();
     }
 
     #[test]

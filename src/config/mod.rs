@@ -127,7 +127,8 @@ settings! {
     }
     "Cores" {
         workers: u16 = 0, "workers" fixed Number(0, 1024),
-            "Worker threads, each with a shard and a ring of its own. 0: one for each CPU that the process may use.";
+            "Worker threads, each with a shard and a ring of its own. 0: one for each CPU that the process may use, \
+             but no more than its control group's quota of CPU time is enough for (rounded up).";
         cpus: Cpus = Cpus::All, "cpus" fixed CpuChoice,
             "CPUs to pin workers to: a list such as 0,2-5; one-per-core leaves SMT siblings out, which share a core's \
              caches and units; numa:0 takes those next to that node's memory. Empty: all that the process may use.";

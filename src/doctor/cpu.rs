@@ -53,20 +53,7 @@ pub(super) fn throttling(host: &Host) -> Look {
 }
 
 pub(super) fn quota(host: &Host) -> Look {
-    let quota = host.groups().into_iter().find_map(|group| {
-        let (quota, period) = match host.text(group.join("cpu.max")) {
-            Some(text) => {
-                let (quota, period) = text.split_once(' ')?;
-                (quota.parse::<f64>().ok()?, period.parse::<f64>().ok()?)
-            }
-            None => (
-                host.number(group.join("cpu.cfs_quota_us"))? as f64,
-                host.number(group.join("cpu.cfs_period_us"))? as f64,
-            ),
-        };
-        Some(quota / period)
-    });
-    match quota {
+    match host.cpu_quota() {
         None => Look::good("no quota"),
         Some(cpus) => {
             let what = format!("the control group may use {cpus:.2} CPUs, for {} workers", host.plan.workers.len());

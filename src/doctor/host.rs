@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::{Io, Settings};
 use crate::ring::probe;
-use crate::topology::{NotAllowed, parse_cpu_list};
+use crate::topology::{self, NotAllowed, parse_cpu_list};
 
 /// What a server would use of the host.
 #[derive(Clone, Debug)]
@@ -120,17 +120,14 @@ impl Host {
         (!others.is_empty()).then(|| others.join(","))
     }
 
-    /// The process's control groups (version 2) from its own to the root; of version 1 the one of the CPU controller.
+    /// The process's control groups that concern CPUs and, in version 2, everything.
     pub(super) fn groups(&self) -> Vec<PathBuf> {
-        let own = self.text("proc/self/cgroup").unwrap_or_default();
-        let of_v1 = own.lines().find_map(|line| {
-            let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
-            let is_cpu = controllers.split(',').any(|name| name == "cpu");
-            is_cpu.then(|| Path::new("sys/fs/cgroup").join(controllers).join(path.trim_start_matches('/')))
-        });
-        let path = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/").trim_start_matches('/');
-        let of_v2 = Path::new(path).ancestors().map(|path| Path::new("sys/fs/cgroup").join(path));
-        of_v2.chain(of_v1).collect()
+        topology::control_groups(&self.root, "cpu")
+    }
+
+    /// CPU time that they leave, in CPUs; `None` without a quota.
+    pub(super) fn cpu_quota(&self) -> Option<f64> {
+        topology::cpu_quota(&self.root)
     }
 
     /// Every thread by process and thread id.

@@ -52,6 +52,47 @@ fn what_they_set_are_settings() {
     assert!(seen >= 8, "{seen}");
 }
 
+/// The image is built of what its first stage copies: what the sources include from outside `src` has to be there.
+#[test]
+fn the_image_has_all_that_the_sources_include() {
+    let recipe = text("Containerfile");
+    let first_stage = recipe.split("\nFROM ").nth(1).expect("a stage");
+    let copies = first_stage.lines().filter_map(|line| line.strip_prefix("COPY "));
+    let copied: Vec<PathBuf> = copies
+        .flat_map(|words| words.rsplit_once(' ').expect("sources and a target").0.split(' '))
+        .map(|source| top().join(source))
+        .collect();
+    let mut outside = 0;
+    for source in sources(&top().join("src")) {
+        let text = std::fs::read_to_string(&source).expect("it is there");
+        for included in ["include_str!(\"", "include_bytes!(\""].iter().flat_map(|call| text.split(call).skip(1)) {
+            let name = included.split('"').next().expect("a first part");
+            let path = source.with_file_name(name).canonicalize().expect("what is included is there");
+            assert!(copied.iter().any(|copied| path.starts_with(copied)), "{source:?} includes {path:?}");
+            outside += usize::from(!path.starts_with(top().join("src")));
+        }
+    }
+    assert!(outside >= 4, "{outside}");
+}
+
+fn top() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).canonicalize().expect("it is there")
+}
+
+/// All files below a folder.
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+    entries.flat_map(|path| if path.is_dir() { sources(&path) } else { vec![path] }).collect()
+}
+
+/// The manifest runs the image that the recipe makes.
+#[test]
+fn they_name_the_same_image() {
+    let image = format!(" corering:{} ", env!("CARGO_PKG_VERSION"));
+    let named = |name: &str| text(name).replace('\n', " ").contains(&image);
+    assert!(named("Containerfile") && named("kubernetes.yaml"), "{image}");
+}
+
 /// The probes are pages that answer.
 #[test]
 fn the_probes_answer() {

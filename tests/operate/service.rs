@@ -53,6 +53,8 @@ fn a_container_asks_the_binary_whether_it_is_well() {
     let ask = || run(&mut corering(&["health", "--target", &target]));
     let ended = ask();
     assert_eq!((ended.code, ended.out.as_str(), ended.err.as_str()), (Some(0), "ok\n", ""));
+    let ended = run(corering(&["health"]).env("CORERING_ADMIN_PORT", observed.admin_port.to_string()));
+    assert_eq!((ended.code, ended.out.as_str()), (Some(0), "ok\n"), "{ended:?}");
     let mut blocker = observed.serving.connect();
     blocker.write_all(b"DEBUG SLEEP 3\r\n").expect("it reads");
     std::thread::sleep(Duration::from_millis(200));

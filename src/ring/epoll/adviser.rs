@@ -53,7 +53,7 @@ fn completion(token: Token, result: Result<u32, Errno>) -> Completion {
 fn start(address: WakeAddress, done: Sender<Completion>) -> std::io::Result<Thread> {
     let (sender, receiver) = channel::<(Token, PageAdvice)>();
     let run = move || {
-        topology::unpin();
+        topology::leave_place();
         for (token, advice) in receiver {
             let given = advice.give().map_err(|error| Errno(error.raw_os_error().unwrap_or(libc::EIO)));
             if done.send(completion(token, given.map(|()| 0))).is_err() {

@@ -11,8 +11,12 @@
 //! A socket is watched edge by edge (`EPOLLET`), so that one call makes it known for good; what an edge has told stays
 //! noted until a receive comes back empty or short. What must stay true: nothing blocks but [`Ring::enter`] when it is
 //! told to; sockets receive in turn, a buffer each, so that none starves another; while no buffer is free nothing is
-//! received, and the kernel's own buffers hold the clients back; at most [`STEPS_PER_SOCKET`] receives for each ready
-//! socket, and [`EVENTS_MAX`] events, come with one `enter`.
+//! received, and the kernel's own buffers hold the clients back; one `enter` takes at most [`EVENTS_MAX`] events and
+//! makes at most [`STEPS_PER_SOCKET`] receives times the sockets that are ready: a pool for all of them, of which each
+//! has one before any has its next.
+//!
+//! At TCP's urgent mark a receive comes back short though more is there: what follows the mark waits for the next edge.
+//! That is the concern of the client alone that sent it.
 //!
 //! Source: epoll(7).
 
@@ -20,6 +24,7 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::event::epoll::EventFlags;
 use rustix::event::{Timespec, epoll};
@@ -39,7 +44,7 @@ use send::Sending;
 /// Events taken with one call.
 const EVENTS_MAX: usize = 256;
 
-/// Receives for each ready socket that one `enter` makes: 64 KiB in buffers of the usual size.
+/// Receives that one `enter` makes, by ready socket: 64 KiB in buffers of the usual size.
 const STEPS_PER_SOCKET: usize = 16;
 
 /// A look is a system call, so a spinning worker makes one in so many turns: about 0.2 µs.
@@ -47,6 +52,9 @@ const TURNS_PER_LOOK: u32 = 16;
 
 /// Times that an `enter` which has completions already may leave out the look for more.
 const LOOKS_LEFT_OUT_MAX: u32 = 4;
+
+/// A longer wait ends early: beyond 24 days it takes epoll_pwait2(2), which Linux has from 5.11 on.
+const WAIT_MAX: Duration = Duration::from_secs(3600);
 
 /// What an event of the bell carries in place of a descriptor.
 const BELL: u64 = u64::MAX;
@@ -417,7 +425,8 @@ impl Ring for EpollRing {
             self.looks_left_out = 0;
             match wait {
                 Wait::For(limit) if !has_something => {
-                    let limit = Timespec::try_from(limit).unwrap_or(Timespec { tv_sec: i64::MAX, tv_nsec: 0 });
+                    let limit = limit.min(WAIT_MAX);
+                    let limit = Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: limit.subsec_nanos().into() };
                     self.look(Some(&limit))?;
                 }
                 Wait::Forever if !has_something => self.look(None)?,

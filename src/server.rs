@@ -293,8 +293,7 @@ impl Server {
 
     /// Whether other hosts may reach it without a password.
     pub fn is_open_to_all(&self) -> bool {
-        let is_reached = self.addresses.iter().any(|address| !address.ip().is_loopback());
-        is_reached && self.instance.settings().requirepass.is_empty()
+        is_open(&self.addresses, &self.instance.settings().requirepass)
     }
 
     /// The TCP port.
@@ -465,6 +464,10 @@ pub(crate) fn ring_options(settings: &Settings) -> uring::Options {
     }
 }
 
+fn is_open(addresses: &[SocketAddr], password: &str) -> bool {
+    password.is_empty() && addresses.iter().any(|address| !address.ip().is_loopback())
+}
+
 /// Sixty-four bits that differ from call to call and from process to process.
 fn random_seed() -> u64 {
     use std::hash::{BuildHasher, RandomState};
@@ -478,6 +481,22 @@ fn run_id() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn without_a_password_only_this_host_is_safe() {
+        let rows = [
+            ("127.0.0.1:1 [::1]:1", "", false),
+            ("127.0.0.1:1 0.0.0.0:1", "", true),
+            ("[::]:1", "", true),
+            ("10.0.0.1:1", "", true),
+            ("10.0.0.1:1", "secret", false),
+            ("", "", false),
+        ];
+        for (addresses, password, is_open_there) in rows {
+            let all: Vec<SocketAddr> = addresses.split_whitespace().map(|address| address.parse().unwrap()).collect();
+            assert_eq!(is_open(&all, password), is_open_there, "{addresses} {password}");
+        }
+    }
 
     #[test]
     fn a_worker_that_panics_ends_the_server() {

@@ -479,6 +479,20 @@ fn waiting_ends_in_time<R: Real>() {
     assert!(!ring.is_ready() && !ring.has_unsubmitted());
 }
 
+/// What a send brings to another socket of the ring is there when the call that sends returns.
+#[test]
+fn what_arrives_while_it_submits_needs_no_call_of_its_own() {
+    let mut ring = UringRing::usual();
+    let (near, far) = pair();
+    ring.push(token(Kind::Recv, 1), receive_from(&far));
+    ring.enter(Wait::No).expect("it goes on");
+    assert!(ring.complete().is_none(), "nothing has been sent");
+    ring.push(token(Kind::Send, 0), Op::Send { fd: fd(&near), output: plain(b"through"), from: 0, limit: 7 });
+    ring.enter(Wait::No).expect("it goes on");
+    let kinds: Vec<Kind> = std::iter::from_fn(|| ring.complete()).map(|completion| completion.token.kind()).collect();
+    assert!(kinds.contains(&Kind::Send) && kinds.contains(&Kind::Recv), "{kinds:?}");
+}
+
 fn readiness_is_seen_without_entering<R: Real>() {
     let mut ring = R::usual();
     let (ours, mut theirs) = pair();

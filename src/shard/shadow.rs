@@ -548,6 +548,19 @@ mod tests {
     }
 
     #[test]
+    fn an_expiry_that_slides_slides_in_all_three() {
+        let mut shard = shard(MIB, Policy::Cache);
+        let (ttl_ms, later) = (10_000, 1_008_000);
+        replay(&mut shard, 0..2_000, ttl_ms);
+        for key in 0..2_000_u32 {
+            assert!(shard.change(&key.to_be_bytes(), later, |expires_at, _| *expires_at = later + ttl_ms));
+        }
+        shard.reset_stats();
+        (0..2_000_u32).for_each(|key| assert!(shard.get(&key.to_be_bytes(), later + ttl_ms / 2).is_some()));
+        assert_eq!(shard.stats().simulated_misses[1..], [0; 2]);
+    }
+
+    #[test]
     fn what_is_removed_is_missed_by_all_three() {
         let mut shard = shard(8 * MIB, Policy::Cache);
         let misses = |shard: &mut Shard| {

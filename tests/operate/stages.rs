@@ -79,6 +79,24 @@ fn a_slow_command_is_blamed_on_its_execution() {
 }
 
 #[test]
+fn a_request_in_pieces_is_counted_once() {
+    const PIECES: usize = 20;
+    let observed = Observed::start(&[OPTIONS, &["--workers", "1"]].concat());
+    let queued = || observed.metrics().get("corering_stage_seconds_count{stage=\"queue\"}").copied().unwrap_or(0.0);
+    let before = queued();
+    let mut client = observed.serving.connect();
+    write(&mut client, &format!("*3\r\n$3\r\nSET\r\n$3\r\nkey\r\n${}\r\n", PIECES * 100));
+    for _ in 0..PIECES {
+        pause(5);
+        write(&mut client, &"x".repeat(100));
+    }
+    write(&mut client, "\r\n");
+    read_line(&mut client);
+    let counted = queued() - before;
+    assert!((1.0..=2.0).contains(&counted), "{counted}");
+}
+
+#[test]
 fn a_request_of_very_many_arguments_is_blamed_on_its_parsing() {
     const ARGUMENTS: usize = 1_000_000;
     let options = ["--stage-sampling", "1", "--slowlog-log-slower-than", "1000", "--latency-monitor-threshold", "1"];

@@ -68,6 +68,7 @@ on_both! {
     bytes_come_and_go_in_order;
     a_slow_reader_gets_everything;
     spliced_values_are_sent_where_they_belong;
+    sends_that_do_not_fit_at_once_are_delivered;
     one_accept_takes_many_connections_and_close_ends_them;
     when_buffers_run_out_nothing_is_lost;
     receives_and_sends_can_be_cancelled;
@@ -104,8 +105,11 @@ fn receive_from(socket: &impl AsRawFd) -> Op {
 /// Takes completions until `is_done`.
 fn until<R: Real>(ring: &mut R, mut is_done: impl FnMut(&mut R, Completion) -> bool) {
     let start = Instant::now();
+    // A send that is delivered at once ends no wait.
+    let mut wait = Wait::No;
     loop {
-        ring.enter(Wait::For(Duration::from_millis(100))).expect("the ring works");
+        ring.enter(wait).expect("the ring works");
+        wait = Wait::For(Duration::from_millis(100));
         while let Some(completion) = ring.complete() {
             if is_done(ring, completion) {
                 return;
@@ -244,6 +248,83 @@ fn spliced_values_are_sent_where_they_belong<R: Real>() {
     }
     drop(ours);
     assert!(reading.join().expect("no panic") == expected.repeat(limits.len()));
+}
+
+/// Sends into a buffer that nobody reads at first: some fit, one does not.
+fn sends_that_do_not_fit_at_once_are_delivered<R: Real>() {
+    const SENDS: usize = 200;
+    let mut ring = R::usual();
+    let (ours, mut theirs) = pair();
+    let (free, mut reader_of_free) = pair();
+    // One send at a time on a socket, so that bytes stay in order; each on a token of its own.
+    let next_send = |ring: &mut R, index: usize| {
+        let output = plain(&pattern(index * 97 + 1));
+        let limit = output.len();
+        ring.push(token(Kind::Send, index), Op::Send { fd: fd(&ours), output, from: 0, limit });
+    };
+    let mut delivered = 0;
+    while delivered < SENDS {
+        next_send(&mut ring, delivered);
+        ring.enter(Wait::No).expect("the ring works");
+        match ring.complete() {
+            Some(completion) => assert_eq!(completion.result, Ok(delivered as u32 * 97 + 1)),
+            None => break,
+        }
+        delivered += 1;
+    }
+    assert!(delivered > 0 && delivered < SENDS, "the buffer takes {delivered} sends");
+    // Another socket's send is known to be done although the blocked one is in flight.
+    ring.push(token(Kind::Send, SENDS), Op::Send { fd: fd(&free), output: plain(b"aside"), from: 0, limit: 5 });
+    assert_eq!(next(&mut ring, Kind::Send).token.slot() as usize, SENDS);
+    assert_eq!(ring.in_flight(), 1);
+    let mut read = [0; 5];
+    reader_of_free.read_exact(&mut read).expect("the ring writes");
+    let reading = std::thread::spawn(move || {
+        let mut read = Vec::new();
+        theirs.read_to_end(&mut read).expect("the ring writes");
+        read
+    });
+    loop {
+        let completion = next(&mut ring, Kind::Send);
+        assert_eq!(completion.result, Ok(delivered as u32 * 97 + 1));
+        delivered += 1;
+        if delivered == SENDS {
+            break;
+        }
+        next_send(&mut ring, delivered);
+    }
+    drop(ours);
+    let expected: Vec<u8> = (0..SENDS).flat_map(|index| pattern(index * 97 + 1)).collect();
+    assert!(reading.join().expect("no panic") == expected);
+}
+
+#[test]
+fn a_send_that_is_taken_whole_does_not_end_a_wait() {
+    const LIMIT: Duration = Duration::from_millis(50);
+    let mut ring = UringRing::usual();
+    let (ours, mut theirs) = pair();
+    ring.push(token(Kind::Recv, 0), receive_from(&ours));
+    let send = |ring: &mut UringRing| {
+        let output = plain(b"PING");
+        ring.push(token(Kind::Send, 0), Op::Send { fd: fd(&ours), output, from: 0, limit: 4 });
+    };
+    send(&mut ring);
+    let start = Instant::now();
+    ring.enter(Wait::For(LIMIT)).expect("the ring works");
+    assert!(start.elapsed() >= LIMIT, "{:?}", start.elapsed());
+    assert!(ring.is_ready());
+    assert_eq!(ring.complete().map(|completion| completion.result), Some(Ok(4)));
+    send(&mut ring);
+    let answering = std::thread::spawn(move || {
+        let mut read = [0; 8];
+        theirs.read_exact(&mut read).expect("the ring writes");
+        theirs.write_all(b"PONG").expect("the ring reads");
+        theirs
+    });
+    ring.enter(Wait::Forever).expect("the ring works");
+    let kinds: Vec<Kind> = std::iter::from_fn(|| ring.complete()).map(|completion| completion.token.kind()).collect();
+    assert_eq!(kinds, [Kind::Recv, Kind::Send]);
+    answering.join().expect("no panic");
 }
 
 fn one_accept_takes_many_connections_and_close_ends_them<R: Real>() {

@@ -22,6 +22,7 @@ use crate::shard::PageAdvice;
 pub mod buffer;
 pub mod epoll;
 pub mod probe;
+mod quiet;
 pub mod sim;
 mod socket;
 mod stamped;
@@ -253,7 +254,8 @@ pub trait Ring {
     /// When a second send is pushed for a slot that already has one in flight: a bug in the caller.
     fn push(&mut self, token: Token, op: Op);
 
-    /// Submits what is queued, runs completion work, and waits as told.
+    /// Submits what is queued, runs completion work, and waits as told. A send that the kernel takes whole does not end
+    /// the wait; it is among the completions when something else has.
     ///
     /// # Errors
     /// Only those from which the ring cannot recover; EINTR, ETIME, EAGAIN and EBUSY are handled inside.

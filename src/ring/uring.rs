@@ -14,6 +14,7 @@ use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use super::buffer::{self, BufferRing};
+use super::quiet::{self, QuietSends};
 use super::{BufferId, Carried, Completion, Errno, Fd, Kind, Op, Ring, Token, Wait, WakeAddress, socket, stamped};
 use crate::protocol::Output;
 use io_uring::squeue::{Entry, Flags};
@@ -60,9 +61,16 @@ impl From<Refused> for io::Error {
     }
 }
 
-/// What the kernel reads while a send is in flight.
+/// A send in flight, and what the kernel reads meanwhile.
 struct InFlight {
     output: Output,
+    fd: Fd,
+    /// Where in the output the send begins, and how many bytes it is to move.
+    from: usize,
+    len: usize,
+    /// How many of them an earlier attempt has moved.
+    delivered: usize,
+    is_quiet: bool,
     pieces: [libc::iovec; SEND_PIECES_MAX],
     message: libc::msghdr,
 }
@@ -73,6 +81,8 @@ pub struct UringRing {
     buffers: ManuallyDrop<BufferRing>,
     /// The send in flight of each token slot.
     sends: Vec<Option<Box<InFlight>>>,
+    quiet: QuietSends,
+    can_be_quiet: bool,
     /// Token slots whose receive is stamped; empty while there was none.
     stamped: Vec<bool>,
     /// What stamped receives ask for; the kernel only reads it.
@@ -123,16 +133,20 @@ impl UringRing {
             .map_err(refused("io_uring_setup"))?;
         let buffers =
             BufferRing::register(&ring, options.buffers, options.buffer_bytes).map_err(refused("io_uring_register"))?;
-        Ok(Self {
+        let mut ring = Self {
             ring: ManuallyDrop::new(ring),
             buffers: ManuallyDrop::new(buffers),
             sends: Vec::new(),
+            quiet: QuietSends::default(),
+            can_be_quiet: true,
             stamped: Vec::new(),
             stamp_request: stamped::request(),
             spares: Vec::new(),
             backlog: VecDeque::new(),
             in_flight: 0,
-        })
+        };
+        ring.can_be_quiet = quiet::is_supported(&mut ring).map_err(refused("io_uring_enter"))?;
+        Ok(ring)
     }
 
     /// Has the ring ask the network devices of its sockets for so long whenever it waits, before it sleeps; `prefers`:
@@ -146,27 +160,22 @@ impl UringRing {
     }
 
     /// Puts a send's memory where it stays, and describes it.
-    fn prepare_send(&mut self, slot: usize, fd: Fd, output: Output, from: usize, limit: usize) -> Entry {
+    fn prepare_send(&mut self, token: Token, fd: Fd, output: Output, from: usize, limit: usize) -> Entry {
+        let slot = token.slot() as usize;
         if self.sends.len() <= slot {
             self.sends.resize_with(slot + 1, || None);
         }
         assert!(self.sends[slot].is_none(), "one send at a time per connection");
-        let flags = libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
-        let fd = types::Fd(fd.0);
-        let mut entry = self.spares.pop().unwrap_or_else(InFlight::boxed);
-        entry.output = output;
-        let submission = match entry.output.as_plain() {
-            Some(bytes) => {
-                let bytes = &bytes[from..bytes.len().min(from + limit)];
-                opcode::Send::new(fd, bytes.as_ptr(), bytes.len() as u32).flags(flags).build()
-            }
-            None => {
-                entry.describe(from, limit);
-                opcode::SendMsg::new(fd, &raw const entry.message).flags(flags as u32).build()
-            }
-        };
-        self.sends[slot] = Some(entry);
-        submission
+        let mut send = self.spares.pop().unwrap_or_else(InFlight::boxed);
+        let len = limit.min(output.len() - from);
+        (send.output, send.fd, send.from, send.len, send.delivered) = (output, fd, from, len, 0);
+        send.is_quiet = self.can_be_quiet && len <= quiet::BYTES_MAX;
+        if send.is_quiet {
+            self.quiet.queue(token);
+        }
+        let entry = send.entry();
+        self.sends[slot] = Some(send);
+        entry
     }
 
     /// Notes how the receive of a slot is to be read; slots of other kinds of operations are not connections'.
@@ -227,16 +236,13 @@ impl UringRing {
         if token.kind() == Kind::Wake {
             return Some(Completion { token, result, has_more, carried: Carried::Nothing });
         }
+        if token.kind() == Kind::Send {
+            return self.take_send(token, result);
+        }
         if !has_more {
             self.in_flight -= 1;
         }
         let carried = match (token.kind(), cqueue::buffer_select(entry.flags())) {
-            (Kind::Send, _) => {
-                let mut send = self.sends[token.slot() as usize].take().expect("a send completes once");
-                let output = std::mem::take(&mut send.output);
-                self.spares.push(send);
-                Carried::Output(output)
-            }
             (Kind::Recv, Some(id)) if self.stamped.get(token.slot() as usize) == Some(&true) => {
                 let bytes = self.buffers.bytes(id, result.unwrap_or(0));
                 Carried::Buffer(stamped::parse(id, bytes, &self.stamp_request))
@@ -246,25 +252,84 @@ impl UringRing {
         };
         Some(Completion { token, result, has_more, carried })
     }
+
+    /// The kernel tells of a send: a quiet one goes on, and waits for room in the socket's buffer.
+    fn take_send(&mut self, token: Token, result: Result<u32, Errno>) -> Option<Completion> {
+        // A kernel that tells too late leaves none; it is not asked to be quiet again.
+        let send = self.sends[token.slot() as usize].as_mut()?;
+        let moved = result.map_or(0, |moved| moved as usize);
+        send.delivered += moved;
+        if send.is_quiet {
+            send.is_quiet = false;
+            self.quiet.remove(token);
+            if moved > 0 || result == Err(Errno(libc::EAGAIN)) {
+                let entry = send.entry();
+                self.push_entry(entry.user_data(token.user_data()));
+                return None;
+            }
+        }
+        // What was moved before an error counts; the next send meets the error.
+        let result = if send.delivered > 0 { Ok(send.delivered as u32) } else { result };
+        Some(self.end_send(token, result))
+    }
+
+    /// The next send of which the kernel says nothing, because it was delivered whole.
+    #[inline]
+    fn complete_quietly(&mut self) -> Option<Completion> {
+        // What the kernel holds back may tell otherwise.
+        if !self.quiet.has_taken() || self.ring.submission().cq_overflow() {
+            return None;
+        }
+        let token = self.quiet.next_delivered()?;
+        let len = self.sends[token.slot() as usize].as_ref().map_or(0, |send| send.len);
+        Some(self.end_send(token, Ok(len as u32)))
+    }
+
+    #[inline]
+    fn end_send(&mut self, token: Token, result: Result<u32, Errno>) -> Completion {
+        self.in_flight -= 1;
+        let mut send = self.sends[token.slot() as usize].take().expect("a send completes once");
+        let output = std::mem::take(&mut send.output);
+        self.spares.push(send);
+        Completion { token, result, has_more: false, carried: Carried::Output(output) }
+    }
 }
 
 impl InFlight {
+    /// The submission of what is not delivered yet; `self` is boxed and stays where it is.
+    fn entry(&mut self) -> Entry {
+        let (from, len) = (self.from + self.delivered, self.len - self.delivered);
+        let fd = types::Fd(self.fd.0);
+        let quietly = if self.is_quiet { quiet::SEND_FLAGS } else { 0 };
+        let flags = libc::MSG_WAITALL | libc::MSG_NOSIGNAL | quietly;
+        let entry = match self.output.as_plain() {
+            Some(bytes) => opcode::Send::new(fd, bytes[from..].as_ptr(), len as u32).flags(flags).build(),
+            None => {
+                self.len = self.delivered + self.describe(from, len);
+                opcode::SendMsg::new(fd, &raw const self.message).flags(flags as u32).build()
+            }
+        };
+        if self.is_quiet { entry.flags(Flags::SKIP_SUCCESS) } else { entry }
+    }
+
     fn boxed() -> Box<Self> {
         let piece = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
         // SAFETY: needs a type for which zeros are a value; holds because a msghdr is pointers and integers.
         let message = unsafe { std::mem::zeroed() };
-        Box::new(Self { output: Output::new(), pieces: [piece; SEND_PIECES_MAX], message })
+        let (output, pieces) = (Output::new(), [piece; SEND_PIECES_MAX]);
+        Box::new(Self { output, fd: Fd(-1), from: 0, len: 0, delivered: 0, is_quiet: false, pieces, message })
     }
 
-    /// Points the message at the pieces of the output; `self` is boxed and stays where it is.
-    fn describe(&mut self, from: usize, limit: usize) {
+    /// Points the message at the pieces of the output; how many bytes they are.
+    fn describe(&mut self, from: usize, limit: usize) -> usize {
         let mut slices = Vec::with_capacity(SEND_PIECES_MAX);
-        self.output.io_slices(from, limit, SEND_PIECES_MAX, &mut slices);
+        let covered = self.output.io_slices(from, limit, SEND_PIECES_MAX, &mut slices);
         for (piece, slice) in self.pieces.iter_mut().zip(&slices) {
             *piece = libc::iovec { iov_base: slice.as_ptr().cast_mut().cast(), iov_len: slice.len() };
         }
         self.message.msg_iov = self.pieces.as_mut_ptr();
         self.message.msg_iovlen = slices.len() as _;
+        covered
     }
 }
 
@@ -289,7 +354,7 @@ impl Ring for UringRing {
                 let receive = opcode::Recv::new(types::Fd(fd.0), std::ptr::null_mut(), 0).buf_group(buffer::GROUP);
                 receive.build().flags(Flags::BUFFER_SELECT)
             }
-            Op::Send { fd, output, from, limit } => self.prepare_send(token.slot() as usize, fd, output, from, limit),
+            Op::Send { fd, output, from, limit } => self.prepare_send(token, fd, output, from, limit),
             Op::Cancel { target } => opcode::AsyncCancel::new(target.user_data()).build(),
             Op::Shutdown { fd, how } => {
                 let how = match how {
@@ -316,7 +381,8 @@ impl Ring for UringRing {
 
     fn enter(&mut self, wait: Wait) -> io::Result<()> {
         self.push_backlog();
-        let must_wait = wait != Wait::No && self.backlog.is_empty() && self.ring.completion().is_empty();
+        let must_wait =
+            wait != Wait::No && self.backlog.is_empty() && !self.quiet.has_taken() && self.ring.completion().is_empty();
         if !must_wait && !self.has_unsubmitted() && !self.is_ready_in_kernel() {
             return Ok(());
         }
@@ -328,6 +394,9 @@ impl Ring for UringRing {
             _ if must_wait => self.ring.submit_and_wait(1),
             _ => self.submit_and_collect(),
         };
+        if self.backlog.is_empty() && self.ring.submission().is_empty() {
+            self.quiet.take_all();
+        }
         match submitted {
             Ok(_) => Ok(()),
             // Interrupted, timed out, or completions have to be taken first: the caller comes again.
@@ -339,16 +408,16 @@ impl Ring for UringRing {
     }
 
     fn is_ready(&mut self) -> bool {
-        !self.ring.completion().is_empty() || self.is_ready_in_kernel()
+        !self.ring.completion().is_empty() || self.quiet.has_taken() || self.is_ready_in_kernel()
     }
 
     fn has_unsubmitted(&mut self) -> bool {
-        !self.backlog.is_empty() || !self.ring.submission().is_empty()
+        !self.backlog.is_empty() || self.quiet.has_queued() || !self.ring.submission().is_empty()
     }
 
     fn complete(&mut self) -> Option<Completion> {
         loop {
-            let entry = self.ring.completion().next()?;
+            let Some(entry) = self.ring.completion().next() else { return self.complete_quietly() };
             if let Some(completion) = self.take_completion(&entry) {
                 return Some(completion);
             }

@@ -190,6 +190,7 @@ impl<R: Ring> Worker<R> {
                     connection.is_shut = true;
                     push(ring, connection, Kind::Shutdown, Op::Shutdown { fd, how: std::net::Shutdown::Write });
                 }
+                core.awaits_completion |= connection.awaits_sent(core.settings.send_bytes as usize);
             }
             State::Closing => {
                 if !connection.is_cancelled {
@@ -226,6 +227,7 @@ impl<R: Ring> Worker<R> {
                 continue;
             }
             connection.in_flight += 1;
+            self.core.awaits_completion = true;
             let limit = self.core.settings.send_bytes as usize;
             self.ring.push(token, Op::Send { fd: connection.fd, output, from, limit });
         }
@@ -254,12 +256,25 @@ impl Connection {
     /// Whether it only waits for the next request, so that there is nothing to settle.
     #[inline]
     fn is_at_rest(&self) -> bool {
+        self.sending_bytes == 0 && self.rests_once_sent()
+    }
+
+    /// Whether it will only wait for the next request when the send in flight has ended.
+    #[inline]
+    fn rests_once_sent(&self) -> bool {
         let may_stay_open = !(self.session.is_closing || self.has_eof || self.is_draining);
+        let has_answered = self.output.is_empty() && self.gather.is_empty();
         self.state == State::Open
             && may_stay_open
-            && self.has_answered()
+            && has_answered
             && self.wants_input()
             && self.receive == Receive::Armed
+    }
+
+    /// Whether something follows the end of the send in flight, which is noticed with whatever comes next otherwise.
+    #[inline]
+    fn awaits_sent(&self, send_bytes: usize) -> bool {
+        self.sending_bytes > send_bytes || (self.sending_bytes > 0 && !self.rests_once_sent())
     }
 
     /// Moves on to the next state when the present one is done.

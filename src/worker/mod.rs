@@ -170,7 +170,7 @@ struct Core {
     /// The connections of this worker that do.
     watchers: Vec<Watcher>,
     has_own_cpu: bool,
-    /// Operations were pushed in this tick that will complete.
+    /// Something follows the end of a send that was pushed in this tick.
     awaits_completion: bool,
     /// What the next tick's `enter` may do.
     wait: Wait,
@@ -304,12 +304,11 @@ impl<R: Ring> Worker<R> {
         self.core.is_upkeep_due = self.core.shard.maintain(self.core.now.unix_ms);
         self.populate_ahead();
         self.core.publish();
+        self.core.awaits_completion = false;
         self.continue_sends();
         self.settle();
-        // Bells and letters bring no completion here.
-        self.core.awaits_completion = self.ring.has_unsubmitted();
         let has_posted = self.post_mail();
-        if !self.core.has_own_cpu && (has_posted || self.core.awaits_completion) {
+        if !self.core.has_own_cpu && (has_posted || self.ring.has_unsubmitted()) {
             // The others have this CPU now, one to answer what was posted; meanwhile completions gather here.
             self.ring.enter(Wait::No)?;
             std::thread::yield_now();
@@ -367,7 +366,7 @@ impl<R: Ring> Worker<R> {
             return Ok(());
         }
         if self.core.awaits_completion || self.core.spin.budget_ns() > 0 {
-            // Most sends are done as soon as they are submitted, and nothing follows from that: no other tick for them.
+            // Most sends are done as soon as they are submitted: no other tick for them.
             self.ring.enter(Wait::No)?;
             if self.core.stages.is_on() {
                 self.core.stages.collected(self.core.clock.mono_ns());

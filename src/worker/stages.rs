@@ -227,6 +227,8 @@ impl Core {
 
     /// A connection is settled: if a send was pushed, its output is the kernel's now.
     pub(super) fn note_push(&mut self, slot: usize) {
+        // The time of its end counts.
+        self.awaits_completion = true;
         let connection = &mut self.connections[slot];
         let is_sending = connection.sending_bytes > 0;
         let Some(trace) = connection.trace.as_mut().filter(|trace| is_sending && trace.sent_ns == 0) else { return };

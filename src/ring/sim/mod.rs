@@ -143,11 +143,13 @@ impl Network {
         self.state.borrow_mut().descriptors.close(fd);
     }
 
-    /// Whether a ring would not sleep now: it has something to submit, or something for its worker.
+    /// Whether a ring that submits what it holds, and waits, would return now.
     pub fn is_ready(&self, ring: WakeAddress) -> bool {
         let mut state = self.state.borrow_mut();
         let index = ring.0 as usize;
-        !state.rings[index].queued.is_empty() || state.is_ready(index)
+        state.submit(index);
+        state.run(index);
+        state.wakes(index)
     }
 
     /// When the next delay or stall ends, if one is all that somebody waits for.
@@ -213,6 +215,7 @@ impl SimRing {
             queued: Vec::new(),
             pending: Vec::new(),
             completed: VecDeque::new(),
+            delivered: VecDeque::new(),
             buffers: (0..network.buffers).map(|_| buffer()).collect(),
             in_flight: 0,
             sends: Vec::new(),
@@ -229,7 +232,7 @@ impl Ring for SimRing {
     fn push(&mut self, token: Token, op: Op) {
         let mut state = self.state.borrow_mut();
         let resume_ns = state.resume_ns();
-        let pending = Pending { token, op, sent: 0, is_last: false, is_cancelled: false, resume_ns };
+        let pending = Pending { token, op, sent: 0, has_waited: false, is_last: false, is_cancelled: false, resume_ns };
         state.check(self.index, token, &pending.op);
         let ring = &mut state.rings[self.index];
         ring.in_flight += usize::from(token.kind() != Kind::Wake);
@@ -254,7 +257,7 @@ impl Ring for SimRing {
     fn complete(&mut self) -> Option<Completion> {
         let mut state = self.state.borrow_mut();
         let ring = &mut state.rings[self.index];
-        let completion = ring.completed.pop_front()?;
+        let completion = ring.completed.pop_front().or_else(|| ring.delivered.pop_front())?;
         let kind = completion.token.kind();
         if !completion.has_more && kind != Kind::Wake {
             ring.in_flight -= 1;
@@ -318,6 +321,7 @@ impl Drop for SimRing {
         ring.queued.clear();
         ring.pending.clear();
         ring.completed.clear();
+        ring.delivered.clear();
         let index = self.index;
         state.left.extend(left.into_iter().map(|what| format!("ring {index}: {what}")));
     }

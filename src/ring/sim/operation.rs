@@ -22,6 +22,8 @@ pub(super) struct Pending {
     pub(super) op: Op,
     /// Bytes that a send has moved.
     pub(super) sent: usize,
+    /// It did not end in the call that submitted it.
+    pub(super) has_waited: bool,
     /// Its next completion is its last.
     pub(super) is_last: bool,
     pub(super) is_cancelled: bool,
@@ -47,6 +49,8 @@ pub(super) struct RingState {
     /// Submitted, oldest first.
     pub(super) pending: Vec<Pending>,
     pub(super) completed: VecDeque<Completion>,
+    /// Sends that ended whole in the call that submitted them: nobody is woken for their completions.
+    pub(super) delivered: VecDeque<Completion>,
     pub(super) buffers: Vec<Buffer>,
     /// As [`Ring::in_flight`](super::Ring::in_flight) counts: until the last completion was taken.
     pub(super) in_flight: usize,
@@ -121,6 +125,11 @@ impl State {
 
     /// Whether a step can be made now, or a completion taken.
     pub(super) fn is_ready(&mut self, ring: usize) -> bool {
+        self.wakes(ring) || !self.rings[ring].delivered.is_empty()
+    }
+
+    /// Whether a ring that waits would return.
+    pub(super) fn wakes(&mut self, ring: usize) -> bool {
         let now_ns = self.now_ns();
         !self.rings[ring].completed.is_empty()
             || (0..self.rings[ring].pending.len())
@@ -148,7 +157,7 @@ impl State {
                     .filter(|index| self.due_ns(ring, *index).is_some_and(|due| due <= now_ns)),
             );
             if due.is_empty() {
-                return;
+                break;
             }
             let is_reordered = self.random.chance(self.faults.reorder);
             let index = due[if is_reordered { self.random.below(due.len()) } else { 0 }];
@@ -160,6 +169,7 @@ impl State {
                 self.rings[ring].pending.insert(index, pending);
             }
         }
+        self.rings[ring].pending.iter_mut().for_each(|pending| pending.has_waited = true);
     }
 
     /// One step of an operation; gives it back when it goes on.
@@ -307,8 +317,15 @@ impl State {
             return self.end_send(ring, pending, errno);
         }
         let room = if connection.is_client_closed { usize::MAX } else { connection.room() };
+        let is_first = !pending.has_waited && pending.sent == 0;
         self.transmit(fd, room, &mut pending);
         let wanted = wanted_bytes(&pending.op);
+        if is_first && pending.sent == wanted {
+            self.finish(ring, pending, Ok(wanted as u32));
+            let completed = &mut self.rings[ring];
+            completed.delivered.extend(completed.completed.pop_back());
+            return None;
+        }
         let is_short = pending.sent < wanted && self.random.chance(self.faults.short_send);
         if pending.sent == wanted || is_short {
             let sent = pending.sent as u32;
@@ -450,7 +467,8 @@ impl RingState {
         let forgotten = self.completed.iter().filter(is_forgotten).count();
         let is_ringwide = |kind| matches!(kind, Kind::Accept | Kind::Control | Kind::Wake | Kind::Cancel);
         let pending = self.queued.iter().chain(&self.pending).map(|pending| pending.token);
-        let tokens = pending.chain(self.completed.iter().map(|completion| completion.token));
+        let completed = self.completed.iter().chain(&self.delivered).map(|completion| completion.token);
+        let tokens = pending.chain(completed);
         let mut left: Vec<String> =
             tokens.filter(|token| !is_ringwide(token.kind())).map(|token| format!("{token:?} is in flight")).collect();
         let filled = self.buffers.iter().filter(|buffer| !matches!(buffer, Buffer::Free(_))).count();

@@ -14,6 +14,7 @@
 //! host, ratios of CPU time, throughput and the median hardly do. A difference below 8 % is not resolved; nor, on a
 //! shared host, is one below half of p99 or p99.9.
 //!
+//! Three rows run only when `--rows` names them: OL60, P16-10M (some gigabytes) and B1M (longer windows suit it).
 //! Memory is what is resident beyond an empty server: with a million items, less their keys and values, and with 10,000
 //! idle connections, each of which has asked once.
 
@@ -70,7 +71,10 @@ END
 redis-server --port $behind --save '' --appendonly no & exec webdis $d/conf"#;
 
 /// Workloads that leave a server idle for much of the time.
-const HAS_ROOM: [&str; 2] = ["1conn", "OL20"];
+const HAS_ROOM: [&str; 3] = ["1conn", "OL20", "OL60"];
+
+/// Workloads that take gigabytes or say less than they take time.
+const ON_REQUEST: [&str; 3] = ["OL60", "P16-10M", "B1M"];
 
 /// Workloads that show what a second worker costs.
 const SHOWS_HOPS: [&str; 2] = ["C32", "P16"];
@@ -268,7 +272,7 @@ impl Options {
         let cores = two.replace("--port", "--cluster-mode cores --port 0 --core-port-base");
         let mut options = Self {
             method: Method { rounds: 44, window: Duration::from_millis(100) },
-            workloads: WORKLOADS.to_vec(),
+            workloads: WORKLOADS.into_iter().filter(|workload| !ON_REQUEST.contains(&workload.name)).collect(),
             has_memory: true,
             entrants: vec![
                 Entrant::new(Peer::new("corering", &corering), Protocol::Resp2),

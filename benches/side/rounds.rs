@@ -25,20 +25,31 @@ pub(crate) struct Workload {
     /// Requests a second; none is a closed loop.
     rate: Option<f64>,
     set_percent: u32,
+    keys: u64,
     value_bytes: u32,
     is_http: bool,
 }
 
 const fn closed(name: &'static str, connections: usize, pipeline: usize) -> Workload {
-    Workload { name, connections, pipeline, rate: None, set_percent: 0, value_bytes: ECHO_VALUE_BYTES, is_http: false }
+    Workload {
+        name,
+        connections,
+        pipeline,
+        rate: None,
+        set_percent: 0,
+        keys: 10_000,
+        value_bytes: ECHO_VALUE_BYTES,
+        is_http: false,
+    }
 }
 
 /// Bytes of the values that echoes answer with.
 pub(crate) const ECHO_VALUE_BYTES: u32 = 64;
 
 /// Connections × pipeline; MIX has writes, B16K large values, OL20 is an open loop at 20,000/s, H64 values of 1 KiB
-/// over HTTP.
-pub(crate) const WORKLOADS: [Workload; 8] = [
+/// over HTTP. OL60 comes at about half of what redis-server can do, the ten million keys of P16-10M fit no processor's
+/// cache, and B1M has values of 1 MiB.
+pub(crate) const WORKLOADS: [Workload; 11] = [
     closed("1conn", 1, 1),
     closed("C32", 32, 1),
     closed("C256", 256, 1),
@@ -47,6 +58,9 @@ pub(crate) const WORKLOADS: [Workload; 8] = [
     Workload { value_bytes: 16 << 10, ..closed("B16K", 32, 1) },
     Workload { rate: Some(20_000.0), ..closed("OL20", 32, 1) },
     Workload { value_bytes: 1024, is_http: true, ..closed("H64", 64, 1) },
+    Workload { rate: Some(60_000.0), ..closed("OL60", 32, 1) },
+    Workload { keys: 10_000_000, ..closed("P16-10M", 32, 16) },
+    Workload { keys: 64, value_bytes: 1 << 20, ..closed("B1M", 32, 1) },
 ];
 
 /// A server that takes part.
@@ -86,7 +100,8 @@ impl Workload {
     }
 
     fn plan(&self, entrant: &Entrant, window: Duration) -> Plan {
-        let is_large = self.value_bytes != ECHO_VALUE_BYTES;
+        // Other values have keys of their own.
+        let key_bytes = if self.value_bytes == ECHO_VALUE_BYTES { 16 } else { 7 + self.value_bytes.ilog2() as usize };
         let gets = (Operation::Get, 100 - self.set_percent);
         let sets = (self.set_percent > 0).then_some((Operation::Set, self.set_percent));
         Plan {
@@ -99,9 +114,8 @@ impl Workload {
             pipeline: self.pipeline,
             duration: window,
             warmup: window / 8,
-            // Large values have keys of their own.
-            key_bytes: if is_large { 17 } else { 16 },
-            keys: if entrant.is_echo { 1 } else { 10_000 },
+            key_bytes,
+            keys: if entrant.is_echo { 1 } else { self.keys },
             value_sizes: Sizes::Fixed(self.value_bytes),
             mix: std::iter::once(gets).chain(sets).collect(),
             cpus: vec![GENERATOR_CPU],

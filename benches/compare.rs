@@ -106,6 +106,10 @@ fn main() {
     }
 }
 
+fn usual() -> impl Iterator<Item = Workload> {
+    WORKLOADS.into_iter().filter(|workload| !ON_REQUEST.contains(&workload.name))
+}
+
 fn compare(options: &Options) -> Result<(), String> {
     corering::listen::raise_descriptor_limit(IDLE_CONNECTIONS as u32);
     let (workloads, entrants) = (&options.workloads[..], &options.entrants[..]);
@@ -118,9 +122,9 @@ fn compare(options: &Options) -> Result<(), String> {
     }
     if options.has_memory {
         // Who takes part in everything.
-        let entrants = entrants.iter().filter(|entrant| {
-            entrant.protocol != Protocol::Http && WORKLOADS.iter().all(|workload| (entrant.suits)(workload))
-        });
+        let entrants = entrants
+            .iter()
+            .filter(|entrant| entrant.protocol != Protocol::Http && usual().all(|workload| (entrant.suits)(&workload)));
         document.memory = entrants.map(Memory::measure).collect::<Result<_, _>>()?;
         println!("{}", memory_table(&document.memory));
     }
@@ -272,7 +276,7 @@ impl Options {
         let cores = two.replace("--port", "--cluster-mode cores --port 0 --core-port-base");
         let mut options = Self {
             method: Method { rounds: 44, window: Duration::from_millis(100) },
-            workloads: WORKLOADS.into_iter().filter(|workload| !ON_REQUEST.contains(&workload.name)).collect(),
+            workloads: usual().collect(),
             has_memory: true,
             entrants: vec![
                 Entrant::new(Peer::new("corering", &corering), Protocol::Resp2),
@@ -298,7 +302,12 @@ impl Options {
         for (name, program, protocol, arguments) in KNOWN {
             if is_installed(program) {
                 let peer = Peer::new(name, format!("{program} {arguments}"));
-                options.entrants.push(Entrant::new(peer, protocol));
+                // An item of memcached's is smaller than 1 MiB.
+                let suits: fn(&Workload) -> bool = match protocol {
+                    Protocol::Memcache => |workload| workload.name != "B1M",
+                    _ => |_| true,
+                };
+                options.entrants.push(Entrant { suits, ..Entrant::new(peer, protocol) });
             }
         }
         while let Some(word) = words.next() {

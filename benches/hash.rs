@@ -16,7 +16,13 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 const BATCH: usize = 64;
 
 fn hash(criterion: &mut Criterion) {
-    let shard = Shard::new(ShardOptions { budget_bytes: u64::MAX, policy: Policy::Cache, huge_pages: false, seed: 1 });
+    let shard = Shard::new(ShardOptions {
+        budget_bytes: u64::MAX,
+        address_bytes: u64::MAX,
+        policy: Policy::Cache,
+        huge_pages: false,
+        seed: 1,
+    });
     let keys = |len: usize| -> Vec<String> { (0..BATCH).map(|number| format!("{number:0len$}")).collect() };
     let tagged = (0..BATCH).map(|number| format!("cart:{{user:{number:04}}}:items")).collect();
     let rows: [(&str, Vec<String>); 4] =

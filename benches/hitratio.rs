@@ -137,7 +137,8 @@ fn measure(name: &str, trace: &Trace, share: f64, policies: &[(&str, Policy)]) -
 
 /// Objects held at the end, objects missed, bytes missed; and what the shard tells.
 fn replay(trace: &Trace, size: impl Fn(u32) -> u32, budget: u64, policy: Policy) -> ((u64, f64, f64), ShardStats) {
-    let mut shard = Shard::new(ShardOptions { budget_bytes: budget, policy, huge_pages: false, seed: 1 });
+    let mut shard =
+        Shard::new(ShardOptions { budget_bytes: budget, address_bytes: u64::MAX, policy, huge_pages: false, seed: 1 });
     let value = vec![b'v'; trace.sizes.iter().copied().max().unwrap_or(0).max(UNIT_VALUE_BYTES) as usize];
     let (mut misses, mut missed_bytes, mut bytes) = (0_u64, 0_u64, 0_u64);
     let mut stored_for = vec![0; trace.sizes.len()];

@@ -27,8 +27,13 @@ fn insert(shard: &mut Shard, number: u64) {
 }
 
 fn filled(items: u64) -> Shard {
-    let mut shard =
-        Shard::new(ShardOptions { budget_bytes: u64::MAX, policy: Policy::Cache, huge_pages: false, seed: 1 });
+    let mut shard = Shard::new(ShardOptions {
+        budget_bytes: u64::MAX,
+        address_bytes: u64::MAX,
+        policy: Policy::Cache,
+        huge_pages: false,
+        seed: 1,
+    });
     (0..items).for_each(|number| insert(&mut shard, number));
     shard
 }

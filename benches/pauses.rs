@@ -55,8 +55,13 @@ fn run(items: u64, ttl_ms: Option<u64>, least: &mut [u32]) {
         let least = calls.next().expect("as many calls in each run");
         *least = nanos.min(*least);
     };
-    let mut shard =
-        Shard::new(ShardOptions { budget_bytes: items * ITEM_BYTES, policy: Policy::Cache, huge_pages: true, seed: 1 });
+    let mut shard = Shard::new(ShardOptions {
+        budget_bytes: items * ITEM_BYTES,
+        address_bytes: u64::MAX,
+        policy: Policy::Cache,
+        huge_pages: true,
+        seed: 1,
+    });
     for number in 0..items * 2 {
         let now = 10_000 + number / (items / 10);
         let expiry = ttl_ms.map_or(Expiry::Never, |ttl_ms| Expiry::At(now + ttl_ms));

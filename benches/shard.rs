@@ -81,6 +81,7 @@ impl Cache for Shard {
     fn new(items: u64) -> Self {
         Shard::new(ShardOptions {
             budget_bytes: items * ITEM_BYTES,
+            address_bytes: u64::MAX,
             policy: Policy::Cache,
             huge_pages: huge_pages(),
             seed: 1,

@@ -191,6 +191,11 @@ pub fn memory_bytes() -> u64 {
     host.map_or(u64::MAX, |kib| kib << 10).min(cgroup_memory_bytes(Path::new("/")).unwrap_or(u64::MAX))
 }
 
+/// Address space that the process may have (`ulimit -v`), bytes; `u64::MAX` for no limit.
+pub fn address_space_bytes() -> u64 {
+    rustix::process::getrlimit(rustix::process::Resource::As).current.unwrap_or(u64::MAX)
+}
+
 /// The process's control groups from its own to the topmost: those of version 2, then those of version 1 that have this
 /// controller. Below `root` (`/`, or a test's tree) and relative to it. Source: cgroups(7).
 pub fn control_groups(root: &Path, controller: &str) -> Vec<PathBuf> {
@@ -211,10 +216,17 @@ pub fn control_groups(root: &Path, controller: &str) -> Vec<PathBuf> {
 
 /// The lowest limit of memory of the process's control groups.
 fn cgroup_memory_bytes(root: &Path) -> Option<u64> {
-    let files = control_groups(root, "memory")
-        .into_iter()
-        .flat_map(|group| ["memory.max", "memory.limit_in_bytes"].map(|name| root.join(&group).join(name)));
-    files.filter_map(|file| fs::read_to_string(file).ok()?.trim().parse().ok()).min()
+    cgroup_memory_limit(root, &["memory.max", "memory.limit_in_bytes"]).map(|(bytes, _)| bytes)
+}
+
+/// The lowest of the limits with these names in the process's control groups below `root`, and its name.
+pub fn cgroup_memory_limit(root: &Path, names: &[&'static str]) -> Option<(u64, &'static str)> {
+    // Version 1 writes the largest number of pages for "none".
+    const NONE: u64 = 1 << 62;
+    let groups = control_groups(root, "memory").into_iter();
+    let files = groups.flat_map(|group| names.iter().map(move |name| (*name, root.join(&group).join(name))));
+    let limits = files.filter_map(|(name, file)| Some((fs::read_to_string(file).ok()?.trim().parse().ok()?, name)));
+    limits.filter(|(bytes, _)| *bytes < NONE).min()
 }
 
 /// The lowest quota of CPU time of the process's control groups below `root`, in CPUs; `None` without one.

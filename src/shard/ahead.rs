@@ -130,7 +130,13 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     fn shard(budget_bytes: u64) -> Shard {
-        Shard::new(ShardOptions { budget_bytes, policy: Policy::Cache, huge_pages: true, seed: 7 })
+        Shard::new(ShardOptions {
+            budget_bytes,
+            address_bytes: u64::MAX,
+            policy: Policy::Cache,
+            huge_pages: true,
+            seed: 7,
+        })
     }
 
     fn set(shard: &mut Shard, number: u64, value: &[u8]) {

@@ -50,7 +50,7 @@ const FREED_BYTES_PER_CALL: u64 = 2 * RELEASED_BYTES as u64;
 /// The share of the budget that may be held beyond it before more records are looked at for each change, and before
 /// items go although they were used.
 const OVERDRAFT_SHARE: u64 = 128;
-const OVERDRAFT_SHARE_MAX: u64 = 32;
+pub(super) const OVERDRAFT_SHARE_MAX: u64 = 32;
 
 /// Dead bytes are cleaned up when they are more than this share of the log.
 const DEAD_SHARE: u64 = 10;
@@ -172,9 +172,9 @@ impl Shard {
         held > self.budget_bytes.saturating_add(self.budget_bytes / share)
     }
 
-    /// Bytes that an item may have at most for which nothing can be evicted; `u64::MAX` when something can.
+    /// Bytes that an item may have at most for which nothing can be evicted; when something can, as much as any budget.
     pub fn room_bytes(&self) -> u64 {
-        if self.may_evict() { u64::MAX } else { self.budget_bytes.saturating_sub(self.stats.dataset_bytes) }
+        if self.may_evict() { self.budget_max() } else { self.budget_bytes.saturating_sub(self.stats.dataset_bytes) }
     }
 
     /// Whether anything may be evicted.

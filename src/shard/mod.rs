@@ -17,6 +17,8 @@ pub type UnixMs = u64;
 pub struct ShardOptions {
     /// Memory this shard may use, keys and index included; `u64::MAX` for no limit.
     pub budget_bytes: u64,
+    /// Address space this shard may take, that of large values included; `u64::MAX` for no limit.
+    pub address_bytes: u64,
     /// What to evict when the budget is reached.
     pub policy: Policy,
     /// Whether memory is populated ahead, in pages of 2 MiB where the kernel has them: see [`Shard::advise`].
@@ -30,6 +32,7 @@ impl ShardOptions {
     pub fn new(settings: &Settings, workers: u16, seed: u64) -> Self {
         Self {
             budget_bytes: settings.worker_budget_bytes(workers),
+            address_bytes: crate::topology::address_space_bytes() / u64::from(workers.max(1)),
             policy: settings.maxmemory_policy,
             huge_pages: settings.huge_pages,
             seed,

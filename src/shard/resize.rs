@@ -4,7 +4,7 @@
 //! In: budget, policy, the size of large values. Out: a shard whose segments suit them. What must stay true: nothing
 //! goes that may not be evicted; what the former shard holds counts as used until it was given back, in slices.
 
-use super::evict::Victim;
+use super::evict::{OVERDRAFT_SHARE_MAX, Victim};
 use super::log::Log;
 use super::shadow::Shadow;
 use super::{LARGE_VALUE_BYTES, Shard, ShardOptions, ShardStats};
@@ -13,18 +13,23 @@ use crate::config::Policy;
 /// With fewer segments hardly any item has a place beside the open ones and those kept for survivors.
 const SEGMENTS_MIN: u64 = 8;
 
+/// The share of the log's address space that is for what may be held beyond the budget.
+const BEYOND_SHARE: u64 = OVERDRAFT_SHARE_MAX / 2;
+
 impl Shard {
     /// Changes the budget for good, far from what it was when the shard was made too. All items go when it is less than
     /// so many of the present segments; unless they must not be evicted: then little room is left for others.
     pub fn resize(&mut self, budget_bytes: u64) {
         self.set_budget(budget_bytes);
+        let suitable_bytes = Log::segment_bytes_for(budget_bytes.min(self.budget_max()));
         let segment_bytes = self.log.segment_bytes();
         let is_coarse = segment_bytes as u64 > budget_bytes / SEGMENTS_MIN;
         let is_wanted = self.index.len() == 0 || (is_coarse && self.may_evict() && !self.policy.is_volatile());
-        if Log::segment_bytes_for(budget_bytes) == segment_bytes || !is_wanted {
+        if suitable_bytes == segment_bytes || !is_wanted {
             return;
         }
-        let options = ShardOptions { budget_bytes, policy: self.policy, huge_pages: false, seed: self.seed };
+        let (policy, seed, address_bytes) = (self.policy, self.seed, self.address_bytes);
+        let options = ShardOptions { budget_bytes, address_bytes, policy, huge_pages: false, seed };
         // Without address space for another it stays as it is.
         let Ok(mut next) = Self::try_new(options) else { return };
         if next.log.reserved_bytes() < self.log.reserved_bytes() {
@@ -47,8 +52,17 @@ impl Shard {
         self.former = Some(Box::new(former));
     }
 
-    /// Changes the budget; shrinking happens in [`maintain`](Self::maintain).
+    /// The most that a budget can be: what the address space is enough for.
+    pub fn budget_max(&self) -> u64 {
+        let reserved = self.log.reserved_bytes() as u64;
+        reserved - reserved / BEYOND_SHARE
+    }
+
+    /// Changes the budget, to [`budget_max`](Self::budget_max) at most; shrinking happens in
+    /// [`maintain`](Self::maintain).
     pub fn set_budget(&mut self, budget_bytes: u64) {
+        self.is_limited = budget_bytes != u64::MAX;
+        let budget_bytes = budget_bytes.min(self.budget_max());
         self.is_stale |= self.budget_bytes != budget_bytes;
         self.budget_bytes = budget_bytes;
         self.fit_shadow();

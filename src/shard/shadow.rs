@@ -370,7 +370,7 @@ fn part(hash: KeyHash) -> u32 {
 impl Shard {
     /// Whether simulated caches can tell anything.
     fn has_shadow(&self) -> bool {
-        self.budget_bytes != u64::MAX && self.policy != Policy::NoEviction && !self.policy.is_volatile()
+        self.is_limited && self.policy != Policy::NoEviction && !self.policy.is_volatile()
     }
 
     fn shadow_keys_max(&self) -> u64 {
@@ -466,7 +466,7 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     fn shard(budget_bytes: u64, policy: Policy) -> Shard {
-        Shard::new(ShardOptions { budget_bytes, policy, huge_pages: false, seed: 7 })
+        Shard::new(ShardOptions { budget_bytes, address_bytes: u64::MAX, policy, huge_pages: false, seed: 7 })
     }
 
     /// Reads keys, and writes those that are not there.

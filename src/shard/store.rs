@@ -29,6 +29,9 @@ const RESERVE_BYTES: usize = if cfg!(miri) { 8 << 20 } else { 256 << 30 };
 /// Address space for the log at least.
 const RESERVE_BYTES_MIN: usize = 2 << 20;
 
+/// The log's share of the address space, where that has a limit: beside it are the index, large values and buffers.
+const RESERVE_SHARE: u64 = 4;
+
 /// Bytes of a small item beyond key and value and expiry: its header, and its share of an index at its mean load.
 const SMALL_OVERHEAD_BYTES: usize = 4 + 11;
 
@@ -54,7 +57,11 @@ pub struct Shard {
     /// Bytes of large items that are there, by queue.
     pub(super) large_bytes_of: [u64; 2],
     pub(super) hasher: RandomState,
+    /// What was asked for, as far as the address space is enough for it.
     pub(super) budget_bytes: u64,
+    /// Whether anything was asked for.
+    pub(super) is_limited: bool,
+    pub(super) address_bytes: u64,
     pub(super) policy: Policy,
     pub(super) queues: Queues,
     pub(super) victim: Option<Victim>,
@@ -140,15 +147,16 @@ impl Shard {
     pub(super) fn try_new(options: ShardOptions) -> io::Result<Self> {
         let seed = options.seed;
         let budget = usize::try_from(options.budget_bytes).unwrap_or(usize::MAX);
-        let mut reserve_bytes = RESERVE_BYTES.max(if budget == usize::MAX { 0 } else { budget.saturating_mul(2) });
-        reserve_bytes = reserve_bytes.min(LOCATION_MAX as usize);
+        let reserve_bytes = RESERVE_BYTES.max(if budget == usize::MAX { 0 } else { budget.saturating_mul(2) });
+        let most = LOCATION_MAX.min(options.address_bytes / RESERVE_SHARE) as usize;
+        let mut reserve_bytes = reserve_bytes.min(most).max(RESERVE_BYTES_MIN);
         let (log, index, ghost) = loop {
-            let log = Log::new(options.budget_bytes, reserve_bytes);
+            let log = Log::new(options.budget_bytes.min(reserve_bytes as u64), reserve_bytes);
             // An item takes 15 bytes at least, and hardly ever less than 32.
             let items_max = reserve_bytes / 32;
             match (log, Index::new(items_max), Ghost::new(items_max)) {
                 (Ok(log), Ok(index), Ok(ghost)) => break (log, index, ghost),
-                // A limit of the address space (`ulimit -v`): less will do.
+                // The address space is shared with others: less will do.
                 _ if reserve_bytes > RESERVE_BYTES_MIN => reserve_bytes /= 2,
                 (Err(error), ..) | (_, Err(error), _) | (_, _, Err(error)) => return Err(error),
             }
@@ -164,7 +172,9 @@ impl Shard {
             large_own_bytes: 0,
             large_bytes_of: [0; 2],
             hasher: RandomState::with_seeds(seed, !seed, seed.rotate_left(17), seed.rotate_left(43)),
-            budget_bytes: options.budget_bytes,
+            budget_bytes: 0,
+            is_limited: false,
+            address_bytes: options.address_bytes,
             policy: options.policy,
             queues: Queues::new(),
             victim: None,
@@ -187,7 +197,7 @@ impl Shard {
             clear_at: UnixMs::MAX,
             former: None,
         };
-        shard.fit_shadow();
+        shard.set_budget(options.budget_bytes);
         Ok(shard)
     }
 

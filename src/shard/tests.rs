@@ -9,7 +9,11 @@ use super::*;
 const MIB: u64 = 1 << 20;
 
 fn shard(budget_bytes: u64, policy: Policy) -> Shard {
-    Shard::new(ShardOptions { budget_bytes, policy, huge_pages: false, seed: 7 })
+    Shard::new(options(budget_bytes, policy))
+}
+
+fn options(budget_bytes: u64, policy: Policy) -> ShardOptions {
+    ShardOptions { budget_bytes, address_bytes: u64::MAX, policy, huge_pages: false, seed: 7 }
 }
 
 /// A sequence of numbers that looks random.
@@ -335,7 +339,7 @@ fn what_may_evict_refuses_nothing_that_fits() {
     let (budget, rounds) = if cfg!(miri) { (4 * MIB, 1) } else { (58 * MIB, 6) };
     for seed in [1, 4] {
         for policy in [Policy::Cache, Policy::AllKeysLru, Policy::AllKeysRandom] {
-            let mut cache = Shard::new(ShardOptions { budget_bytes: budget, policy, huge_pages: false, seed });
+            let mut cache = Shard::new(ShardOptions { seed, ..options(budget, policy) });
             let keys = budget / 1600;
             for number in 0..keys * rounds {
                 let value = vec![0; 16 + (number * 400 / keys) as usize % 4_000];
@@ -693,6 +697,23 @@ fn a_clock_that_steps_back_loses_nothing() {
 }
 
 #[test]
+fn with_few_addresses_items_are_evicted_long_before_the_budget_is_used_up() {
+    for budget in [1 << 40, u64::MAX] {
+        let mut cache = Shard::new(ShardOptions { address_bytes: 32 * MIB, ..options(budget, Policy::Cache) });
+        let most = cache.budget_max();
+        assert!((7 * MIB..8 * MIB).contains(&most), "a quarter, but for what may be held beyond it: {most}");
+        // Everything is stored, large or small, and raising the budget changes nothing.
+        churn(&mut cache, 0, 300_000, 64, |_| 0);
+        cache.set_budget(budget / 2);
+        churn(&mut cache, 300_000, 301_000, 40_000, |_| 0);
+        cache.resize(budget);
+        churn(&mut cache, 400_000, 700_000, 64, |_| 0);
+        assert!(cache.stats().evicted > 500_000, "{:?}", cache.stats());
+        assert!(cache.used_bytes() <= most + most / 32 && cache.room_bytes() == most, "{:?}", cache.stats());
+    }
+}
+
+#[test]
 fn where_nothing_may_be_evicted_room_is_what_does_not_live() {
     let mut cache = shard(4 * MIB, Policy::NoEviction);
     let room = cache.room_bytes();
@@ -704,5 +725,5 @@ fn where_nothing_may_be_evicted_room_is_what_does_not_live() {
     assert_eq!(cache.room_bytes(), room);
     cache.set_policy(Policy::Cache);
     churn(&mut cache, 0, 100, 64, |_| 0);
-    assert_eq!(cache.room_bytes(), u64::MAX, "the others can go");
+    assert_eq!(cache.room_bytes(), cache.budget_max(), "the others can go");
 }

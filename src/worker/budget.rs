@@ -2,7 +2,7 @@
 //!
 //! In: the worker's share of `maxmemory`, and what connections hold. Out: what is left for items, for one more large
 //! argument, and for unread replies. What must stay true: items and connections together stay within the share, except
-//! that items are always left [`SHARD_BYTES_MIN`].
+//! that items are always left [`SHARD_BYTES_MIN`]; and items never get more than the shard has addresses for.
 
 use crate::config::SHARD_BYTES_MIN;
 
@@ -23,6 +23,19 @@ pub(super) struct Budget {
 impl Budget {
     pub(super) fn new(share: u64) -> Self {
         Self { share, held: 0, announced: 0 }
+    }
+
+    /// Warns when the share is more than the `most` for which the shard has addresses: nothing else shows it.
+    pub(super) fn compare(&self, most: u64) {
+        if self.share != u64::MAX && self.share > most {
+            tracing::warn!(
+                "a worker's share of maxmemory is {} MiB and it has addresses for {} MiB of items, which is its limit: \
+                 raise the limit of the address space (ulimit -v, LimitAS= in systemd), have more workers, or lower \
+                 maxmemory",
+                self.share >> 20,
+                most >> 20
+            );
+        }
     }
 
     /// What items may take.

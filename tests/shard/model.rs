@@ -43,7 +43,7 @@ pub(crate) fn check(bytes: &[u8]) {
     let [policy, mib, operations @ ..] = bytes else { return };
     let policy = Policy::NAMES[usize::from(*policy) % Policy::NAMES.len()].1;
     let budget_bytes = budget_bytes(*mib);
-    let shard = Shard::new(ShardOptions { budget_bytes, policy, huge_pages: false, seed: 1 });
+    let shard = Shard::new(ShardOptions { budget_bytes, address_bytes: u64::MAX, policy, huge_pages: false, seed: 1 });
     let mut twins = Twins { shard, model: HashMap::new(), policy, budget_bytes, now: 1_000_000, evicted: 0 };
     for operation in operations.chunks_exact(OPERATION_BYTES) {
         twins.step(operation.try_into().expect("chunks of that size"));

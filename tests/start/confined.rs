@@ -30,12 +30,12 @@ pub(crate) fn confine(command: &mut Command, filters: Vec<BpfProgram>) {
     unsafe { command.pre_exec(install) };
 }
 
-/// Lets the child lock `bytes` of memory, and no more.
-pub(crate) fn limit_locked_memory(command: &mut Command, bytes: u64) {
+/// Gives the child `bytes` of a resource, such as `libc::RLIMIT_MEMLOCK`, and no more.
+pub(crate) fn limit(command: &mut Command, resource: libc::__rlimit_resource_t, bytes: u64) {
     let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
     let install = move || {
         // SAFETY: needs a limit that is valid during the call; holds because the closure owns it.
-        checked(unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) })
+        checked(unsafe { libc::setrlimit(resource, &raw const limit) })
     };
     // SAFETY: needs a closure that neither allocates nor locks; holds because it makes one system call.
     unsafe { command.pre_exec(install) };

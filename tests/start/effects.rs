@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use crate::process::{Serving, corering, run};
-use crate::{assert_refusal, installed, status, unprivileged};
+use crate::{assert_refusal, confined, installed, status, unprivileged};
 
 /// A server with one worker and these settings, and what the kernel tells of its process.
 fn serve(arguments: &[&str]) -> (Serving, PathBuf) {
@@ -123,6 +123,29 @@ fn listeners_have_the_backlog_that_was_set() {
     // State, Recv-Q, Send-Q: for a listener, how many wait and how many may.
     let most: Vec<&str> = text.lines().filter_map(|line| line.split_whitespace().nth(2)).collect();
     assert_eq!(most, ["37"], "{text}");
+}
+
+/// What does not fit the address space is evicted like what does not fit the memory, and a client that stores it never
+/// ends the server; the line at start says whose limit it is.
+#[test]
+fn with_a_limit_of_the_address_space_items_are_evicted_within_it() {
+    let mut command = corering(&["--port", "0", "--workers", "2", "--maxmemory", "10gb"]);
+    confined::limit(&mut command, libc::RLIMIT_AS, 2 << 30);
+    let serving = Serving::start(&mut command).expect("it starts");
+    for words in ["5116 MiB", "addresses for 240 MiB", "ulimit -v", "LimitAS=", "lower maxmemory"] {
+        assert!(serving.warnings.contains(words), "{words}: {}", serving.warnings);
+    }
+    let client = redis::Client::open(("127.0.0.1", serving.port())).expect("an address");
+    let mut client = client.get_connection().expect("it listens");
+    for (count, bytes) in [(1000, 1_000_000), (80_000, 10_000)] {
+        for from in (0..count).step_by(100) {
+            let mut batch = redis::pipe();
+            (from..from + 100).for_each(|key| _ = batch.set(key, vec![7_u8; bytes]).ignore());
+            batch.exec(&mut client).expect("everything is stored");
+        }
+    }
+    let info: String = redis::cmd("INFO").query(&mut client).expect("it answers");
+    assert!(!info.contains("evicted_keys:0\r"), "{info}");
 }
 
 #[test]

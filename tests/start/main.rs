@@ -114,7 +114,7 @@ fn a_hang_up_ends_nothing() {
 fn without_locked_memory_it_starts_or_names_the_limit() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut command = unprivileged(&folder, &["--port", "0", "--workers", "1", "--maxclients", "10", "--io", "uring"]);
-    confined::limit_locked_memory(&mut command, 0);
+    confined::limit(&mut command, libc::RLIMIT_MEMLOCK, 0);
     match Serving::start(&mut command) {
         Ok(serving) => ask(&mut serving.connect(), PING, PONG),
         Err(ended) => assert_refusal(&ended, 78, &["RLIMIT_MEMLOCK (0 KiB)", "LimitMEMLOCK", "ulimit -l"]),

@@ -108,6 +108,8 @@ impl Drop for Running {
 pub(crate) struct Serving {
     pub(crate) process: Running,
     pub(crate) ready_line: String,
+    /// What it has said before.
+    pub(crate) warnings: String,
     log: Option<BufReader<ChildStderr>>,
     port: u16,
 }
@@ -127,7 +129,8 @@ impl Serving {
             if let Some((_, address)) = line.split_once("ready on 127.0.0.1:") {
                 let digits: String = address.chars().take_while(char::is_ascii_digit).collect();
                 let port = digits.parse().expect("a port");
-                return Ok(Self { process, ready_line: line.to_owned(), log: Some(log), port });
+                let (warnings, ready_line) = (all[..from].to_owned(), line.to_owned());
+                return Ok(Self { process, ready_line, warnings, log: Some(log), port });
             }
         }
     }

@@ -28,8 +28,10 @@ impl Embedded {
     /// A setting cannot be taken, or the host refuses.
     pub fn start(plan: &Plan) -> Result<Self, LoadError> {
         let environment = |_: &str| None;
-        let settings =
-            source::load(None, environment, &plan.server).map_err(|error| LoadError::Usage(error.to_string()))?;
+        // A setting of its own comes later and counts.
+        let io = std::iter::once(("io".to_owned(), plan.io.name().to_owned()));
+        let given: Vec<_> = io.chain(plan.server.iter().cloned()).collect();
+        let settings = source::load(None, environment, &given).map_err(|error| LoadError::Usage(error.to_string()))?;
         let mut settings = Settings { port: 0, ..settings };
         if settings.cpus == Cpus::All {
             settings.cpus = Cpus::List(session::cpus_beside(plan));

@@ -26,7 +26,7 @@ use super::recorder::Recorder;
 use super::wire::{Asked, Encoder, Pending, Reader, keys_of};
 use crate::command::slot::slot_of;
 use crate::protocol::Output;
-use crate::ring::uring::{Options, UringRing};
+use crate::ring::uring::Options;
 use crate::ring::{BufferId, Carried, Completion, Errno, Fd, Kind, Op, Ring, Token, Wait};
 
 /// Connections that are written to between two looks at the ring: about 30 µs.
@@ -126,9 +126,9 @@ pub(super) struct Setup<'a> {
 
 /// One thread of the generator.
 #[derive(Debug)]
-pub(super) struct Engine<'a> {
+pub(super) struct Engine<'a, R> {
     /// Dropped before the sockets that it uses.
-    ring: UringRing,
+    ring: R,
     connections: Vec<Connection>,
     nodes: Vec<Node>,
     slots: &'a SlotMap,
@@ -151,15 +151,10 @@ pub(super) struct Engine<'a> {
     recorder: Recorder,
 }
 
-impl<'a> Engine<'a> {
-    /// Takes connected sockets over. Must run on the thread that will use it.
-    ///
-    /// # Errors
-    /// The ring cannot be set up.
-    pub(super) fn new(setup: Setup<'a>) -> Result<Self, LoadError> {
+impl<'a, R: Ring> Engine<'a, R> {
+    /// Takes connected sockets over, with a ring of this thread's.
+    pub(super) fn new(setup: Setup<'a>, mut ring: R) -> Self {
         let Setup { plan, items, thread, sockets, slots, stop, recorder } = setup;
-        let mut ring =
-            UringRing::new(&ring_options(sockets.len(), plan)).map_err(|refused| LoadError::Host(refused.into()))?;
         let nodes = 1 + sockets.iter().map(|(_, node)| *node).max().unwrap_or(0);
         for (slot, (socket, _)) in sockets.iter().enumerate() {
             ring.push(
@@ -178,7 +173,7 @@ impl<'a> Engine<'a> {
             is_ready: false,
             progressed_ns: 0,
         });
-        Ok(Self {
+        Self {
             ring,
             connections: connections.collect(),
             nodes: (0..nodes).map(|_| Node::default()).collect(),
@@ -197,7 +192,7 @@ impl<'a> Engine<'a> {
             answered: 0,
             stop,
             recorder,
-        })
+        }
     }
 
     /// Writes every key that belongs to this thread.
@@ -250,6 +245,11 @@ impl<'a> Engine<'a> {
                 self.check(looked_ns)?;
             }
         }
+    }
+
+    /// How many connections it has.
+    pub(super) fn connections(&self) -> usize {
+        self.connections.len()
     }
 
     /// What was seen, and how many replies there were in all.
@@ -537,7 +537,7 @@ impl<'a> Engine<'a> {
     }
 }
 
-fn push_send(ring: &mut UringRing, connection: &Connection, index: u32, output: Output) {
+fn push_send(ring: &mut impl Ring, connection: &Connection, index: u32, output: Output) {
     let from = connection.delivered;
     let limit = output.len() - from;
     let fd = Fd(connection.socket.as_raw_fd());
@@ -545,7 +545,7 @@ fn push_send(ring: &mut UringRing, connection: &Connection, index: u32, output: 
 }
 
 /// A receive buffer per connection, larger ones for larger values, 16 MiB at most in all.
-fn ring_options(connections: usize, plan: &Plan) -> Options {
+pub(super) fn ring_options(connections: usize, plan: &Plan) -> Options {
     let buffers = connections.next_power_of_two().clamp(64, 4096);
     let buffer_bytes = (16 << 20) / buffers;
     let wanted = plan.value_sizes.longest() as usize * plan.pipeline;

@@ -40,6 +40,7 @@ pub use plan::{Plan, Target};
 pub use report::Report;
 pub use session::measure;
 
+use crate::ring::probe::{EXIT_HOST_REFUSES, Refusal};
 use crate::server::StartError;
 
 /// Why there is no measurement.
@@ -93,6 +94,8 @@ pub enum LoadError {
     },
     /// No objective can be met.
     Unmet(String),
+    /// The host does not give us the ring that the options ask for.
+    Ring(Refusal),
     /// The kernel refuses a ring or a thread.
     Host(io::Error),
     /// The server inside does not start.
@@ -109,6 +112,7 @@ impl LoadError {
         match self {
             LoadError::Usage(_) => 2,
             LoadError::Start(error) => error.exit_code(),
+            LoadError::Ring(_) => EXIT_HOST_REFUSES,
             _ => 1,
         }
     }
@@ -138,6 +142,7 @@ impl std::fmt::Display for LoadError {
             }
             LoadError::Host(error) => write!(f, "this host refuses a ring or a thread: {error}"),
             LoadError::Start(error) => error.fmt(f),
+            LoadError::Ring(refusal) => refusal.fmt(f),
             LoadError::File(path, error) => write!(f, "cannot write {}: {error}", path.display()),
             LoadError::Stopped => f.write_str("another thread has failed"),
         }

@@ -11,7 +11,8 @@ use super::plan::{
 };
 use super::sizes::Sizes;
 use super::trace::Trace;
-use crate::config::value::{Kind, Number, Time};
+use crate::config::Io;
+use crate::config::value::{Choice, Kind, Number, Time};
 use crate::topology::parse_cpu_list;
 
 /// One option.
@@ -123,6 +124,9 @@ options! {
         "cpus" "LIST" [""]
             "CPUs for them, such as 1,3-5. Without it the last ones; the server inside gets the others."
             |plan, text| { plan.cpus = parse_cpu_list(text).ok_or("is no list of CPUs; write, say, 0,2-5")?; Ok(()) };
+        "io" "uring|epoll" ["uring"]
+            "How the generator and the server inside ask the kernel: by io_uring, or by epoll, on hosts that forbid it."
+            |plan, text| { plan.io = Choice(Io::NAMES).parse(text)?; Ok(()) };
         "wait" "spin|sleep" ["spin"]
             "How to wait for replies: spinning notices them at once, sleeping leaves the CPU to others."
             |plan, text| { plan.waiting = waiting(text)?; Ok(()) };

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::sizes::Sizes;
 use super::trace::Trace;
+use crate::config::Io;
 
 /// Most keys: ids are kept in 32 bits.
 pub const KEYS_MAX: u64 = u32::MAX as u64;
@@ -172,6 +173,8 @@ pub struct Plan {
     pub threads: usize,
     /// CPUs for them; empty: the last ones.
     pub cpus: Vec<usize>,
+    /// How the kernel is asked.
+    pub io: Io,
     /// How they wait.
     pub waiting: Waiting,
     /// Shows how it goes once a second.
@@ -219,6 +222,7 @@ impl Default for Plan {
             seed: 1,
             threads: 1,
             cpus: Vec::new(),
+            io: Io::Uring,
             waiting: Waiting::Spin,
             progress: true,
             files: Files::default(),

@@ -20,10 +20,15 @@ use super::LoadError;
 use super::connect::{self, Nodes, ServerInfo};
 use super::cpu::{Meter, age_seconds, own_thread};
 use super::draw::Arrivals;
-use super::engine::{Engine, Setup, Source};
+use super::engine::{Engine, Setup, Source, ring_options};
 use super::items::Items;
 use super::plan::{Operation, Plan, Protocol, Rate, Target};
 use super::recorder::{Recorder, Seen, Slice, Window};
+use crate::config::Io;
+use crate::ring::Ring;
+use crate::ring::epoll::EpollRing;
+use crate::ring::probe;
+use crate::ring::uring::UringRing;
 use crate::topology;
 
 /// Between the last thread's being ready and the start of the clock.
@@ -85,6 +90,7 @@ pub fn measure(
     mut progress: impl FnMut(&Point),
 ) -> Result<Outcome, LoadError> {
     crate::listen::raise_descriptor_limit(plan.connections as u32);
+    probe::check(plan.io, &ring_options(plan.connections, plan)).map_err(LoadError::Ring)?;
     let (nodes, info) = connect::look(plan, target)?;
     let meter = meter.or_else(|| find_process(plan, target, &info));
     let items = Items::new(plan);
@@ -199,7 +205,28 @@ impl Crew<'_> {
             stop: self.stop,
             recorder: Recorder::new(slices),
         };
-        let mut engine = Engine::new(setup)?;
+        let options = ring_options(count, plan);
+        match plan.io {
+            Io::Uring => {
+                let ring = UringRing::new(&options).map_err(|refused| LoadError::Host(refused.into()))?;
+                self.drive(Engine::new(setup, ring), index, ready, start)
+            }
+            Io::Epoll => {
+                let ring = EpollRing::new(&options).map_err(LoadError::Host)?;
+                self.drive(Engine::new(setup, ring), index, ready, start)
+            }
+        }
+    }
+
+    /// The keys, the load, and what was seen.
+    fn drive<R: Ring>(
+        &self,
+        mut engine: Engine<'_, R>,
+        index: usize,
+        ready: Sender<u32>,
+        start: &Receiver<Instant>,
+    ) -> Result<Seen, LoadError> {
+        let plan = self.plan;
         self.populate(&mut engine, index)?;
         let _ = ready.send(own_thread());
         drop(ready);
@@ -213,15 +240,16 @@ impl Crew<'_> {
             }
         };
         engine.run(source, self.window.until_ns)?;
+        let connections = engine.connections();
         let (recorder, answered) = engine.finish();
         let seen = recorder.finish();
         if answered == 0 && !seen.latencies.is_empty() {
-            return Err(LoadError::Silent { connections: count, limit: plan.duration });
+            return Err(LoadError::Silent { connections, limit: plan.duration });
         }
         Ok(seen)
     }
 
-    fn populate(&self, engine: &mut Engine<'_>, index: usize) -> Result<(), LoadError> {
+    fn populate<R: Ring>(&self, engine: &mut Engine<'_, R>, index: usize) -> Result<(), LoadError> {
         if !self.plan.populate {
             return Ok(());
         }

@@ -99,6 +99,25 @@ fn a_host_without_io_uring_serves_with_epoll() {
     assert_eq!(serving.process.wait().code(), Some(0));
 }
 
+/// So is the load generator.
+#[test]
+fn a_host_without_io_uring_is_measured_with_epoll() {
+    let serving = Serving::start(&mut corering(&["--port", "0", "--workers", "1"])).expect("it starts");
+    let target = format!("127.0.0.1:{}", serving.port());
+    let short = ["--rate", "2000", "--duration", "200ms", "--warmup", "50ms", "--keys", "100", "--io"];
+    for more in [&[][..], &["--target", &target]] {
+        let measure = |io| {
+            let mut command = corering(&[&["bench"], &short[..], &[io], more].concat());
+            confined::deny_io_uring(&mut command);
+            run(&mut command)
+        };
+        assert_refusal(&measure("uring"), 78, &["io_uring_setup: ", "seccomp", "allow io_uring_setup", "--io epoll"]);
+        let ended = measure("epoll");
+        assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""), "{ended:?}");
+        assert!(ended.out.contains(", epoll\n") && !ended.out.contains("io_uring"), "{ended:?}");
+    }
+}
+
 /// Redis ignores it as well: the cache outlives the terminal that it was started from.
 #[test]
 fn a_hang_up_ends_nothing() {

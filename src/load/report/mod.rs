@@ -192,7 +192,7 @@ fn facts(plan: &Plan, target: &Target, server: &str, cpus: &[usize]) -> Vec<(&'s
             format!("{}, {keys} keys ({choice}) of {key_bytes} bytes, values of {sizes} bytes", mix.join(",")),
         ),
         ("time", format!("{:?} measured after {:?}", plan.duration, plan.warmup)),
-        ("generator", format!("{} threads on CPUs {cpus:?}, {waiting}", plan.threads)),
+        ("generator", format!("{} threads on CPUs {cpus:?}, {waiting}, {}", plan.threads, plan.io.api())),
         ("host", host()),
         ("date", date()),
     ]

@@ -3,7 +3,7 @@
 //! In: a [`Host`], whose moving figures were read twice. Out: a [`Look`] for each function. What must stay true: a file
 //! that is not there means that the host does not tell, never that all is well or ill.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Host, Look};
 use crate::topology::parse_cpu_list;
@@ -12,6 +12,9 @@ const CPU: &str = "sys/devices/system/cpu";
 
 /// Share of a worker's CPU that others may use before it counts.
 const SHARE_MAX: f64 = 0.02;
+
+/// Busy threads that are shown and moved.
+const BUSY_MAX: usize = 8;
 
 /// Share of the time that the hypervisor may take.
 const STEAL_MAX: f64 = 0.005;
@@ -124,19 +127,33 @@ pub(super) fn busy(host: &Host) -> Look {
         }
     }
     found.sort_by(|one, other| other.0.total_cmp(&one.0));
-    let Some((_, pid, ..)) = found.first() else { return Look::good("none while we looked") };
-    let fix = match (host.other_cpus(), &host.plan.workers[..]) {
-        (Some(others), _) => format!("taskset -acp {others} {pid}, or AllowedCPUs={others} in its service"),
-        (None, [first, rest @ ..]) if !rest.is_empty() => {
-            format!("leave it a CPU: --cpus {}, and taskset -acp {first} {pid}", list(rest))
-        }
-        (None, _) => format!("this host has one CPU: run process {pid} elsewhere, or renice -n 19 -p {pid}"),
+    if found.is_empty() {
+        return Look::good("none while we looked");
+    }
+    let all = found.len();
+    found.truncate(BUSY_MAX);
+    let shown =
+        found.iter().map(|(share, pid, name, cpu)| format!("{name} ({pid}) {:.0} % of CPU {cpu}", share * 100.0));
+    let more = if all > BUSY_MAX { format!(", and {} threads more", all - BUSY_MAX) } else { String::new() };
+    let what = shown.collect::<Vec<_>>().join(", ") + &more;
+    Look::costs(what, elsewhere(host, &found.iter().map(|(_, pid, ..)| *pid).collect()))
+}
+
+/// The command that takes processes away from the workers' CPUs.
+fn elsewhere(host: &Host, processes: &BTreeSet<u32>) -> String {
+    let pids = processes.iter().map(u32::to_string).collect::<Vec<_>>().join(" ");
+    // It takes one process.
+    let taskset = |cpus: &str| match processes.len() {
+        1 => format!("taskset -acp {cpus} {pids}"),
+        _ => format!("for p in {pids}; do taskset -acp {cpus} $p; done"),
     };
-    let shown = found
-        .iter()
-        .take(3)
-        .map(|(share, pid, name, cpu)| format!("{name} ({pid}) {:.0} % of CPU {cpu}", share * 100.0));
-    Look::costs(shown.collect::<Vec<_>>().join(", "), fix)
+    match (host.other_cpus(), &host.plan.workers[..]) {
+        (Some(others), _) => format!("{}, or AllowedCPUs={others} in their services", taskset(&others)),
+        (None, [first, rest @ ..]) if !rest.is_empty() => {
+            format!("leave them a CPU: --cpus {}, and {}", list(rest), taskset(&first.to_string()))
+        }
+        (None, _) => format!("this host has one CPU: run these processes elsewhere, or renice -n 19 -p {pids}"),
+    }
 }
 
 pub(super) fn governor(host: &Host) -> Look {

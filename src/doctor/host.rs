@@ -23,7 +23,9 @@ pub struct Plan {
     pub maxmemory: u64,
     /// Memory of all rings, bytes.
     pub ring_bytes: u64,
-    /// What became of a ring that was set up as the workers' are.
+    /// `io`.
+    pub io: Io,
+    /// What became of a ring of io_uring that was set up as the workers' are.
     pub ring: Result<(), String>,
 }
 
@@ -39,7 +41,7 @@ impl Plan {
         let ring =
             probe::check(Io::Uring, &crate::server::ring_options(settings)).map_err(|refusal| refusal.to_string());
         let (backlog, maxclients) = (u64::from(settings.tcp_backlog), u64::from(settings.maxclients));
-        Ok(Plan { workers, backlog, maxclients, maxmemory: settings.maxmemory, ring_bytes, ring })
+        Ok(Plan { workers, backlog, maxclients, maxmemory: settings.maxmemory, ring_bytes, io: settings.io, ring })
     }
 }
 
@@ -128,6 +130,11 @@ impl Host {
     /// CPU time that they leave, in CPUs; `None` without a quota.
     pub(super) fn cpu_quota(&self) -> Option<f64> {
         topology::cpu_quota(&self.root)
+    }
+
+    /// The lowest limit of memory that they set, bytes, and its name.
+    pub(super) fn memory_limit(&self) -> Option<(u64, &'static str)> {
+        topology::cgroup_memory_limit(&self.root, &["memory.high", "memory.max", "memory.limit_in_bytes"])
     }
 
     /// Every thread by process and thread id.

@@ -55,12 +55,7 @@ pub(super) fn zone_reclaim(host: &Host) -> Look {
 
 pub(super) fn cgroup(host: &Host) -> Look {
     let maxmemory = host.plan.maxmemory;
-    let limits = host
-        .groups()
-        .into_iter()
-        .flat_map(|group| ["memory.high", "memory.max"].map(|name| (name, host.number(group.join(name)))));
-    let lowest = limits.filter_map(|(name, limit)| Some((limit?, name))).min();
-    match lowest {
+    match host.memory_limit() {
         None => Look::good("no limit"),
         Some((limit, _)) if maxmemory != 0 && limit >= maxmemory + maxmemory / 8 => {
             Look::good(format!("{} MiB, and maxmemory {} MiB", limit >> 20, maxmemory >> 20))

@@ -85,7 +85,9 @@ const fn inferred(name: &'static str, why: &'static str, look: fn(&Host) -> Look
 /// Every check, from what keeps the server from running to what costs it little.
 #[rustfmt::skip]
 pub static CHECKS: &[Check] = &[
-    seen("io_uring", "without it the server does not start", ring::works),
+    seen("io_uring", "without it the server does not start, but with --io epoll", ring::works),
+    inferred("io", "epoll takes 1.16 times the CPU time a request with 32 connections, 1.14 times in pipelines of 16",
+        ring::io),
     inferred("kernel", "the ring needs what Linux 6.1 brought", ring::kernel),
     inferred("io_uring_disabled", "the sysctl keeps some or all processes from io_uring", ring::disabled),
     inferred("memlock", "rings and their buffers are locked memory on some kernels", ring::memlock),

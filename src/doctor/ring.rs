@@ -4,6 +4,7 @@
 //! that is not there means that the host does not tell, never that all is well or ill.
 
 use super::{Host, Look};
+use crate::config::Io;
 
 /// Major and minor version that brought what the ring needs.
 const KERNEL_MIN: (u32, u32) = (6, 1);
@@ -11,10 +12,22 @@ const KERNEL_MIN: (u32, u32) = (6, 1);
 pub(super) fn works(host: &Host) -> Look {
     match &host.plan.ring {
         Ok(()) => Look::good("a ring was set up as the workers' are; it received, sent and woke"),
+        Err(_) if host.plan.io == Io::Epoll => Look::good("not needed with io epoll"),
         Err(refusal) => Look::costs(
             refusal.clone(),
             "in a container: --security-opt seccomp=FILE with a profile that allows io_uring_setup, io_uring_enter and \
              io_uring_register; else see the findings below",
+        ),
+    }
+}
+
+pub(super) fn io(host: &Host) -> Look {
+    match (host.plan.io, &host.plan.ring) {
+        (Io::Uring, _) => Look::good("uring"),
+        (Io::Epoll, Ok(())) => Look::costs("io is epoll, and io_uring is to be had here", "--io uring"),
+        (Io::Epoll, Err(refusal)) => Look::costs(
+            format!("io is epoll; {refusal}"),
+            "allow io_uring, in a container: --security-opt seccomp=tuning/service/seccomp.json; then --io uring",
         ),
     }
 }

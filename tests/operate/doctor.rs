@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use corering::config::Io;
 use corering::doctor::{self, CHECKS, Host, Look, Plan};
 
 use crate::findings::ROWS;
@@ -26,6 +27,7 @@ fn every_finding_is_found_and_nothing_else() {
             maxclients: 10_000,
             maxmemory: 1 << 30,
             ring_bytes: 1 << 20,
+            io: Io::Uring,
             ring: Ok(()),
         };
         (row.plan)(&mut plan);
@@ -57,7 +59,15 @@ fn every_check_has_a_good_and_a_bad_row() {
 #[test]
 fn a_host_that_tells_nothing_is_not_blamed() {
     let root = tempfile::tempdir().expect("a folder");
-    let plan = Plan { workers: vec![0], backlog: 511, maxclients: 10, maxmemory: 0, ring_bytes: 0, ring: Ok(()) };
+    let plan = Plan {
+        workers: vec![0],
+        backlog: 511,
+        maxclients: 10,
+        maxmemory: 0,
+        ring_bytes: 0,
+        io: Io::Uring,
+        ring: Ok(()),
+    };
     let findings = doctor::examine(&Host::new(root.path(), plan), &[]);
     assert!(!findings.iter().any(doctor::Finding::costs), "{findings:?}");
     assert!(findings.iter().filter(|finding| matches!(finding.look, Look::Unknown(_))).count() > 10, "{findings:?}");

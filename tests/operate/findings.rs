@@ -1,5 +1,6 @@
 //! Trees of files below /proc and /sys, and what the doctor has to find there.
 
+use corering::config::Io;
 use corering::doctor::Plan;
 
 /// A file, its text at the first look, and at the second if it changes.
@@ -28,6 +29,10 @@ const fn good(check: &'static str, files: &'static [File]) -> Row {
 
 const fn bad(check: &'static str, files: &'static [File], what: &'static str, fix: &'static str) -> Row {
     Row { check, files, plan: |_| {}, costs: Some((what, fix)) }
+}
+
+fn forbid_io_uring(plan: &mut Plan) {
+    (plan.io, plan.ring) = (Io::Epoll, Err("not permitted".to_owned()));
 }
 
 impl Row {
@@ -63,6 +68,8 @@ const GROUP: File = still("proc/self/cgroup", "0::/a/b");
 const OLD_GROUP: File = still("proc/self/cgroup", "3:cpu,cpuacct:/x");
 const OLD_PERIOD: File = still("sys/fs/cgroup/cpu,cpuacct/x/cpu.cfs_period_us", "100000");
 const OLD_QUOTA: &str = "sys/fs/cgroup/cpu,cpuacct/x/cpu.cfs_quota_us";
+const OLD_MEMORY_GROUP: File = still("proc/self/cgroup", "5:memory:/x");
+const OLD_MEMORY: &str = "sys/fs/cgroup/memory/x/memory.limit_in_bytes";
 const THROTTLED: File =
     moving("sys/fs/cgroup/a/cpu.stat", "nr_periods 9\nnr_throttled 4", "nr_periods 19\nnr_throttled 7");
 
@@ -83,6 +90,7 @@ macro_rules! thread {
 
 const THREAD: &str = "proc/77/task/77/stat";
 const BUSY: File = moving(THREAD, thread!("backup (x)", "100", "1"), thread!("backup (x)", "130", "1"));
+const BUSY_TOO: File = moving("proc/78/task/78/stat", thread!("indexer", "100", "0"), thread!("indexer", "120", "0"));
 const BUSY_ELSEWHERE: File = moving(THREAD, thread!("backup (x)", "100", "1"), thread!("backup (x)", "130", "3"));
 const BUSY_OURS: File = moving(THREAD, thread!("worker-0", "100", "1"), thread!("worker-0", "190", "1"));
 const IRQBALANCE: File = still(THREAD, thread!("irqbalance", "1", "1"));
@@ -162,6 +170,10 @@ const CONNECTIONS_MAX: &str = "proc/sys/net/netfilter/nf_conntrack_max";
 pub(crate) const ROWS: &[Row] = &[
     good("io_uring", &[]),
     bad("io_uring", &[], "not permitted", "seccomp").plan(|plan| plan.ring = Err("not permitted".to_owned())),
+    good("io_uring", &[]).plan(forbid_io_uring),
+    good("io", &[]),
+    bad("io", &[], "io_uring is to be had here", "--io uring").plan(|plan| plan.io = Io::Epoll),
+    bad("io", &[], "not permitted", "seccomp.json").plan(forbid_io_uring),
     good("kernel", &[still("proc/sys/kernel/osrelease", "6.1.0-13-amd64")]),
     bad("kernel", &[still("proc/sys/kernel/osrelease", "5.15.0")], "Linux 5.15", "reboot"),
     good("io_uring_disabled", &[still("proc/sys/kernel/io_uring_disabled", "0")]),
@@ -184,6 +196,8 @@ pub(crate) const ROWS: &[Row] = &[
     good("busy_processes", &[UPTIME, BUSY_OURS]),
     bad("busy_processes", &[UPTIME, BUSY], "backup (x) (77) 30 % of CPU 1", "taskset -acp 0 77"),
     bad("busy_processes", &[UPTIME, FOUR_CPUS, BUSY], "30 %", "taskset -acp 2,3 77"),
+    bad("busy_processes", &[UPTIME, FOUR_CPUS, BUSY, BUSY_TOO], "(77) 30 % of CPU 1, indexer (78) 20 % of CPU 0",
+        "for p in 77 78; do taskset -acp 2,3 $p; done"),
     bad("busy_processes", &[UPTIME, BUSY], "30 %", "renice").plan(|plan| plan.workers = vec![1]),
     good("governor", &[still(GOVERNOR, "performance")]),
     bad("governor", &[still(GOVERNOR, "powersave")], "powersave", "cpupower frequency-set"),
@@ -226,6 +240,10 @@ pub(crate) const ROWS: &[Row] = &[
     good("cgroup_memory", &[still("sys/fs/cgroup/memory.max", "max")]),
     good("cgroup_memory", &[GROUP, still("sys/fs/cgroup/a/memory.max", "2147483648")]),
     bad("cgroup_memory", &[GROUP, still("sys/fs/cgroup/a/memory.high", "1073741824")], "memory.high is 1024 MiB",
+        "--maxmemory 768mb"),
+    good("cgroup_memory", &[OLD_MEMORY_GROUP, still(OLD_MEMORY, "9223372036854771712")])
+        .plan(|plan| plan.maxmemory = 0),
+    bad("cgroup_memory", &[OLD_MEMORY_GROUP, still(OLD_MEMORY, "1073741824")], "memory.limit_in_bytes is 1024 MiB",
         "--maxmemory 768mb"),
     bad("cgroup_memory", &[still("sys/fs/cgroup/memory.max", "1073741824")], "memory.max", "--maxmemory 768mb")
         .plan(|plan| plan.maxmemory = 0),

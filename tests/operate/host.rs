@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
+use corering::config::Io;
 use corering::doctor::{self, Host, Plan};
 
 use crate::doctor::write;
@@ -31,6 +32,21 @@ const FILES: &[(&str, &str, &str)] = &[
     ("proc/irq/24/smp_affinity_list", "0-3", "2,3"),
     ("proc/irq/25/smp_affinity_list", "2-3", "2-3"),
     ("proc/swaps", "Filename\n/dev/sda2", "Filename\n/dev/sda2"),
+    // No worker's.
+    ("sys/devices/system/cpu/cpu3/cpufreq/scaling_governor", "powersave", "powersave"),
+    ("sys/devices/system/cpu/cpu3/cpuidle/state2/latency", "133", "133"),
+    ("sys/devices/system/cpu/cpu3/cpuidle/state2/disable", "0", "0"),
+];
+
+/// What is other than advised, and good all the same.
+const GOOD: &[(&str, &str)] = &[
+    ("proc/sys/vm/overcommit_memory", "1"),
+    ("proc/sys/vm/swappiness", "60"),
+    ("proc/swaps", "Filename"),
+    ("proc/sys/kernel/numa_balancing", "1"),
+    ("sys/devices/system/node/node0/cpulist", "0-3"),
+    ("sys/kernel/mm/transparent_hugepage/enabled", "[always] madvise never"),
+    ("sys/kernel/mm/transparent_hugepage/defrag", "always defer defer+madvise [madvise] never"),
 ];
 
 /// What the script said.
@@ -46,7 +62,15 @@ fn read(root: &Path) -> BTreeMap<&'static str, String> {
 }
 
 fn costs(root: &Path) -> Vec<&'static str> {
-    let plan = Plan { workers: vec![0, 1], backlog: 511, maxclients: 10, maxmemory: 0, ring_bytes: 0, ring: Ok(()) };
+    let plan = Plan {
+        workers: vec![0, 1],
+        backlog: 511,
+        maxclients: 10,
+        maxmemory: 0,
+        ring_bytes: 0,
+        io: Io::Uring,
+        ring: Ok(()),
+    };
     let findings = doctor::examine(&Host::new(root, plan), &[]);
     findings.iter().filter(|finding| finding.costs()).map(|finding| finding.check.name).collect()
 }
@@ -81,6 +105,17 @@ fn a_host_is_prepared_once_and_set_back() {
     };
     assert_eq!(read(root), first.iter().map(|(path, text)| (*path, chosen(text))).collect());
     assert_eq!(host_sh(root, &["undo"]), "");
+}
+
+#[test]
+fn what_the_doctor_calls_good_stays() {
+    let rows: &[&[(&str, &str)]] = &[GOOD, &[("proc/sys/vm/swappiness", "0"), ("proc/swaps", "Filename\n/dev/sda2")]];
+    for files in rows {
+        let folder = tempfile::tempdir().expect("a folder");
+        files.iter().for_each(|(path, text)| write(folder.path(), path, text));
+        assert_eq!(costs(folder.path()), Vec::<&str>::new());
+        assert_eq!(host_sh(folder.path(), &["apply"]), "");
+    }
 }
 
 #[test]

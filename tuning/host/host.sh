@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
-# Applies what `corering doctor` advises for a host, and undoes it. What a host does not have is left out.
+# Applies what `corering doctor` advises for a host, and undoes it. What a host does not have, and what the doctor calls
+# good, is left as it is; limits of the network are raised a little ahead of need, see 60-corering.conf.
 #
 #   host.sh apply [--dry-run] [--workers 0,1]     # apply again: nothing more happens
 #   host.sh undo  [--dry-run]                     # everything is as it was before the first apply
 #
-# --workers names the CPUs of the workers: interrupts go to the others. Without it interrupts stay where they are.
+# --workers names the CPUs of the workers: their clocks and idle states are set, and interrupts go to the others.
+# Without it interrupts stay where they are, and all CPUs are set.
 # Changes last until the next boot: run it from a unit that starts before the server. Values that are replaced are kept
 # in /run/corering-host. --root DIR works on a tree of files instead of this host.
 set -euo pipefail
 
-usage() { sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+usage() { sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 
 action=${1:-}
 [[ $action == apply || $action == undo ]] || usage
@@ -45,6 +47,9 @@ now() {
   printf '%s' "$text"
 }
 
+# The same of a file that may not be there.
+has() { if [[ -e $root/$1 ]]; then now "$root/$1"; fi; }
+
 # put FILE VALUE: FILE gets VALUE, unless it has it or is not there; its first value is kept for undo.
 put() {
   local file=$root/$1 before
@@ -77,19 +82,29 @@ apply() {
     name=${name// /}
     [[ -z $name || $name == '#'* ]] && continue
     value=$(xargs <<<"$value")
+    path=proc/sys/${name//.//}
+    # What the doctor calls good stays.
     case $name in
-      net.core.* | *backlog | *mem) put_at_least "proc/sys/${name//.//}" "$value" ;;
-      *) put "proc/sys/${name//.//}" "$value" ;;
+      net.core.* | *backlog | *mem) put_at_least "$path" "$value" ;;
+      vm.overcommit_memory) if [[ $(has "$path") == 2 ]]; then put "$path" "$value"; fi ;;
+      vm.swappiness)
+        if [[ -n $(has proc/swaps | sed 1d) && $(has "$path") != 0 ]]; then put "$path" "$value"; fi ;;
+      kernel.numa_balancing) if [[ -e $root/sys/devices/system/node/node1 ]]; then put "$path" "$value"; fi ;;
+      *) put "$path" "$value" ;;
     esac
   done <"$here/60-corering.conf"
-  put sys/kernel/mm/transparent_hugepage/enabled madvise
-  put sys/kernel/mm/transparent_hugepage/defrag defer+madvise
+  path=sys/kernel/mm/transparent_hugepage
+  if [[ $(has $path/enabled) == never ]]; then put $path/enabled madvise; fi
+  if [[ $(has $path/defrag) == always ]]; then put $path/defrag defer+madvise; fi
   cd "${root:-/}"
-  for path in sys/devices/system/cpu/cpu*/cpufreq/scaling_governor; do put "$path" performance; done
-  # Idle states that take longer than 20 microseconds to leave.
-  for state in sys/devices/system/cpu/cpu*/cpuidle/state*; do
-    if [[ -r $state/latency ]] && (($(<"$state/latency") > 20)); then put "$state/disable" 1; fi
-  done
+  # Of the workers' CPUs; of all of them when nobody says which these are.
+  while read -r cpu; do
+    for path in sys/devices/system/cpu/cpu$cpu/cpufreq/scaling_governor; do put "$path" performance; done
+    # Idle states that take longer than 20 microseconds to leave.
+    for state in sys/devices/system/cpu/cpu$cpu/cpuidle/state*; do
+      if [[ -r $state/latency ]] && (($(<"$state/latency") > 20)); then put "$state/disable" 1; fi
+    done
+  done < <(if [[ -n $workers ]]; then each "$workers"; else echo '*'; fi)
   [[ -n $workers ]] || return 0
   others=$(comm -13 <(each "$workers" | sort) <(each "$(<sys/devices/system/cpu/online)" | sort) | sort -n | paste -sd,)
   if [[ -z $others ]]; then

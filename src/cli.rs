@@ -105,13 +105,18 @@ fn command() -> Command {
                  what is needed.";
     let serve = with_settings(Command::new("serve").about("Run the server (the default)"));
     let config = with_settings(Command::new("config").about("Print the settings as a commented file"));
-    with_settings(Command::new("corering"))
+    let root = with_settings(Command::new("corering"))
         .version(env!("CARGO_PKG_VERSION"))
         .about(about)
         .after_help(after)
-        .subcommands([serve, config, bench(), doctor(), hot_keys(), health()])
-        .args_conflicts_with_subcommands(true)
+        .args_conflicts_with_subcommands(true);
+    // The forms of some values are too long for a column beside their explanation.
+    let in_columns = |command: Command| command.next_line_help(true).max_term_width(HELP_COLUMNS);
+    in_columns(root.subcommands([serve, config, bench(), doctor(), hot_keys(), health()].map(in_columns)))
 }
+
+/// Help is wrapped at the terminal's edge, and no later than here.
+const HELP_COLUMNS: usize = 100;
 
 fn doctor() -> Command {
     let about = "Look for what costs latency on this host, for a server with these settings";
@@ -138,13 +143,15 @@ fn health() -> Command {
         "Its admin port [default: CORERING_ADMIN_PORT on CORERING_ADMIN_BIND's first address, else 127.0.0.1:9180]",
     );
     Command::new("health")
-        .about("Ask a running server's admin port whether it is well; exit code 1 when not")
+        .about("Ask a running server's admin port whether it is well")
+        .after_help("Exit codes: 0 it is well, 1 it is not or does not answer within 5 s, 2 bad usage.")
         .arg(target)
 }
 
 fn hot_keys() -> Command {
     Command::new("hotkeys")
         .about("Show which keys of a running server are asked for most (it has hotkeys-sampling set)")
+        .after_help("Exit codes: 0 shown, 1 the server does not answer or samples nothing, 2 bad usage.")
         .arg(flag("target", "HOST:PORT", "127.0.0.1:6379", "The server"))
         .arg(flag("password", "TEXT", "", "Its requirepass"))
         .arg(flag("count", "0..1000", "10", "Keys to show"))
@@ -153,13 +160,14 @@ fn hot_keys() -> Command {
 fn bench() -> Command {
     let about = "Measure the latency of a server: this one, or any that speaks RESP, memcached's protocol or HTTP";
     let after = "Without --target a server is started inside, so `corering bench` alone measures this host.\n\
-                 Exit codes: 0 every reply was right, 1 it was not or the server failed, 2 bad usage.";
+                 Exit codes: 0 every reply was right, 1 it was not or the server failed, 2 bad usage, 78 the host \
+                 refuses what is needed.";
     let options = options::TABLE.iter().map(|option| {
         let shown = if option.default.is_empty() { String::new() } else { format!(" [default: {}]", option.default) };
         Arg::new(option.name)
             .long(option.name)
             .value_name(option.form)
-            .allow_hyphen_values(true)
+            .allow_negative_numbers(true)
             .action(ArgAction::Append)
             .help(format!("{}{shown}", option.doc))
             .help_heading(option.group)
@@ -195,12 +203,12 @@ fn with_settings(command: Command) -> Command {
         .help("Settings for a purpose, which the file and everything else override; see tuning/README.md");
     let defaults = crate::config::Settings::default();
     let settings = TABLE.iter().map(|setting| {
-        let default = (setting.get)(&defaults);
+        let default = (setting.show)(&defaults);
         let shown = if default.is_empty() { String::new() } else { format!(" [default: {default}]") };
         Arg::new(setting.key)
             .long(setting.key)
             .value_name((setting.form)())
-            .allow_hyphen_values(true)
+            .allow_negative_numbers(true)
             .help(format!("{}{shown}", setting.doc))
             .help_heading(setting.group)
             .hide_short_help(!USUAL.contains(&setting.key))

@@ -68,12 +68,12 @@ fn table(keys: &[Value]) -> String {
         Value::Double(number) => number.to_string(),
         other => format!("{other:?}"),
     };
-    let mut table = format!("{:>9} {:>12} {:>10}  key\n", "share", "requests", "at most");
+    let mut table = format!("{:>9} {:>12} {:>12}  key\n", "share", "requests", "too many by");
     for key in keys {
         let Value::Array(fields) = key else { continue };
         let fields: Vec<String> = fields.iter().map(text).collect();
         let [key, requests, error, share] = &fields[..] else { continue };
-        let _ = writeln!(table, "{:>7} % {requests:>12} {:>10}  {key}", share, format!("-{error}"));
+        let _ = writeln!(table, "{share:>7} % {requests:>12} {error:>12}  {key}");
     }
     table
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::cluster::Map;
 use crate::config::Settings;
+use crate::config::source::Origin;
 use crate::observe::Metrics;
 use crate::observe::feed::Feed;
 use crate::observe::hot::HotKeys;
@@ -49,8 +50,8 @@ pub struct Instance {
     pub io_mode: String,
     /// The TCP port that was bound (of interest when the setting was 0).
     pub tcp_port: u16,
-    /// The settings file, if any, as an absolute path.
-    pub settings_file: Option<std::path::PathBuf>,
+    /// Where the settings came from.
+    pub origin: Origin,
     settings: Mutex<Arc<Settings>>,
     settings_version: AtomicU64,
     map: Mutex<Arc<Map>>,
@@ -88,7 +89,7 @@ impl Instance {
             workers,
             io_mode: String::new(),
             tcp_port: settings.port,
-            settings_file: None,
+            origin: Origin::default(),
             settings: Mutex::new(Arc::new(settings)),
             settings_version: AtomicU64::new(1),
             map: Mutex::new(Arc::new(Map::alone(workers))),

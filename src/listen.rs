@@ -3,6 +3,7 @@
 //! In: settings. Out: bound, listening descriptors, closed when [`Listeners`] is dropped. What must stay true: an
 //! address that another process listens on is refused, although SO_REUSEPORT would let us share it.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::ops::Range;
@@ -20,24 +21,63 @@ use crate::ring::Fd;
 /// Descriptors that the process needs beside its clients': rings, listeners, log, control.
 const DESCRIPTORS_RESERVED: u64 = 64;
 
+/// What is listened for.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Purpose {
+    /// As people call it.
+    name: &'static str,
+    /// The flag that names the port.
+    flag: &'static str,
+    /// The flags that say where to listen.
+    flags: &'static str,
+}
+
+const RESP: &Purpose = &Purpose { name: "RESP", flag: "--port", flags: "--bind or --port" };
+const MEMCACHE: &Purpose = &Purpose { name: "memcache", flag: "--memcache-port", flags: "--bind or --memcache-port" };
+const HTTP: &Purpose = &Purpose { name: "HTTP", flag: "--http-port", flags: "--bind or --http-port" };
+const CORE: &Purpose =
+    &Purpose { name: "core", flag: "--core-port-base", flags: "--bind, --core-port-base or the cluster-map" };
+const ADMIN: &Purpose = &Purpose { name: "admin", flag: "--admin-port", flags: "--admin-bind or --admin-port" };
+const UNIX: &Purpose = &Purpose { name: "unix", flag: "--unixsocket", flags: "--unixsocket" };
+
+/// An address that is listened at, and for what.
+pub type Bound = (&'static Purpose, SocketAddr);
+
 /// Why an address cannot be listened on.
 #[derive(Debug)]
 pub struct ListenError {
     address: String,
-    /// The flags that say where to listen.
-    flags: &'static str,
+    purpose: &'static Purpose,
+    /// What this server listens for there already.
+    rival: Option<&'static Purpose>,
     error: io::Error,
+}
+
+impl ListenError {
+    fn new(address: SocketAddr, purpose: &'static Purpose, bound: &[Bound], error: io::Error) -> Self {
+        let is_same = |other: &SocketAddr| {
+            let is_any = address.ip().is_unspecified() || other.ip().is_unspecified();
+            other.port() == address.port() && (is_any || other.ip() == address.ip())
+        };
+        let taken = bound.iter().find(|(_, other)| error.kind() == io::ErrorKind::AddrInUse && is_same(other));
+        Self { address: address.to_string(), purpose, rival: taken.map(|(purpose, _)| *purpose), error }
+    }
 }
 
 impl std::fmt::Display for ListenError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let flags = self.purpose.flags;
+        if let Some(rival) = self.rival {
+            let (address, flag) = (&self.address, rival.flag);
+            return write!(f, "cannot listen on {address} twice: {flag} has that port already; change it or {flags}");
+        }
         let (cause, remedy) = match self.error.kind() {
             io::ErrorKind::AddrInUse => ("another process listens there", "stop it or change"),
             io::ErrorKind::PermissionDenied => ("ports below 1024 and protected folders need privileges", "change"),
             io::ErrorKind::AddrNotAvailable => ("this host has no such address", "see `ip address` and change"),
             _ => ("the address cannot be used", "change"),
         };
-        write!(f, "cannot listen on {}: {}; {cause}; {remedy} {}", self.address, self.error, self.flags)
+        write!(f, "cannot listen on {}: {}; {cause}; {remedy} {flags}", self.address, self.error)
     }
 }
 
@@ -52,6 +92,8 @@ pub struct Listeners {
     unix: Option<(Socket, Front, PathBuf)>,
     /// The addresses, with the ports that the kernel chose where the setting was 0.
     pub addresses: Vec<SocketAddr>,
+    /// These, and those for everybody else.
+    pub bound: Vec<Bound>,
 }
 
 impl Listeners {
@@ -62,32 +104,29 @@ impl Listeners {
     /// The first address that cannot be bound.
     pub fn bind(settings: &Settings, workers: u16, nodes: &mut [Node]) -> Result<Self, ListenError> {
         let tcp = (0..workers).map(|_| Vec::new()).collect();
-        let mut listeners = Self { tcp, unix: None, addresses: Vec::new() };
+        let mut listeners = Self { tcp, unix: None, addresses: Vec::new(), bound: Vec::new() };
         let front = match (settings.cluster_mode, settings.shared_port_mode) {
             (ClusterMode::Cores, SharedPortMode::Cluster) => Front::RespCluster,
             _ => Front::Resp,
         };
-        listeners.addresses = listeners.bind_port(settings, settings.port, front, 0..workers, "--bind or --port")?;
+        listeners.addresses = listeners.bind_port(settings, settings.port, (front, RESP), 0..workers)?;
         if settings.cluster_mode == ClusterMode::Cores {
             for node in nodes.iter_mut().filter(|node| node.is_own()) {
-                let flags = "--bind, --core-port-base or the cluster-map";
-                let bound =
-                    listeners.bind_port(settings, node.listen_port, Front::RespCore, node.workers.clone(), flags)?;
+                let front = (Front::RespCore, CORE);
+                let bound = listeners.bind_port(settings, node.listen_port, front, node.workers.clone())?;
                 node.listen_port = bound.first().map_or(0, SocketAddr::port);
                 node.port = if node.port == 0 { node.listen_port } else { node.port };
             }
         }
         if settings.memcache_port != 0 {
-            let flags = "--bind or --memcache-port";
-            listeners.bind_port(settings, settings.memcache_port, Front::Memcache, 0..workers, flags)?;
+            listeners.bind_port(settings, settings.memcache_port, (Front::Memcache, MEMCACHE), 0..workers)?;
         }
         if settings.http_port != 0 {
-            let flags = "--bind or --http-port";
-            listeners.bind_port(settings, settings.http_port, Front::Http, 0..workers, flags)?;
+            listeners.bind_port(settings, settings.http_port, (Front::Http, HTTP), 0..workers)?;
         }
         let unix = settings.unixsocket.as_ref().map(|path| {
             let address = path.display().to_string();
-            let failed = |error| ListenError { address: address.clone(), flags: "--unixsocket", error };
+            let failed = |error| ListenError { address: address.clone(), purpose: UNIX, rival: None, error };
             Ok((listen_unix(path, settings).map_err(failed)?, front, path.clone()))
         });
         listeners.unix = unix.transpose()?;
@@ -99,20 +138,20 @@ impl Listeners {
         &mut self,
         settings: &Settings,
         mut port: u16,
-        front: Front,
+        (front, purpose): (Front, &'static Purpose),
         workers: Range<u16>,
-        flags: &'static str,
     ) -> Result<Vec<SocketAddr>, ListenError> {
         let mut addresses = Vec::new();
         for ip in &settings.bind {
             let wanted = SocketAddr::new(*ip, port);
-            let failed = |error| ListenError { address: wanted.to_string(), flags, error };
-            let address = reserve(wanted).map_err(failed)?;
+            let failed = |bound: &[Bound], error| ListenError::new(wanted, purpose, bound, error);
+            let address = reserve(wanted).map_err(|error| failed(&self.bound, error))?;
             // Further addresses share a port that the kernel chose.
             port = address.port();
             for worker in workers.clone() {
-                self.tcp[worker as usize].push((listen(address, settings).map_err(failed)?, front));
+                self.tcp[worker as usize].push((listen(address, settings).map_err(|error| failed(&[], error))?, front));
             }
+            self.bound.push((purpose, address));
             addresses.push(address);
         }
         Ok(addresses)
@@ -126,16 +165,37 @@ impl Listeners {
     }
 }
 
-/// Binds the port for operators at every address of its own; none when it is not set.
+/// Where a server listens, for people: its shared addresses, then the other ports.
+pub fn describe(bound: &[Bound], unix: Option<&Path>) -> String {
+    let of = |purpose| bound.iter().filter(move |(other, _)| *other == purpose).map(|(_, address)| address);
+    let mut text = of(RESP).map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    for purpose in [MEMCACHE, HTTP, CORE] {
+        let ports: BTreeSet<u16> = of(purpose).map(SocketAddr::port).collect();
+        let ports: Vec<u16> = ports.into_iter().collect();
+        let shown = match ports[..] {
+            [] => continue,
+            [port] => format!("port {port}"),
+            [first, .., last] if usize::from(last - first) + 1 == ports.len() => format!("ports {first}-{last}"),
+            _ => format!("ports {}", ports.iter().map(u16::to_string).collect::<Vec<_>>().join(" ")),
+        };
+        text.push_str(&format!(", {} {shown}", purpose.name));
+    }
+    of(ADMIN).for_each(|address| text.push_str(&format!(", admin port {address}")));
+    unix.iter().for_each(|path| text.push_str(&format!(", unix socket {}", path.display())));
+    text
+}
+
+/// Binds the port for operators at every address of its own; none when it is not set. `bound` is what the server has.
 ///
 /// # Errors
 /// The first address that cannot be bound.
-pub fn bind_admin(settings: &Settings) -> Result<Vec<TcpListener>, ListenError> {
+pub fn bind_admin(settings: &Settings, bound: &mut Vec<Bound>) -> Result<Vec<TcpListener>, ListenError> {
     let addresses = settings.admin_bind.iter().filter(|_| settings.admin_port != 0);
     let bind = |ip: &IpAddr| {
         let address = SocketAddr::new(*ip, settings.admin_port);
-        let failed = |error| ListenError { address: address.to_string(), flags: "--admin-bind or --admin-port", error };
-        TcpListener::bind(address).map_err(failed)
+        let listener = TcpListener::bind(address).map_err(|error| ListenError::new(address, ADMIN, bound, error))?;
+        bound.push((ADMIN, listener.local_addr().unwrap_or(address)));
+        Ok(listener)
     };
     addresses.map(bind).collect()
 }

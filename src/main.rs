@@ -9,7 +9,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use corering::cli::{self, Invocation, Task};
-use corering::config::{LogFormat, LogLevel, Settings, source};
+use corering::config::source::{self, Origin};
+use corering::config::{LogFormat, LogLevel, Settings};
 use corering::control::{Control, service};
 use corering::doctor::{self, Host, Plan};
 use corering::listen;
@@ -37,10 +38,15 @@ fn main() -> ExitCode {
         Ok(settings) => settings,
         Err(error) => return fail(EXIT_USAGE, &error),
     };
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let warnings = source::unknown_variables(names);
+    if invocation.task != Task::Serve {
+        warnings.iter().for_each(|warning| eprintln!("corering: {warning}"));
+    }
     match invocation.task {
         Task::Config => print(&source::render(&settings)),
         Task::Doctor => examine(&settings, &invocation),
-        _ => serve(settings, invocation),
+        _ => serve(settings, invocation, &warnings),
     }
 }
 
@@ -116,34 +122,26 @@ fn examine(settings: &Settings, invocation: &Invocation) -> ExitCode {
 }
 
 /// Runs the server until a signal or a client ends it.
-fn serve(settings: Settings, invocation: Invocation) -> ExitCode {
+fn serve(settings: Settings, invocation: Invocation, warnings: &[String]) -> ExitCode {
     corering::shard::return_freed_memory();
     log_to_stderr(&settings);
-    let memory = settings.maxmemory;
-    let file = invocation.file.and_then(|path| path.canonicalize().ok());
-    let server = match Server::start_with_file(settings, file) {
+    warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    let profile = source::profile(|name| std::env::var_os(name), &invocation.flags);
+    let origin = Origin { file: invocation.file.and_then(|path| path.canonicalize().ok()), profile };
+    let server = match Server::start_from(settings, origin) {
         Ok(server) => server,
         Err(error) => return fail(error.exit_code(), &error),
     };
-    let admin = match listen::bind_admin(&server.instance().settings()) {
+    let mut bound = server.bound().to_vec();
+    let admin = match listen::bind_admin(&server.instance().settings(), &mut bound) {
         Ok(listeners) => listeners,
         Err(error) => return fail(1, &error),
     };
-    let admin_addresses = admin.iter().filter_map(|listener| listener.local_addr().ok());
-    let admin_addresses: String = admin_addresses.map(|address| format!(", admin port {address}")).collect();
     let control = match Control::start(server.waker(), admin) {
         Ok(control) => control,
         Err(error) => return fail(1, &format!("the control thread cannot be started: {error}")),
     };
-    let addresses = server.addresses().iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
-    let memory = if memory == 0 { "no limit".to_owned() } else { format!("{} MiB", memory >> 20) };
-    tracing::info!(
-        "corering {} ready on {addresses}{admin_addresses}: workers on CPUs {:?}, {}, memory {memory}, pid {}",
-        env!("CARGO_PKG_VERSION"),
-        server.cpus(),
-        server.instance().io_mode,
-        std::process::id(),
-    );
+    tell_ready(&server, &bound);
     if server.is_open_to_all() {
         tracing::warn!(
             "anybody who reaches this server may read and change everything: set requirepass, or change bind"
@@ -158,6 +156,25 @@ fn serve(settings: Settings, invocation: Invocation) -> ExitCode {
         }
         Err(error) => fail(1, &error),
     }
+}
+
+/// The line at start: where it listens, and with what.
+fn tell_ready(server: &Server, bound: &[listen::Bound]) {
+    let instance = server.instance();
+    let settings = instance.settings();
+    let profile = instance.origin.profile.iter().map(|name| format!("profile {name}, ")).collect::<String>();
+    let memory = match settings.maxmemory {
+        0 => "no limit".to_owned(),
+        bytes => format!("{} MiB", bytes >> 20),
+    };
+    tracing::info!(
+        "corering {} ready on {}: {profile}workers on CPUs {:?}, {}, memory {memory}, pid {}",
+        env!("CARGO_PKG_VERSION"),
+        listen::describe(bound, settings.unixsocket.as_deref()),
+        server.cpus(),
+        instance.io_mode,
+        std::process::id(),
+    );
 }
 
 fn print(text: &str) -> ExitCode {

@@ -8,7 +8,6 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -17,9 +16,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::clock::Clock;
 use crate::cluster::{self, Map};
 use crate::command::Front;
+use crate::config::source::Origin;
 use crate::config::{self, Io, Settings};
 use crate::instance::{Instance, Phase};
-use crate::listen::{self, Listeners};
+use crate::listen::{self, Bound, Listeners};
 use crate::mailbox::{self, Mailboxes};
 use crate::ring::epoll::EpollRing;
 use crate::ring::probe::{self, EXIT_HOST_REFUSES, Refusal};
@@ -96,6 +96,7 @@ impl From<NotAllowed> for StartError {
 pub struct Server {
     instance: Arc<Instance>,
     addresses: Vec<SocketAddr>,
+    bound: Vec<Bound>,
     cpus: Vec<usize>,
     threads: Vec<JoinHandle<io::Result<()>>>,
     waker: Waker,
@@ -199,14 +200,14 @@ impl Server {
     /// # Errors
     /// What the settings, the host or the addresses do not allow; see [`StartError`].
     pub fn start(settings: Settings) -> Result<Server, StartError> {
-        Self::start_with_file(settings, None)
+        Self::start_from(settings, Origin::default())
     }
 
-    /// [`start`](Self::start), for settings that came from a file (`CONFIG REWRITE` writes it again).
+    /// [`start`](Self::start), for settings that came from somewhere.
     ///
     /// # Errors
     /// As for [`start`](Self::start).
-    pub fn start_with_file(settings: Settings, file: Option<PathBuf>) -> Result<Server, StartError> {
+    pub fn start_from(settings: Settings, origin: Origin) -> Result<Server, StartError> {
         settings.check().map_err(StartError::Settings)?;
         let cpus = settings.cpus.place(settings.workers)?;
         if let Ok(cpu) = usize::try_from(settings.control_cpu) {
@@ -223,12 +224,13 @@ impl Server {
         let mut instance = Instance::new(settings, workers, run_id(), started.as_millis() as u64);
         instance.io_mode = probe::mode(instance.settings().io).to_owned();
         instance.tcp_port = listeners.addresses.first().map_or(0, SocketAddr::port);
-        instance.settings_file = file;
+        instance.origin = origin;
         instance.replace_map(Map::new(epoch, nodes));
         let instance = Arc::new(instance);
         let (ended_sender, ended) = mpsc::channel();
         let mut server = Server {
             addresses: listeners.addresses.clone(),
+            bound: listeners.bound.clone(),
             cpus,
             threads: Vec::new(),
             waker: Waker { instance: Arc::clone(&instance), controls: Arc::default() },
@@ -289,6 +291,11 @@ impl Server {
     /// The addresses that clients can connect to.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// These and those of all other protocols.
+    pub fn bound(&self) -> &[Bound] {
+        &self.bound
     }
 
     /// Whether other hosts may reach it without a password.

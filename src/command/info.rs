@@ -96,7 +96,8 @@ fn server(call: &Call<'_>, text: &mut String) {
     line(text, "hz", 10);
     line(text, "workers", instance.workers);
     line(text, "executable", path(std::env::current_exe().ok()));
-    line(text, "config_file", path(instance.settings_file.clone()));
+    line(text, "config_file", path(instance.origin.file.clone()));
+    line(text, "profile", instance.origin.profile.as_deref().unwrap_or_default());
 }
 
 fn clients(call: &Call<'_>, text: &mut String) {

@@ -156,7 +156,7 @@ fn config_set(call: &mut Call<'_>, _: &mut Session, args: Args<'_>, reply: &mut 
 }
 
 fn config_rewrite(call: &mut Call<'_>, _: &mut Session, _: Args<'_>, reply: &mut Reply<'_>) {
-    let Some(path) = &call.instance.settings_file else {
+    let Some(path) = &call.instance.origin.file else {
         return reply.error("ERR The server is running without a config file");
     };
     match source::rewrite(&call.instance.settings(), path) {

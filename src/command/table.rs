@@ -269,7 +269,11 @@ impl Table {
         for spec in FAMILIES.iter().copied().flatten() {
             let parent = table.add(spec, spec.name.to_owned(), None);
             for subcommand in spec.subcommands {
-                table.add(subcommand, format!("{}|{}", spec.name.trim_start(), subcommand.name), Some(parent));
+                table.add(
+                    subcommand,
+                    format!("{}|{}", spec.name.trim_start(), subcommand.name.trim_start()),
+                    Some(parent),
+                );
             }
         }
         assert!(table.rows.len() * 4 <= PLACES, "{} commands in {PLACES} places", table.rows.len());
@@ -459,6 +463,13 @@ mod tests {
         request.finish();
         let args = request.get(0, &[]);
         (table().find_short(name, args.len()), find_any(args))
+    }
+
+    #[test]
+    fn names_that_people_see_have_no_blank_that_keeps_clients_from_them() {
+        let subcommands = rows().map(CommandId::full_name).filter(|name| name.contains('|'));
+        let blank = subcommands.filter(|name| name.starts_with(' ') || name.contains("| ")).collect::<Vec<_>>();
+        assert_eq!(blank, Vec::<&str>::new());
     }
 
     #[test]

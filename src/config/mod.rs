@@ -33,6 +33,8 @@ pub struct Setting {
     pub form: fn() -> String,
     /// The value as text.
     pub get: fn(&Settings) -> String,
+    /// The same for people, with a unit.
+    pub show: fn(&Settings) -> String,
     /// Reads a value.
     pub set: fn(&mut Settings, &str) -> Result<(), String>,
 }
@@ -64,6 +66,7 @@ macro_rules! settings {
             is_mutable: settings!(@$change),
             form: || Kind::<$type>::form(&$kind),
             get: |settings| Kind::<$type>::render(&$kind, &settings.$field),
+            show: |settings| Kind::<$type>::show(&$kind, &settings.$field),
             set: |settings, text| {
                 settings.$field = Kind::<$type>::parse(&$kind, text)?;
                 Ok(())
@@ -356,9 +359,10 @@ mod tests {
         let defaults = Settings::default();
         for setting in TABLE {
             let mut settings = defaults.clone();
-            let text = (setting.get)(&defaults);
-            (setting.set)(&mut settings, &text).unwrap_or_else(|error| panic!("{}: {text:?}: {error}", setting.key));
-            assert_eq!(settings, defaults, "{}", setting.key);
+            for text in [(setting.get)(&defaults), (setting.show)(&defaults)] {
+                (setting.set)(&mut settings, &text).unwrap_or_else(|error| panic!("{}: {text:?} {error}", setting.key));
+                assert_eq!(settings, defaults, "{}", setting.key);
+            }
         }
         defaults.check().unwrap();
     }

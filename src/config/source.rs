@@ -38,6 +38,49 @@ pub static PROFILES: &[(&str, &str)] = &[
 /// Which key among flags, and which variable, name a profile.
 pub const PROFILE: &str = "profile";
 
+/// The variable that names the settings file.
+const CONFIG_VARIABLE: &str = "CORERING_CONFIG";
+
+/// Variables of tests, which servers that they start may inherit.
+const FOREIGN_VARIABLES: &[&str] = &["CORERING_TEST_", "CORERING_CI_", "CORERING_REQUIRE_CLIENTS"];
+
+/// Where a server's settings came from, beside the environment and flags.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The settings file, as an absolute path; `CONFIG REWRITE` writes it again.
+    pub file: Option<PathBuf>,
+    /// The profile.
+    pub profile: Option<String>,
+}
+
+/// The profile that flags or else the environment name.
+pub fn profile(environment: impl Fn(&str) -> Option<OsString>, flags: &[(String, String)]) -> Option<String> {
+    let given = flags.iter().rfind(|(key, _)| key == PROFILE).map(|(_, name)| name.clone());
+    given.or_else(|| environment(&variable(PROFILE)).map(|name| name.to_string_lossy().into_owned()))
+}
+
+/// A line for each variable of the environment that looks like a setting's and is none.
+pub fn unknown_variables(names: impl IntoIterator<Item = String>) -> Vec<String> {
+    const OURS: &str = "CORERING_";
+    const LIKENESS_MIN: f64 = 0.6;
+    let known: Vec<String> = TABLE.iter().map(|setting| setting.key).chain([PROFILE, "config"]).map(variable).collect();
+    let is_unknown = |name: &String| {
+        let is_ours = name.starts_with(OURS) && !known.contains(name);
+        is_ours && !FOREIGN_VARIABLES.iter().any(|begin| name.starts_with(begin))
+    };
+    let line = |name: String| {
+        let likeness = |other: &str| strsim::normalized_levenshtein(&name[OURS.len()..], &other[OURS.len()..]);
+        let nearest = known.iter().map(|other| (likeness(other), other));
+        let nearest = nearest.max_by(|one, other| one.0.total_cmp(&other.0)).filter(|(like, _)| *like > LIKENESS_MIN);
+        let remedy = match nearest {
+            Some((_, other)) => format!("did you mean {other}?"),
+            None => "`corering config` lists them all".to_owned(),
+        };
+        format!("the variable {name} sets nothing, for there is no such setting; {remedy}")
+    };
+    names.into_iter().filter(is_unknown).map(line).collect()
+}
+
 /// Builds settings from a profile, a file, the environment and flags, each overriding the ones before.
 ///
 /// # Errors
@@ -48,9 +91,7 @@ pub fn load(
     flags: &[(String, String)],
 ) -> Result<Settings, BadSetting> {
     let mut settings = Settings::default();
-    let (profile, flags): (Vec<_>, Vec<_>) = flags.iter().partition(|(key, _)| key == PROFILE);
-    let from_environment = || environment(&variable(PROFILE)).map(|name| name.to_string_lossy().into_owned());
-    if let Some(name) = profile.last().map(|(_, name)| name.clone()).or_else(from_environment) {
+    if let Some(name) = profile(&environment, flags) {
         apply_profile(&mut settings, &name)?;
     }
     if let Some(path) = file {
@@ -63,7 +104,7 @@ pub fn load(
             apply(&mut settings, setting.key, &value, &name)?;
         }
     }
-    for (key, value) in flags {
+    for (key, value) in flags.iter().filter(|(key, _)| key != PROFILE) {
         apply(&mut settings, key, value, &format!("--{key}"))?;
     }
     settings.check().map_err(BadSetting)?;
@@ -156,7 +197,7 @@ pub fn rewrite(settings: &Settings, path: &Path) -> std::io::Result<()> {
 
 /// The settings file named by the environment, if any.
 pub fn file_from_environment() -> Option<PathBuf> {
-    std::env::var_os("CORERING_CONFIG").map(PathBuf::from)
+    std::env::var_os(CONFIG_VARIABLE).map(PathBuf::from)
 }
 
 #[cfg(test)]
@@ -231,6 +272,28 @@ mod tests {
         assert_eq!((settings.tick_requests, settings.send_bytes), (7, 8192));
         let error = load(None, nothing, &[(PROFILE.to_owned(), "speed".to_owned())]).unwrap_err().0;
         assert!(error.contains("latency, throughput, shared-host, container"), "{error}");
+    }
+
+    #[test]
+    fn variables_that_set_nothing_are_named_with_what_is_near() {
+        let rows = [
+            ("CORERING_MAX_MEMORY", Some("did you mean CORERING_MAXMEMORY?")),
+            ("CORERING_HTTPPORT", Some("did you mean CORERING_HTTP_PORT?")),
+            ("CORERING_PROFIL", Some("did you mean CORERING_PROFILE?")),
+            ("CORERING_SERVICE_HOST", Some("`corering config` lists them all")),
+            ("CORERING_MAXMEMORY", None),
+            ("CORERING_PROFILE", None),
+            ("CORERING_CONFIG", None),
+            ("CORERING_TEST_PYTHON", None),
+            ("CORERING_REQUIRE_CLIENTS", None),
+            ("CORERINGS", None),
+            ("PATH", None),
+        ];
+        for (name, expected) in rows {
+            let lines = unknown_variables([name.to_owned()]);
+            assert_eq!(lines.len(), usize::from(expected.is_some()), "{lines:?}");
+            assert!(lines.iter().all(|line| line.contains(name) && line.ends_with(expected.unwrap())), "{lines:?}");
+        }
     }
 
     #[test]

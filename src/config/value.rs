@@ -19,6 +19,10 @@ pub trait Kind<T> {
     fn parse(&self, text: &str) -> Result<T, String>;
     /// Writes a value so that it reads back.
     fn render(&self, value: &T) -> String;
+    /// The same for people, with a unit.
+    fn show(&self, value: &T) -> String {
+        self.render(value)
+    }
 }
 
 /// A whole number within bounds, both included.
@@ -78,6 +82,10 @@ impl<T: TryFrom<u64> + Copy + Into<u64>> Kind<T> for Bytes {
     fn render(&self, value: &T) -> String {
         (*value).into().to_string()
     }
+
+    fn show(&self, value: &T) -> String {
+        show_bytes((*value).into())
+    }
 }
 
 /// Multipliers as Redis has them: `k` and `kb` differ, and so do `kb` and `KiB` nowhere else but here.
@@ -136,6 +144,10 @@ impl Kind<u64> for Memory {
     fn render(&self, value: &u64) -> String {
         value.to_string()
     }
+
+    fn show(&self, value: &u64) -> String {
+        if *value == crate::topology::memory_bytes() / 2 { "50%".to_owned() } else { show_bytes(*value) }
+    }
 }
 
 /// A duration: a plain number in the setting's own unit, or with a unit.
@@ -192,6 +204,11 @@ impl Kind<Duration> for Time {
         } else {
             format!("{}us", value.as_micros())
         }
+    }
+
+    fn show(&self, value: &Duration) -> String {
+        let text = self.render(value);
+        if text.ends_with('s') { text } else { text + self.unit_name() }
     }
 }
 

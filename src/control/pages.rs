@@ -295,7 +295,7 @@ fn status(instance: &Instance) -> Value {
     json!({
         "server": "corering", "version": env!("CARGO_PKG_VERSION"), "run_id": instance.run_id,
         "phase": instance.phase().name(), "pid": std::process::id(), "kernel": topology::kernel(),
-        "io_mode": instance.io_mode, "tcp_port": instance.tcp_port,
+        "io_mode": instance.io_mode, "profile": instance.origin.profile, "tcp_port": instance.tcp_port,
         "uptime_seconds": unix_ms.saturating_sub(instance.started_unix_ms) as f64 / 1000.0,
         "process": {
             "resident_bytes": process.resident_bytes, "cpu_user_seconds": process.user_seconds,

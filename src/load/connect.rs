@@ -19,6 +19,9 @@ use crate::protocol::resp::{Value, encode_request, parse};
 /// How long a connection attempt and the first replies may take.
 const GREETING_LIMIT: Duration = Duration::from_secs(5);
 
+/// The same while it is found out what a server speaks.
+const GUESS_LIMIT: Duration = Duration::from_millis(500);
+
 /// Longest reply to a greeting.
 const GREETING_BYTES_MAX: usize = 4 << 20;
 
@@ -41,11 +44,43 @@ pub(super) struct Nodes {
 
 /// Looks at the server: does it speak the protocol, what is it, which nodes has it?
 pub(super) fn look(plan: &Plan, target: &Target) -> Result<(Nodes, ServerInfo), LoadError> {
+    look_as(plan, target).map_err(|error| match error {
+        LoadError::Greeting { target: name, what } => {
+            let remedy = |protocol| format!("; it speaks {protocol}: give --protocol {protocol}");
+            let other = spoken(target).filter(|protocol| *protocol != plan.protocol.name()).map(remedy);
+            LoadError::Greeting { target: name, what: what + &other.unwrap_or_default() }
+        }
+        error => error,
+    })
+}
+
+/// The beginning of a reply, and who replies so.
+const REPLIES: &[(&[u8], &str)] = &[
+    (b"HTTP/1.", "http"),
+    (b"VERSION ", "memcache"),
+    (b"ERROR\r\n", "memcache"),
+    (b"+PONG", "resp2"),
+    (b"-", "resp2"),
+];
+
+/// What a server speaks that does not speak what was asked for: it is greeted in each way, on connections of their own.
+fn spoken(target: &Target) -> Option<&'static str> {
+    let greetings: [&[u8]; 3] = [b"PING\r\n", b"version\r\n", b"GET / HTTP/1.1\r\nHost: bench\r\n\r\n"];
+    greetings.iter().find_map(|greeting| {
+        let socket = connect(target, GUESS_LIMIT).ok()?;
+        socket.set_read_timeout(Some(GUESS_LIMIT)).and_then(|()| (&socket).write_all(greeting)).ok()?;
+        let mut reply = [0; 16];
+        let len = (&socket).read(&mut reply).ok()?;
+        REPLIES.iter().find(|(begin, _)| reply[..len].starts_with(begin)).map(|(_, protocol)| *protocol)
+    })
+}
+
+fn look_as(plan: &Plan, target: &Target) -> Result<(Nodes, ServerInfo), LoadError> {
     let mut client = Client::open(plan, target)?;
     let info = match plan.protocol {
         Protocol::Resp2 | Protocol::Resp3 => client.resp_info()?,
         Protocol::Memcache => client.memcache_info()?,
-        Protocol::Http => ServerInfo { name: "HTTP server".to_owned(), process: None },
+        Protocol::Http => client.http_info(&plan.http_prefix)?,
     };
     if !plan.cluster {
         return Ok((Nodes { targets: vec![target.clone()], slots: SlotMap::new() }, info));
@@ -155,6 +190,16 @@ impl Client {
             names.filter_map(|name| Some(format!("{name} {}", field(&format!("{name}_version"))?.trim()))).next();
         let process = number("process_id").zip(number("uptime_in_seconds")).map(|(pid, age)| (pid as u32, age));
         Ok(ServerInfo { name: name.unwrap_or_else(|| "RESP server".to_owned()), process })
+    }
+
+    /// Any answer will do.
+    fn http_info(&mut self, path: &str) -> Result<ServerInfo, LoadError> {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.target);
+        self.exchange(request.as_bytes(), |bytes| {
+            let is_http = b"HTTP/1.".starts_with(&bytes[..bytes.len().min(7)]);
+            if is_http { Ok((bytes.len() > 7).then_some(())) } else { Err("\"HTTP/1.\" was expected".to_owned()) }
+        })?;
+        Ok(ServerInfo { name: "HTTP server".to_owned(), process: None })
     }
 
     fn memcache_info(&mut self) -> Result<ServerInfo, LoadError> {

@@ -6,7 +6,8 @@
 use super::cpu::{Meter, own_threads};
 use super::plan::{Plan, Target};
 use super::{LoadError, session};
-use crate::config::{Settings, source};
+use crate::config::Settings;
+use crate::config::source::{self, BadSetting};
 use crate::server::Server;
 use crate::topology::Cpus;
 
@@ -31,7 +32,9 @@ impl Embedded {
         // A setting of its own comes later and counts.
         let io = std::iter::once(("io".to_owned(), plan.io.name().to_owned()));
         let given: Vec<_> = io.chain(plan.server.iter().cloned()).collect();
-        let settings = source::load(None, environment, &given).map_err(|error| LoadError::Usage(error.to_string()))?;
+        // It names flags; here these are values of one.
+        let named = |error: BadSetting| LoadError::Usage(format!("--server {}", error.0.trim_start_matches("--")));
+        let settings = source::load(None, environment, &given).map_err(named)?;
         let mut settings = Settings { port: 0, ..settings };
         if settings.cpus == Cpus::All {
             settings.cpus = Cpus::List(session::cpus_beside(plan));

@@ -24,7 +24,8 @@ fn bad_options_are_one_line_and_exit_2() {
         (["--key-dist", "pareto"], "is no distribution"),
         (["--target", "nowhere"], "is no address"),
         (["--cpus", "4000"], "may not use"),
-        (["--server", "prot=1"], "there is no setting"),
+        (["--server", "prot=1"], "--server prot: there is no setting"),
+        (["--server", "workers=many"], "--server workers: \"many\" is"),
     ] {
         let (code, error) = failure(&arguments);
         assert!(code == Some(2) && error.contains(expected), "{arguments:?}: {code:?} {error}");

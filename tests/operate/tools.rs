@@ -117,6 +117,7 @@ fn hot_keys_are_found_over_all_workers() {
     let shown = run(&mut corering(&["hotkeys", "--target", &target, "--count", "1"]));
     assert_eq!((shown.code, shown.err.as_str()), (Some(0), ""));
     assert!(shown.out.contains("key:7") && shown.out.contains("401") && !shown.out.contains("hot\n"), "{}", shown.out);
+    assert!(!shown.out.contains("-0") && shown.out.lines().next().is_some_and(|line| line.contains("too many by")));
 
     assert_eq!(clients[0].ask("HOTKEYS RESET"), "OK");
     assert_eq!(clients[0].ask("HOTKEYS"), "array([])");

@@ -2,8 +2,10 @@
 
 mod confined;
 mod effects;
+mod help;
 #[path = "../clients/installed.rs"]
 mod installed;
+mod listening;
 mod process;
 mod seccomp;
 
@@ -270,19 +272,6 @@ fn the_control_thread_has_its_cpu() {
         std::thread::sleep(Duration::from_millis(5));
     }
     assert_refusal(&run(&mut corering(&["--port", "0", "--control-cpu", "4000"])), 2, &["[4000]", "may use"]);
-}
-
-#[test]
-fn usage_is_explained() {
-    let ended = run(&mut corering(&["--no-such-flag"]));
-    assert_eq!((ended.code, ended.err.contains("--no-such-flag")), (Some(2), true), "{ended:?}");
-    for arguments in [&["--help"][..], &["serve", "--help"], &["config", "--help"]] {
-        let ended = run(&mut corering(arguments));
-        assert_eq!(ended.code, Some(0), "{ended:?}");
-        assert!(ended.err.is_empty() && ended.out.contains("--maxmemory"), "{ended:?}");
-    }
-    let ended = run(&mut corering(&["--version"]));
-    assert_eq!(ended.out.trim(), concat!("corering ", env!("CARGO_PKG_VERSION")));
 }
 
 #[test]

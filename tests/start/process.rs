@@ -1,7 +1,7 @@
 //! The binary as a child: started with arguments and an environment of its own, watched, ended when the test ends.
 
 use std::io::{BufRead, BufReader, Read};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -20,6 +20,11 @@ pub(crate) fn corering_at(binary: &Path, arguments: &[&str]) -> Command {
     command.args(arguments).env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.envs(std::env::var_os("CORERING_IO").map(|io| ("CORERING_IO", io)));
     command
+}
+
+/// A port that nobody listens on.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
 }
 
 /// How a process ended that was expected to end.

@@ -6,13 +6,13 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::net::TcpListener;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 
 use seccompiler::{BpfProgram, compile_from_json};
 use serde_json::{Value, json};
 
+use super::process::free_port;
 use super::*;
 
 const PROFILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tuning/service/seccomp.json");
@@ -72,10 +72,6 @@ fn refused() -> Value {
 /// What the profile does to a process that makes another call, where that shall be noticed.
 fn killed() -> Value {
     json!("kill_process")
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
 }
 
 /// Writes a request and reads until the server closes.

@@ -15,7 +15,7 @@ use super::table::{Flags, Keys, Spec};
 use super::{Call, Run};
 use crate::protocol::Args;
 use crate::protocol::resp::Reply;
-use crate::shard::{Expiry, Item, LARGE_VALUE_BYTES, NewValue, Stored, When};
+use crate::shard::{Expiry, Item, NewValue, Stored, When};
 
 /// What running a command comes to.
 pub(super) type Outcome = Result<(), Refusal>;
@@ -374,7 +374,7 @@ fn getrange(call: &mut Call<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outco
     };
     let part = part_of(item.value.len(), start, end);
     match item.shared {
-        Some(value) if part.len() >= LARGE_VALUE_BYTES => reply.bulk_shared(&value.slice(part)),
+        Some(value) if part.len() >= call.settings.large_value_bytes as usize => reply.bulk_shared(&value.slice(part)),
         _ => reply.bulk(&item.value[part]),
     }
     Ok(())

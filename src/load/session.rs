@@ -89,8 +89,7 @@ pub fn measure(
     meter: Option<Meter>,
     mut progress: impl FnMut(&Point),
 ) -> Result<Outcome, LoadError> {
-    crate::listen::raise_descriptor_limit(plan.connections as u32);
-    probe::check(plan.io, &ring_options(plan.connections, plan)).map_err(LoadError::Ring)?;
+    check_host(plan)?;
     let (nodes, info) = connect::look(plan, target)?;
     let meter = meter.or_else(|| find_process(plan, target, &info));
     let items = Items::new(plan);
@@ -143,6 +142,12 @@ pub fn measure(
             cpus: cpus.clone(),
         })
     })
+}
+
+/// Descriptors for the connections, and a ring.
+fn check_host(plan: &Plan) -> Result<(), LoadError> {
+    crate::listen::raise_descriptor_limit(plan.connections as u32);
+    probe::check(plan.io, &ring_options(plan.connections, plan)).map_err(LoadError::Ring)
 }
 
 /// The time that counts, cut into slices.

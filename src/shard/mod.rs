@@ -119,7 +119,8 @@ pub struct Usage {
     pub frequency: u8,
     /// Whether it was read, or given another expiry, since it was written; for memcached's `h`.
     pub is_read: bool,
-    /// When it was last read or written; for `OBJECT IDLETIME`.
+    /// About when it was written, or the present time when it was used since: the time of a use is not kept. For
+    /// `OBJECT IDLETIME`.
     pub accessed_at: UnixMs,
     /// Memory, key, value and bookkeeping; for `MEMORY USAGE`.
     pub memory_bytes: usize,

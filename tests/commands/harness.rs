@@ -35,7 +35,8 @@ impl Harness {
     /// An empty server.
     pub(crate) fn with(workers: u16, settings: Settings) -> Self {
         let options = |worker| ShardOptions::new(&settings, workers, u64::from(worker) + 1);
-        let shards = (0..workers).map(|worker| Shard::new(options(worker))).collect();
+        let mut shards: Vec<Shard> = (0..workers).map(|worker| Shard::new(options(worker))).collect();
+        shards.iter_mut().for_each(|shard| shard.set_large_value_bytes(settings.large_value_bytes as usize));
         let mut harness = Self {
             shards,
             map: Arc::new(Map::alone(workers)),
@@ -62,6 +63,11 @@ impl Harness {
 
     /// Runs a request; the reply's bytes.
     pub(crate) fn run(&mut self, args: &[&[u8]]) -> Vec<u8> {
+        self.reply(args).to_vec()
+    }
+
+    /// Runs a request; the reply as it would be sent.
+    pub(crate) fn reply(&mut self, args: &[&[u8]]) -> Output {
         let mut requests = Requests::default();
         for arg in args {
             if arg.len() >= LARGE_VALUE_BYTES {
@@ -91,7 +97,7 @@ impl Harness {
                 }
             }
         }
-        output.to_vec()
+        output
     }
 
     fn fan_out(&mut self, mut fanout: Fanout, mut round: corering::command::fanout::Round, output: &mut Output) {

@@ -294,6 +294,16 @@ fn large_values_come_back_whole_and_in_parts() {
 }
 
 #[test]
+fn parts_of_values_are_sent_from_where_these_lie_from_the_size_that_is_set() {
+    for (large_value_bytes, len, is_copied) in [(2048, 2047, true), (2048, 2048, false), (16384, 2048, true)] {
+        let mut server = Harness::with(1, Settings { large_value_bytes, ..Settings::default() });
+        assert_eq!(server.run(&[b"SET", b"k", &[7; 50_000]]), b"+OK\r\n");
+        let reply = server.reply(&[b"GETRANGE", b"k", b"0", (len - 1).to_string().as_bytes()]);
+        assert_eq!(reply.as_plain().is_some(), is_copied, "{len} of {large_value_bytes}");
+    }
+}
+
+#[test]
 fn what_does_not_fit_is_refused_and_changes_nothing() {
     let settings = Settings { maxmemory: 1 << 20, maxmemory_policy: Policy::NoEviction, ..Settings::default() };
     let mut server = Harness::with(1, settings);

@@ -15,8 +15,8 @@
 //! makes at most [`STEPS_PER_SOCKET`] receives times the sockets that are ready: a pool for all of them, of which each
 //! has one before any has its next.
 //!
-//! At TCP's urgent mark a receive comes back short though more is there: what follows the mark waits for the next edge.
-//! That is the concern of the client alone that sent it.
+//! At TCP's urgent mark a receive comes back short though more is there: of a socket with such a mark (`EPOLLPRI`), as
+//! of one that has ended, only a receive that comes back empty tells that there is no more.
 //!
 //! Source: epoll(7).
 
@@ -91,8 +91,8 @@ struct Socket {
     is_watched_for_room: bool,
     /// An edge has told of something to receive, and no receive has come back without since.
     is_readable: bool,
-    /// The peer has ended its stream, or there is an error: no edge tells of it again.
-    has_ended: bool,
+    /// The peer has ended its stream, or there is an error, of which no edge tells again; or it has set an urgent mark.
+    has_special: bool,
     is_ready: bool,
     input: Option<Input>,
     sending: Option<Sending>,
@@ -273,10 +273,10 @@ impl EpollRing {
 
     fn on_event(&mut self, fd: Fd, flags: EventFlags) {
         let Some(socket) = self.sockets.get_mut(&fd) else { return };
-        let ends = EventFlags::ERR | EventFlags::HUP | EventFlags::RDHUP;
-        if flags.intersects(EventFlags::IN | ends) {
+        let special = EventFlags::ERR | EventFlags::HUP | EventFlags::RDHUP | EventFlags::PRI;
+        if flags.intersects(EventFlags::IN | special) {
             socket.is_readable = true;
-            socket.has_ended |= flags.intersects(ends);
+            socket.has_special |= flags.intersects(special);
             if socket.input.is_some() {
                 socket.queue(fd, &mut self.ready);
             }
@@ -334,7 +334,7 @@ impl Socket {
             return Ok(());
         }
         let room = if for_room { EventFlags::OUT } else { EventFlags::empty() };
-        let flags = EventFlags::IN | EventFlags::RDHUP | EventFlags::ET | room;
+        let flags = EventFlags::IN | EventFlags::PRI | EventFlags::RDHUP | EventFlags::ET | room;
         let (socket, number) = (socket::borrowed(fd), epoll::EventData::new_u64(fd.0 as u64));
         if self.is_watched {
             epoll::modify(epoll, socket, number, flags)?;
@@ -376,7 +376,7 @@ impl Socket {
         };
         match received {
             // What comes from here on makes another edge.
-            Ok((count, _)) => self.is_readable &= count == buffer.len() || self.has_ended,
+            Ok((count, _)) => self.is_readable &= count == buffer.len() || self.has_special,
             Err(Errno(libc::EAGAIN)) => {
                 self.is_readable = false;
                 return None;

@@ -4,6 +4,9 @@
 //! twice as many new items as fit, with a slice of maintenance after every 16, as a worker does it; what a worker
 //! leaves to the kernel's threads, populating memory ahead, is done between the calls. The shortest of three runs'
 //! times of a call is what the call takes; the rest is the host's.
+//!
+//! `cargo bench --bench pauses -- --clear` removes everything from a full shard of 4 GiB instead: the call, and the
+//! longest slice of the maintenance that gives the memory back.
 
 #![allow(clippy::print_stdout, reason = "the table is what it is for")]
 
@@ -26,6 +29,9 @@ const VALUE: [u8; 32] = [b'v'; 32];
 const BATCH: u64 = 16;
 
 fn main() {
+    if std::env::args().any(|argument| argument == "--clear") {
+        return (0..RUNS).for_each(|_| clear_full());
+    }
     let items = std::env::var("CORERING_BENCH_ITEMS").ok();
     let items: u64 =
         items.map_or(10_000_000, |items| items.parse().expect("CORERING_BENCH_ITEMS is a number of items"));
@@ -43,6 +49,46 @@ fn main() {
             at(0.9999),
             at(1.0),
         );
+    }
+}
+
+/// Removes everything: with small items, with large ones, and from a shard that has grown from 2 MiB, whose segments
+/// are as small as that asked for.
+fn clear_full() {
+    const BUDGET: u64 = 4 << 30;
+    for (name, begin, len) in [("1,000 bytes", BUDGET, 1000), ("20,000 bytes", BUDGET, 20_000), ("grown", 2 << 20, 500)]
+    {
+        let mut shard = Shard::new(ShardOptions {
+            budget_bytes: begin,
+            address_bytes: u64::MAX,
+            policy: Policy::Cache,
+            huge_pages: false,
+            seed: 1,
+        });
+        let value = vec![b'v'; len];
+        let mut number = 0_u64;
+        let mut set = |shard: &mut Shard| {
+            shard.set(&number.to_le_bytes(), NewValue::Copied(&value), Expiry::Never, When::Always, 1);
+            number += 1;
+        };
+        (0..100).for_each(|_| set(&mut shard));
+        shard.resize(BUDGET);
+        while shard.stats().evicted == 0 {
+            set(&mut shard);
+        }
+        let start = Instant::now();
+        shard.clear();
+        let clear = start.elapsed();
+        let mut longest = Duration::ZERO;
+        loop {
+            let start = Instant::now();
+            let has_more = shard.maintain(2);
+            longest = longest.max(start.elapsed());
+            if !has_more {
+                break;
+            }
+        }
+        println!("{name:16} {number:>10} items: {clear:>9.0?}, then slices of {longest:>9.0?} at most");
     }
 }
 

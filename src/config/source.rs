@@ -41,8 +41,9 @@ pub const PROFILE: &str = "profile";
 /// The variable that names the settings file.
 const CONFIG_VARIABLE: &str = "CORERING_CONFIG";
 
-/// Variables of tests, which servers that they start may inherit.
-const FOREIGN_VARIABLES: &[&str] = &["CORERING_TEST_", "CORERING_CI_", "CORERING_REQUIRE_CLIENTS"];
+/// Variables of tests and benches, which servers that they start may inherit.
+const FOREIGN_VARIABLES: &[&str] =
+    &["CORERING_TEST_", "CORERING_BENCH_", "CORERING_DIFFERENTIAL_", "CORERING_CI_", "CORERING_REQUIRE_CLIENTS"];
 
 /// Where a server's settings came from, beside the environment and flags.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -46,7 +46,7 @@ pub(super) struct Ahead {
     pages: Option<Pages>,
     /// An advice was handed out and has not been followed yet.
     is_asked: bool,
-    /// Bytes of small pages that were replaced, by part.
+    /// Up to where small pages were replaced, or cannot be for the present, by part.
     replaced: [usize; 2],
 }
 
@@ -108,10 +108,18 @@ impl Shard {
         if runs_short && self.log.has_huge_pages() && self.may_grow(segments + RESERVE) {
             return self.log.populate().map(populate(Part::Log));
         }
-        let [index, log] = self.ahead.replaced;
-        let of_index = self.index.outgrown(index).map(|bytes| (Part::Index, bytes));
-        let (part, bytes) = of_index.or_else(|| self.log.outgrown(log).map(|bytes| (Part::Log, bytes)))?;
-        self.ahead.replaced[part as usize] = bytes.end;
+        let [of_index, of_log] = &mut self.ahead.replaced;
+        let (part, bytes) = match self.index.outgrown(*of_index) {
+            Some(bytes) => {
+                *of_index = bytes.end;
+                (Part::Index, bytes)
+            }
+            None => {
+                let (bytes, next) = self.log.outgrown(*of_log);
+                *of_log = next;
+                (Part::Log, bytes?)
+            }
+        };
         Some(Pages { part, bytes, advice: REPLACE, followed: 0 })
     }
 

@@ -571,7 +571,7 @@ impl Shard {
         let segments = &self.log.segments;
         let start = random as usize % segments.len().max(1);
         let some = (0..segments.len().min(count)).map(move |index| (start + index) % segments.len());
-        some.filter(|number| segments[*number].state == State::Sealed).map(|number| number as u32)
+        some.map(|number| number as u32).filter(|number| self.log.state(*number) == State::Sealed)
     }
 
     /// Takes the full segment with the most dead bytes, of some, out of its queue.
@@ -603,7 +603,8 @@ impl Shard {
             let number = self.walk.whole % count;
             self.walk.whole = number + 1;
             let segment = &self.log.segments[number];
-            if segment.is_volatile() && segment.state == State::Sealed && segment.expires_last <= now {
+            let is_full = self.log.state(number as u32) == State::Sealed;
+            if segment.is_volatile() && is_full && segment.expires_last <= now {
                 self.queues.remove(number as u32, segment);
                 self.victim = Some(self.victim_of(number as u32, Purpose::Expire));
             }
@@ -621,7 +622,9 @@ impl Shard {
             if self.walk.at == 0 || self.walk.generation != segment.generation {
                 (self.walk.at, self.walk.generation) = (span.start, segment.generation);
             }
-            if segment_is_done(&self.log.segments[number], self.walk.at, span.end) {
+            // Active expiry has nothing (more) to look at there.
+            let is_free = self.log.state(number as u32) == State::Free;
+            if is_free || !segment.is_volatile() || self.walk.at >= span.end {
                 (self.walk.segment, self.walk.at) = (number + 1, 0);
                 segments += 1;
                 continue;
@@ -641,9 +644,4 @@ impl Shard {
         }
         expired
     }
-}
-
-/// Whether active expiry has nothing (more) to look at in a segment.
-fn segment_is_done(segment: &Segment, at: u64, end: u64) -> bool {
-    segment.state == State::Free || !segment.is_volatile() || at >= end
 }

@@ -23,6 +23,9 @@ const SEGMENTS: u64 = 512;
 /// Segments below have small pages: the processor finds them, and large ones would be a waste.
 const SMALL_PAGES_BYTES: usize = 64 * 1024 * 1024;
 
+/// Segments looked at in one call for those that were cleared: some microseconds.
+const SWEPT_PER_CALL: usize = 256;
+
 /// Large pages looked at in one call for one that may replace small ones.
 const OUTGROWN_PER_CALL: usize = 16;
 
@@ -166,9 +169,10 @@ pub(super) enum State {
 /// What is known of a segment.
 #[derive(Clone, Debug)]
 pub(super) struct Segment {
-    pub(super) state: State,
+    /// Unless it was cleared: see [`Log::state`].
+    state: State,
     pub(super) queue: Queue,
-    pub(super) class: usize,
+    pub(super) class: u8,
     /// Bytes written.
     pub(super) end: u32,
     /// Bytes of records that the index knows.
@@ -179,6 +183,8 @@ pub(super) struct Segment {
     pub(super) opened_at: UnixMs,
     /// Changes with every opening.
     pub(super) generation: u32,
+    /// The log's when it was opened: another one means that it was cleared since.
+    era: u32,
     /// It is not one of those whose pages are not there.
     has_pages: bool,
 }
@@ -194,6 +200,7 @@ impl Segment {
         expires_last: 0,
         opened_at: 0,
         generation: 0,
+        era: 0,
         has_pages: false,
     };
 
@@ -211,8 +218,13 @@ pub(super) struct Log {
     /// At most [`LARGE_VALUE_BYTES`].
     pub(super) large_value_bytes: usize,
     pub(super) segments: Vec<Segment>,
-    /// Free segments whose pages are there.
+    /// Free segments whose pages are there, but for those that were cleared and not swept since.
     warm: Vec<u32>,
+    /// Changes with every clearing.
+    era: u32,
+    /// Segments that were cleared and not swept since: this many, of which none has a lower number than `swept`.
+    cleared: usize,
+    swept: usize,
     /// Free segments whose pages were given back.
     cold: Vec<u32>,
     /// Up to here pages may be small: they came before the log was large, or again after they had been given back.
@@ -240,6 +252,9 @@ impl Log {
             large_value_bytes: LARGE_VALUE_BYTES,
             segments: Vec::new(),
             warm: Vec::new(),
+            era: 0,
+            cleared: 0,
+            swept: 0,
             cold: Vec::new(),
             small_end: SMALL_PAGES_BYTES,
             populating: 0..0,
@@ -276,7 +291,13 @@ impl Log {
 
     /// Free segments with pages.
     pub(super) fn warm(&self) -> usize {
-        self.warm.len()
+        self.warm.len() + self.cleared
+    }
+
+    /// What a segment is used for.
+    pub(super) fn state(&self, segment: u32) -> State {
+        let known = &self.segments[segment as usize];
+        if known.era == self.era { known.state } else { State::Free }
     }
 
     /// The segment of a location.
@@ -450,7 +471,24 @@ impl Log {
 
     /// Takes a free segment with pages.
     pub(super) fn take_warm(&mut self) -> Option<u32> {
+        while self.warm.is_empty() && self.cleared > 0 {
+            self.sweep();
+        }
         self.warm.pop()
+    }
+
+    /// Looks for cleared segments among the next ones.
+    fn sweep(&mut self) {
+        let end = self.segments.len().min(self.swept + SWEPT_PER_CALL);
+        assert!(self.swept < end, "what was cleared is found");
+        for (number, segment) in (self.swept..).zip(&mut self.segments[self.swept..end]) {
+            if segment.era != self.era && segment.state != State::Free {
+                (segment.state, segment.end, segment.live) = (State::Free, FIRST, 0);
+                self.warm.push(number as u32);
+                self.cleared -= 1;
+            }
+        }
+        self.swept = end;
     }
 
     /// Takes a free segment that has no pages yet; `None` when the reservation is at its end.
@@ -487,19 +525,22 @@ impl Log {
         Some(byte(first)..byte(self.populating.end))
     }
 
-    /// The bytes of the next large page from `start` on that is to replace small ones, for the log has become large.
-    pub(super) fn outgrown(&self, start: usize) -> Option<Range<usize>> {
+    /// The bytes of the next large page that is to replace small ones, for the log has become large, if there is one
+    /// among some from `start` on; and where the next look begins.
+    pub(super) fn outgrown(&self, start: usize) -> (Option<Range<usize>>, usize) {
         let used = (self.segments.len() - self.cold.len()) * self.segment_bytes;
         if used < 2 * SMALL_PAGES_BYTES || self.cold.len() > self.segments.len() / 16 {
-            return None;
+            return (None, start);
         }
-        let starts = (start..self.small_end).step_by(HUGE_PAGE_BYTES).take(OUTGROWN_PER_CALL);
-        let mut ranges = starts.map(|start| start..start + HUGE_PAGE_BYTES);
+        let end = self.small_end.min(start + OUTGROWN_PER_CALL * HUGE_PAGE_BYTES);
+        let mut ranges = (start..end).step_by(HUGE_PAGE_BYTES).map(|start| start..start + HUGE_PAGE_BYTES);
         // What was given back must not come by itself.
-        ranges.find(|range| {
+        let found = ranges.find(|range| {
             let segments = self.segments.get(range.start / self.segment_bytes..range.end / self.segment_bytes);
             segments.is_some_and(|segments| segments.iter().all(|segment| segment.has_pages))
-        })
+        });
+        let next = found.as_ref().map_or(end.max(start), |range| range.end);
+        (found, next)
     }
 
     /// The segments that were being populated have pages, or get them when they are written.
@@ -518,12 +559,13 @@ impl Log {
         let known = Segment {
             state: State::Open,
             queue,
-            class,
+            class: class as u8,
             end: FIRST,
             live: 0,
             expires_last: 0,
             opened_at: now,
             generation: self.segments[segment as usize].generation.wrapping_add(1),
+            era: self.era,
             has_pages: true,
         };
         self.segments[segment as usize] = known;
@@ -564,6 +606,10 @@ impl Log {
 
     /// Gives back some pages of a free segment; false when there is none.
     pub(super) fn cool(&mut self) -> bool {
+        if self.cooling.is_none() && self.warm.is_empty() && self.cleared > 0 {
+            self.sweep();
+            return true;
+        }
         let next = || self.warm.pop().map(|segment| (segment, 0));
         let Some((segment, from)) = self.cooling.take().or_else(next) else { return false };
         let (start, end) = (segment as usize * self.segment_bytes, self.segment_bytes.min(from + RELEASED_BYTES));
@@ -578,15 +624,39 @@ impl Log {
         true
     }
 
-    /// Makes all segments free; their pages are given back by [`cool`](Self::cool).
+    /// Makes all segments free; they are swept and their pages given back by [`cool`](Self::cool).
     pub(super) fn clear(&mut self) {
-        for (number, segment) in self.segments.iter_mut().enumerate() {
-            if segment.state != State::Free {
-                self.warm.push(number as u32);
-            }
-            (segment.state, segment.end, segment.live) = (State::Free, FIRST, 0);
-        }
+        let free = self.warm.len() + self.cold.len() + self.populating.len() + usize::from(self.cooling.is_some());
+        self.cleared = self.segments.len() - free;
+        self.swept = 0;
+        self.era = self.era.wrapping_add(1);
         self.open = [[None; CLASSES]; 2];
         self.dead_bytes = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A large log of which some early segments have no pages: the small pages behind them are found.
+    #[test]
+    fn what_cannot_be_replaced_keeps_nothing_from_being() {
+        let budget = 256 << 20;
+        let mut log = Log::new(budget, budget as usize).unwrap();
+        while let Some(segment) = log.take_cold() {
+            log.open(segment, Queue::Main, 0, 1);
+        }
+        let per_page = log.segments_per_huge_page();
+        let without = OUTGROWN_PER_CALL + 3;
+        (0..without).for_each(|page| log.segments[page * per_page].has_pages = false);
+        let (mut found, mut start) = (Vec::new(), 0);
+        for _ in 0..SMALL_PAGES_BYTES / HUGE_PAGE_BYTES {
+            let (range, next) = log.outgrown(start);
+            assert!(next >= start && next <= SMALL_PAGES_BYTES);
+            found.extend(range.map(|range| range.start / HUGE_PAGE_BYTES));
+            start = next;
+        }
+        assert_eq!(found, (without..SMALL_PAGES_BYTES / HUGE_PAGE_BYTES).collect::<Vec<_>>());
     }
 }

@@ -111,7 +111,7 @@ mod tests {
                 None => {
                     let segment = &mut segments[number as usize];
                     segment.queue = if random.below(2) == 0 { Queue::Small } else { Queue::Main };
-                    segment.class = random.below(3) as usize;
+                    segment.class = random.below(3) as u8;
                     queues.push(number, segment);
                     full.push(number);
                 }

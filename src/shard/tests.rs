@@ -713,6 +713,38 @@ fn with_few_addresses_items_are_evicted_long_before_the_budget_is_used_up() {
     }
 }
 
+/// A log is cleared without a look at its segments, again and again, and while others of them are free.
+#[test]
+fn what_was_cleared_is_filled_again_and_given_back() {
+    let mut cache = shard(2 * MIB, Policy::Cache);
+    churn(&mut cache, 0, 100, 64, |_| 0);
+    // Its segments stay as small as that.
+    cache.resize(64 * MIB);
+    for round in 1..20 {
+        let from = round * 10_000_000;
+        churn(&mut cache, from, from + 40_000 * (round % 7), 500, |key| key % 2 * 2_000);
+        if round % 3 == 0 {
+            (0..1000 * round).for_each(|_| _ = cache.maintain(1_000));
+        }
+        let held = cache.used_bytes();
+        cache.clear();
+        assert_eq!((cache.len(), cache.get(&from.to_be_bytes(), 1_000).is_some()), (0, false));
+        assert!(cache.used_bytes() <= held, "what is to be given back counts until it was");
+        if round % 5 == 0 {
+            cache.clear();
+        }
+    }
+    // Policies that look for segments themselves find none that was cleared.
+    for policy in [Policy::VolatileTtl, Policy::AllKeysRandom] {
+        cache.set_policy(policy);
+        churn(&mut cache, 0, 200_000, 500, |_| 2_000);
+        assert!(cache.stats().evicted > 0 && cache.used_bytes() < 66 * MIB, "{:?}", cache.stats());
+        cache.clear();
+        while cache.maintain(3_000) {}
+        assert!(cache.used_bytes() < 4 * MIB, "{} bytes", cache.used_bytes());
+    }
+}
+
 #[test]
 fn where_nothing_may_be_evicted_room_is_what_does_not_live() {
     let mut cache = shard(4 * MIB, Policy::NoEviction);

@@ -42,6 +42,7 @@ fn plan(rate: Rate) -> Plan {
         warmup: millis(100),
         duration: millis(1000),
         waiting: Waiting::Sleep,
+        io: defaults::defaults().io,
         ..Plan::default()
     }
 }

@@ -250,7 +250,7 @@ impl<R: Ring> Worker<R> {
             spare_outputs: Vec::new(),
             due: Vec::new(),
         };
-        core.budget.compare(core.shard.budget_max());
+        core.budget.compare(core.shard.budget_max(), core.index);
         let mut worker = Self { ring: options.ring, core };
         worker.settle();
         worker
@@ -468,7 +468,7 @@ impl Core {
         let share = std::mem::replace(&mut self.budget.share, self.settings.worker_budget_bytes(self.workers));
         if self.budget.share != share {
             self.shard.resize(self.budget.share);
-            self.budget.compare(self.shard.budget_max());
+            self.budget.compare(self.shard.budget_max(), self.index);
         }
         self.spin.set_max(spin_max(&self.settings, self.has_own_cpu));
         self.stages.adopt(&self.settings);

@@ -135,6 +135,7 @@ fn with_a_limit_of_the_address_space_items_are_evicted_within_it() {
     for words in ["5116 MiB", "addresses for 240 MiB", "ulimit -v", "LimitAS=", "lower maxmemory"] {
         assert!(serving.warnings.contains(words), "{words}: {}", serving.warnings);
     }
+    assert_eq!(serving.warnings.matches("addresses for").count(), 1, "one line: {}", serving.warnings);
     let client = redis::Client::open(("127.0.0.1", serving.port())).expect("an address");
     let mut client = client.get_connection().expect("it listens");
     for (count, bytes) in [(1000, 1_000_000), (80_000, 10_000)] {

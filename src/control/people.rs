@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::instance::Instance;
 use crate::observe::Metric;
 use crate::observe::census::ClientSummary;
+use crate::observe::slow::Stage;
 
 const HOT_KEYS_SHOWN: usize = 20;
 const SLOW_REQUESTS_SHOWN: usize = 32;
@@ -82,7 +83,10 @@ pub(super) fn hot_keys(instance: &Instance) -> Value {
 pub(super) fn slow_log(instance: &Instance) -> Value {
     let settings = instance.settings();
     let row = |entry: &crate::observe::slow::SlowEntry| {
-        let arguments: Vec<String> = entry.arguments.iter().map(|argument| shown(argument)).collect();
+        // The last one names the stage, for clients that know of no stages.
+        let named = usize::from(entry.stage != Stage::Execute);
+        let arguments = &entry.arguments[..entry.arguments.len().saturating_sub(named)];
+        let arguments: Vec<String> = arguments.iter().map(|argument| shown(argument)).collect();
         json!({
             "id": entry.id, "unix_seconds": entry.unix_s, "us": entry.us, "stage": entry.stage.name(),
             "arguments": arguments, "address": entry.peer, "name": shown(&entry.name),

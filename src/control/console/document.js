@@ -20,7 +20,10 @@ function tell(id, text, isBad = false) {
   const element = $(id);
   element.hidden = !text;
   element.classList.toggle("bad", isBad);
-  write(element, text || "");
+  if (element.textContent === text.replaceAll("`", "")) return;
+  // Words between backticks are what somebody types.
+  const pieces = text.split("`").map((piece, index) => (index % 2 ? make("code", {}, piece) : piece));
+  element.replaceChildren(...pieces);
 }
 
 /** A cell: text, or `{text, kind, bar, swatch, node}`. */
@@ -57,7 +60,7 @@ function fill(id, rows) {
 /** Wide tables can be scrolled by keyboard where they do not fit. */
 function nameScrollers() {
   for (const place of document.querySelectorAll(".scroll")) {
-    if (place.scrollWidth > place.clientWidth + 1) {
+    if (place.scrollWidth > place.clientWidth + 1 || place.scrollHeight > place.clientHeight + 1) {
       place.tabIndex = 0;
       place.setAttribute("role", "region");
       place.setAttribute("aria-label", `${place.querySelector("caption").textContent}, scrollable`);

@@ -23,7 +23,7 @@ function lastMinute(points, index) {
 
 function showIdentity(status) {
   const profile = status.profile ? `profile ${status.profile}` : "no profile";
-  const parts = [`version ${status.version}`, status.io_mode, profile, `port ${status.tcp_port}`, `pid ${status.pid}`,
+  const parts = [`version ${status.version}`, status.io_mode.split(" (")[0], profile, `port ${status.tcp_port}`, `pid ${status.pid}`,
     status.kernel, `up ${span(status.uptime_seconds)}`];
   write($("identity"), parts.join(" · "));
 }
@@ -45,10 +45,10 @@ function showOverview(status, points) {
   const lookups = lastMinute(points, 1) + lastMinute(points, 2);
   const execution = status.last_minute?.times[0];
   showTile("Requests per second", perSecond(0), `${count(totals.total_commands_processed)} since the start`);
-  showTile("Execution p99, last minute", execution ? duration(execution[3]) : NONE,
+  showTile("Execution p99", execution ? duration(execution[3]) : NONE,
     execution ? `p50 ${duration(execution[2])}, p99.9 ${duration(execution[4])}` : "nothing was timed");
-  showTile("Hit ratio, last minute", lookups ? percent(lastMinute(points, 1) / lookups) : NONE,
-    `${count(totals.keyspace_hits)} hits, ${count(totals.keyspace_misses)} misses in all`);
+  showTile("Hit ratio", lookups ? percent(lastMinute(points, 1) / lookups) : NONE,
+    `${count(totals.keyspace_hits)} hits, ${count(totals.keyspace_misses)} misses`);
   const limit = memory.maxmemory ? `${percent(memory.used_memory / memory.maxmemory)} of ${bytes(memory.maxmemory)}` : "no limit";
   showTile("Memory used", bytes(memory.used_memory), limit);
   showTile("Keys", count(totals.keys), `${count(totals.expires)} with an expiry`);
@@ -76,7 +76,7 @@ function showPercentiles(points) {
   const series = [["p50", 2], ["p99", 3], ["p99.9", 4]].map(([name, column]) => ({ name, values: values(column) }));
   const scale = logScale(series.flatMap((it) => it.values.filter(isNumber)), duration);
   const title = `Percentiles of ${$("percentiles-of").selectedOptions[0].textContent}`;
-  percentilesPlot(points, { title, series, scale, show: duration });
+  percentilesPlot(points, { title, series, scale, show: duration, none: "nothing was timed in this time" });
   showAsTable("percentiles-data", points, ({ times }) => {
     const [timed, ...rest] = times[chosen] || [];
     return [count(timed), ...[0, 1, 2, 3].map((index) => duration(rest[index]))];
@@ -94,7 +94,7 @@ function showBreakdown(points) {
   const sums = points.map((_, index) => series.reduce((sum, { values }) => sum + (values[index] || 0), 0));
   const scale = linearScale(Math.max(...sums, 1000), duration);
   const title = "Mean time of a batch of requests by stage";
-  breakdownPlot(points, { title, series, scale, show: duration, isStacked: true });
+  breakdownPlot(points, { title, series, scale, show: duration, none: "no request in this time", isStacked: true });
   showAsTable("breakdown-data", points, (point) => STAGES.map((_, number) => duration(stageMeans(point, number))));
 }
 
@@ -106,8 +106,8 @@ function showStages(status) {
   $("breakdown").hidden = $("stages").hidden = isOff && seen.length === 0;
   if (isOff) {
     tell("latency-state", "Stages are not timed (stage-sampling is 0), so only the commands' own time is shown. " +
-      "CONFIG SET stage-sampling 64 times one batch of requests in 64, from the socket to the kernel's send, at less " +
-      "than 2 % of the CPU time; set it before clients connect.");
+      "`CONFIG SET stage-sampling 64` times one batch of requests in 64, from the socket to the kernel's send, at less " +
+      "than 2\u00a0% of the CPU time; set it before clients connect.");
   } else {
     tell("latency-state", seen.length ? "" : "Stages are timed, and no request has come in the last minute.");
   }
@@ -128,7 +128,7 @@ function showTraffic(points) {
   const perSecond = (index) => points.map((point) => point.counters[index] / point.seconds);
   const series = [{ name: "requests", values: perSecond(0) }, { name: "hops", values: perSecond(8) }];
   const scale = linearScale(Math.max(...series.flatMap((it) => it.values), 10), rate);
-  trafficPlot(points, { title: "Requests and hops per second", series, scale, show: rate });
+  trafficPlot(points, { title: "Requests and hops per second", series, scale, show: rate, none: "" });
   showAsTable("traffic-data", points, ({ counters, seconds }) => [
     ...[0, 8, 3].map((index) => rate(counters[index] / seconds)),
     ...[4, 5].map((index) => `${bytes(counters[index] / seconds)}/s`),
@@ -138,7 +138,8 @@ function showTraffic(points) {
 function showCache(status, points) {
   const ratio = ({ counters: [, hits, misses] }) => (hits + misses ? hits / (hits + misses) : undefined);
   const series = [{ name: "hit ratio", values: points.map(ratio) }];
-  ratioPlot(points, { title: "Hit ratio", series, scale: linearScale(1, (share) => `${share * 100} %`), show: percent });
+  const scale = linearScale(1, (share) => `${share * 100} %`);
+  ratioPlot(points, { title: "Hit ratio", series, scale, show: percent, none: "no look-up in this time" });
   showAsTable("ratio-data", points, (point) => [percent(ratio(point)),
     rate((point.counters[1] + point.counters[2]) / point.seconds),
     ...[6, 7].map((index) => rate(point.counters[index] / point.seconds))]);

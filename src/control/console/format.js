@@ -18,6 +18,9 @@ function inUnit(value, units) {
 const DURATIONS = [[1, "ns"], [1e3, "µs"], [1e6, "ms"], [1e9, "s"]];
 const SIZES = [[1, "B"], [2 ** 10, "KiB"], [2 ** 20, "MiB"], [2 ** 30, "GiB"], [2 ** 40, "TiB"]];
 
+/** A round number beside an axis. */
+const tick = (show) => (value) => show(value).replace(/\.0+(?= )|(?<=\.\d)0(?= )/, "");
+
 const isNumber = (value) => typeof value === "number" && Number.isFinite(value);
 
 const duration = (ns) => (isNumber(ns) ? inUnit(ns, DURATIONS) : NONE);

@@ -72,7 +72,7 @@ const sleeper = {
 const link = { answeredMs: 0, failures: 0 };
 
 function sayLink(state, text) {
-  document.body.className = state;
+  document.body.className = state + (link.answeredMs ? "" : " empty");
   write($("link"), text);
   $("again").hidden = state !== "gone";
   $("forget").hidden = !vault.value || state === "asks";

@@ -2,7 +2,7 @@
 
 function showHotKeys(answer) {
   const isOff = answer.hotkeys_sampling === 0;
-  const off = "Requests are not sampled for this (hotkeys-sampling is 0). CONFIG SET hotkeys-sampling 64 looks at one " +
+  const off = "Requests are not sampled for this (hotkeys-sampling is 0). `CONFIG SET hotkeys-sampling 64` looks at one " +
     "request in about 64, which costs little.";
   tell("hotkeys-state", isOff ? off : answer.keys.length ? "" : "No key has been asked for in the last minutes.");
   fill("keys", isOff ? [] : answer.keys.map((known) => [{ text: known.key, kind: "k" }, percent(known.share),
@@ -13,7 +13,7 @@ function showSlowLog(answer) {
   const isOff = answer.slower_than_us < 0;
   const threshold = duration(answer.slower_than_us * 1000);
   const none = `No request has taken longer than ${threshold} (slowlog-log-slower-than).`;
-  const off = "Slow requests are not kept (slowlog-log-slower-than is -1). CONFIG SET slowlog-log-slower-than 10000 " +
+  const off = "Slow requests are not kept (slowlog-log-slower-than is -1). `CONFIG SET slowlog-log-slower-than 10000` " +
     "keeps those that take longer than 10 ms, at no cost.";
   tell("slowlog-state", answer.entries.length ? "" : isOff ? off : none);
   write($("slow-caption"), `Newest slow requests, ${answer.entries.length} of ${count(answer.kept)} kept; slower than ${threshold}`);

@@ -23,7 +23,8 @@ function swatch(kind, dash) {
 }
 
 /** From zero to a round number. */
-function linearScale(most, show) {
+function linearScale(most, showAny) {
+  const show = tick(showAny);
   const raw = Math.max(most, 1e-9) / 4;
   const power = 10 ** Math.floor(Math.log10(raw));
   const step = [1, 2, 2.5, 5, 10].map((factor) => factor * power).find((size) => size >= raw * 0.999);
@@ -33,10 +34,11 @@ function linearScale(most, show) {
 }
 
 /** Powers of ten; with few of them also the steps between. */
-function logScale(values, show) {
-  const seen = values.filter((value) => value > 0);
-  const low = Math.floor(Math.log10(Math.min(...seen, 1e9)));
-  const high = Math.max(low + 1, Math.ceil(Math.log10(Math.max(...seen, 1))));
+function logScale(values, showAny) {
+  const show = tick(showAny);
+  const seen = values.some((value) => value > 0) ? values.filter((value) => value > 0) : [1e3, 1e6];
+  const low = Math.floor(Math.log10(Math.min(...seen)));
+  const high = Math.max(low + 1, Math.ceil(Math.log10(Math.max(...seen))));
   const decades = high - low;
   const place = (value) => Math.min(1, Math.max(0, (Math.log10(Math.max(value, 1e-9)) - low) / decades));
   const steps = decades === 1 ? [1, 2, 5] : decades === 2 ? [1, 3] : [1];
@@ -49,7 +51,7 @@ function logScale(values, show) {
 
 const WINDOWS = [60, 120, 300, 600];
 
-/** A plot over the last minutes. `update` takes points with `unix_ms` and `{title, series, scale, show, isStacked}`. */
+/** A plot over the last minutes. `update` takes points with `unix_ms` and `{title, series, scale, show, none, isStacked}`. */
 function timePlot(host, legend) {
   // The cursor is the time of a point.
   let [points, what, cursor, drawn] = [[], null, null, 0];
@@ -79,6 +81,9 @@ function timePlot(host, legend) {
       svg.append(line("grid", `M${Math.round(across) + 0.5} ${edge.top}V${HEIGHT - edge.bottom}`));
       const text = every < 60 ? clock(at * 1000) : MINUTE.format(at * 1000);
       if (across > edge.left + 14 && across < width - 16) svg.append(label(across, HEIGHT - 6, "middle", text));
+    }
+    if (!what.series.some(({ values }) => values.some(isNumber))) {
+      svg.append(label((edge.left + width - edge.right) / 2, HEIGHT / 2, "middle", what.none));
     }
     (what.isStacked ? areas : curves)(svg, x, (value) => y(scale.place(value)), width);
     if (pointed() >= 0) svg.append(line("cursor", `M${Math.round(x(cursor)) + 0.5} ${edge.top}V${HEIGHT - edge.bottom}`));

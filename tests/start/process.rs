@@ -44,6 +44,11 @@ fn spawn(command: &mut Command) -> Child {
     panic!("the binary is busy for a second");
 }
 
+/// Starts it and lets it run.
+pub(crate) fn start(command: &mut Command) -> Running {
+    Running { child: spawn(command) }
+}
+
 /// Runs to the end.
 pub(crate) fn run(command: &mut Command) -> Ended {
     let mut child = Running { child: spawn(command) };

@@ -115,7 +115,7 @@ settings! {
             "Addresses to listen on for operators, separated by spaces. The default serves this host only.";
         admin_token: String = String::new(), "admin-token" live Text,
             "Token that operators' requests must show as Authorization: Bearer; /health and /ready need none. Empty: \
-             none is asked for, and clients, keys and slow requests are shown to this host only, and only while \
+             none is asked for; then clients, keys and slow requests are shown to this host only, and only while \
              requirepass is empty.";
     }
     "Access" {

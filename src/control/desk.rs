@@ -39,6 +39,8 @@ pub(super) struct Desk {
     cpus: Vec<usize>,
     findings: RefCell<Findings>,
     clients: RefCell<Option<(Instant, Told)>>,
+    /// A round of the census that has not ended.
+    round: Cell<Option<u64>>,
     hot_keys: RefCell<Option<(Instant, Value)>>,
 }
 
@@ -52,6 +54,7 @@ impl Desk {
             cpus,
             findings: RefCell::default(),
             clients: RefCell::default(),
+            round: Cell::default(),
             hot_keys: RefCell::default(),
         }
     }
@@ -73,12 +76,17 @@ impl Desk {
             return told;
         }
         let instance = self.waker.instance();
-        let round = instance.census.begin();
-        self.waker.wake();
+        let round = self.round.get().unwrap_or_else(|| {
+            let round = instance.census.begin();
+            self.waker.wake();
+            round
+        });
+        self.round.set(Some(round));
         let limit = Instant::now() + CENSUS_LIMIT;
         loop {
             let told: Told = (0..instance.workers).map(|worker| instance.census.of(worker, round)).collect();
             if told.iter().all(Option::is_some) || Instant::now() >= limit {
+                self.round.set(None);
                 *self.clients.borrow_mut() = Some((Instant::now(), told.clone()));
                 return told;
             }

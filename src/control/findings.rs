@@ -1,8 +1,8 @@
 //! What `corering doctor` finds on this host, for the console.
 //!
-//! In: the settings and the workers' CPUs. Out: its JSON, at most [`FRESH`] old when somebody asks often. What must stay
-//! true: a thread of its own looks, of the lowest priority, so that neither the control thread nor a worker waits for
-//! it; nobody looks unless somebody asks.
+//! In: the settings and the workers' CPUs. Out: its JSON, about [`FRESH`] old at most when somebody asks often. What
+//! must stay true: a thread of its own looks, of the lowest priority, so that neither the control thread nor a worker
+//! waits for it; nobody looks unless somebody asks.
 
 use std::path::Path;
 use std::sync::Arc;

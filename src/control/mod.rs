@@ -40,7 +40,8 @@ pub struct Control {
 }
 
 impl Control {
-    /// Takes over TERM, INT and HUP for this process, and serves the admin port at `listeners`; `cpus` are the workers'.
+    /// Takes over TERM, INT and HUP for this process, and serves the admin port at `listeners`. The workers have these
+    /// CPUs.
     ///
     /// # Errors
     /// When the signals cannot be taken over or the thread not started.

@@ -87,18 +87,20 @@ impl Page {
     }
 }
 
-/// Who may see a page.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Who may see a page, from everybody to few.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Audience {
     /// Everybody: probes, and the console without its figures.
     All,
     /// Those with the token, if there is one.
     Operators,
-    /// The same; without a token those who could ask as a client on this host. It tells keys, requests and addresses.
+    /// The same; without a token those on this host. It tells of other processes.
+    Neighbours,
+    /// The same; without a token only while clients need no password. It tells keys, requests and addresses.
     Confidants,
 }
 
-use Audience::{All, Confidants, Operators};
+use Audience::{All, Confidants, Neighbours, Operators};
 
 /// Path, who may see it, and what it is for.
 const ROUTES: &[(&str, Audience, &str)] = &[
@@ -109,7 +111,7 @@ const ROUTES: &[(&str, Audience, &str)] = &[
     ("/status.json", Operators, "the same for programs, with the settings"),
     ("/history.json", Operators, "the last ten minutes"),
     ("/settings.json", Operators, "every setting with its default and its advice"),
-    ("/doctor.json", Operators, "what of this host costs latency, at most a minute old"),
+    ("/doctor.json", Neighbours, "what of this host costs latency, at most a minute old"),
     ("/clients.json", Confidants, "who is connected: 32 clients of each worker at most"),
     ("/hotkeys.json", Confidants, "the keys that are asked for most"),
     ("/slowlog.json", Confidants, "the newest slow requests"),
@@ -133,7 +135,11 @@ pub(super) async fn answer(question: &Question, peer: IpAddr, desk: &Desk) -> Pa
         "/metrics" => Page::new(200, exposition::MEDIA_TYPE, prometheus::metrics(instance)),
         "/status.json" => {
             let mut status = status::status(instance, &desk.history.borrow());
-            status["withheld"] = withheld(question, peer, &settings).into();
+            let withheld = ROUTES.iter().filter_map(|(path, audience, _)| {
+                let why = withheld(*audience, question, peer, &settings)?;
+                Some((path.trim_start_matches('/').to_owned(), Value::from(why)))
+            });
+            status["withheld"] = Value::Object(withheld.collect());
             Page::json(&status)
         }
         "/history.json" => Page::json(&desk.history.borrow().all()),
@@ -162,17 +168,15 @@ fn refusal(audience: Audience, question: &Question, peer: IpAddr, settings: &Set
         let is_known = question.token.as_deref().is_some_and(|given| is_same(expected, given));
         return (!is_known).then(|| Page::problem(401, "show admin-token as Authorization: Bearer"));
     }
-    if audience == Operators {
-        return None;
-    }
-    withheld(question, peer, settings).map(|why| Page::problem(403, &why))
+    withheld(audience, question, peer, settings).map(|why| Page::problem(403, &why))
 }
 
-/// Why this client, who is an operator, does not see what clients do; `None` when it may.
-fn withheld(question: &Question, peer: IpAddr, settings: &Settings) -> Option<String> {
-    let why = if !settings.admin_token.is_empty() {
+/// Why an operator does not see a page; `None` when it may.
+fn withheld(audience: Audience, question: &Question, peer: IpAddr, settings: &Settings) -> Option<String> {
+    if audience <= Operators || !settings.admin_token.is_empty() {
         return None;
-    } else if !settings.requirepass.is_empty() {
+    }
+    let why = if audience == Confidants && !settings.requirepass.is_empty() {
         "clients must give a password to see this (requirepass)"
     } else if !peer.to_canonical().is_loopback() {
         "this is shown to other hosts only with a token"
@@ -243,23 +247,23 @@ mod tests {
             goes_on: false,
         };
         let (here, mapped) = ("127.0.0.1", "::ffff:127.0.0.1");
-        // Password, token, peer, host, token shown; who may see a page for operators, and one for confidants.
-        type Row = (&'static str, &'static str, &'static str, &'static str, Option<&'static str>, [u16; 2]);
+        // Password, token, peer, host, token shown; who may see a page for operators, neighbours, confidants.
+        type Row = (&'static str, &'static str, &'static str, &'static str, Option<&'static str>, [u16; 3]);
         let rows: [Row; 14] = [
-            ("", "", here, "127.0.0.1:9180", None, [200, 200]),
-            ("", "", mapped, "localhost", None, [200, 200]),
-            ("", "", "::1", "[::1]:9180", None, [200, 200]),
-            ("", "", here, "LOCALHOST:9180", None, [200, 200]),
-            ("", "", here, "evil.example:9180", None, [200, 403]),
-            ("", "", here, "127.0.0.1.evil.example", None, [200, 403]),
-            ("", "", here, "", None, [200, 403]),
-            ("", "", here, "localhost:x", None, [200, 403]),
-            ("", "", "10.0.0.9", "10.0.0.1:9180", None, [200, 403]),
-            ("secret", "", here, "127.0.0.1", None, [200, 403]),
-            ("secret", "", here, "127.0.0.1", Some("secret"), [200, 403]),
-            ("secret", "open", "10.0.0.9", "any.example", Some("open"), [200, 200]),
-            ("", "open", here, "127.0.0.1", None, [401, 401]),
-            ("", "open", here, "127.0.0.1", Some("close"), [401, 401]),
+            ("", "", here, "127.0.0.1:9180", None, [200, 200, 200]),
+            ("", "", mapped, "localhost", None, [200, 200, 200]),
+            ("", "", "::1", "[::1]:9180", None, [200, 200, 200]),
+            ("", "", here, "LOCALHOST:9180", None, [200, 200, 200]),
+            ("", "", here, "evil.example:9180", None, [200, 403, 403]),
+            ("", "", here, "127.0.0.1.evil.example", None, [200, 403, 403]),
+            ("", "", here, "", None, [200, 403, 403]),
+            ("", "", here, "localhost:x", None, [200, 403, 403]),
+            ("", "", "10.0.0.9", "10.0.0.1:9180", None, [200, 403, 403]),
+            ("secret", "", here, "127.0.0.1", None, [200, 200, 403]),
+            ("secret", "", here, "127.0.0.1", Some("secret"), [200, 200, 403]),
+            ("secret", "open", "10.0.0.9", "any.example", Some("open"), [200, 200, 200]),
+            ("", "open", here, "127.0.0.1", None, [401, 401, 401]),
+            ("", "open", here, "127.0.0.1", Some("close"), [401, 401, 401]),
         ];
         for (password, token, peer, host, shown, expected) in rows {
             let settings =
@@ -268,7 +272,8 @@ mod tests {
                 let peer = peer.parse().expect("an address");
                 refusal(audience, &question(host, shown), peer, &settings).map_or(200, |page| page.status)
             };
-            assert_eq!([see(Operators), see(Confidants)], expected, "{password} {token} {peer} {host} {shown:?}");
+            let seen = [Operators, Neighbours, Confidants].map(see);
+            assert_eq!(seen, expected, "{password} {token} {peer} {host} {shown:?}");
             assert_eq!(see(All), 200);
         }
     }

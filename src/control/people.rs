@@ -46,11 +46,11 @@ fn shown(bytes: &[u8]) -> String {
 /// The clients that workers told of, by worker; of one that did not answer there is null.
 pub(super) fn clients(instance: &Instance, told: &[Option<Vec<ClientSummary>>]) -> Value {
     let client = |worker: usize, client: &ClientSummary| {
-        let [library, version] = &client.library;
+        let library = client.library.join(&b' ');
         json!({
             "id": client.id, "worker": worker, "protocol": client.protocol, "name": shown(&client.name),
             "address": client.peer.map_or_else(|| "unix socket".to_owned(), |peer| peer.to_string()),
-            "library": shown(format!("{library} {version}").trim().as_bytes()),
+            "library": shown(library.trim_ascii()),
             "age_seconds": client.age_ms as f64 / 1000.0, "idle_seconds": client.idle_ms as f64 / 1000.0,
             "unread_bytes": client.output_bytes, "input_bytes": client.input_bytes,
             "last_command": client.last_command,

@@ -10,6 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Clients that one worker tells of: some microseconds of its time.
 pub const CLIENTS_MAX: usize = 32;
 
+/// Bytes of a name that it tells; clients may give themselves names of any length.
+pub const NAME_BYTES_MAX: usize = 64;
+
 /// A client.
 #[derive(Clone, Debug)]
 pub struct ClientSummary {
@@ -22,7 +25,7 @@ pub struct ClientSummary {
     /// What it calls itself.
     pub name: Box<[u8]>,
     /// Its library and that one's version.
-    pub library: [Box<str>; 2],
+    pub library: [Box<[u8]>; 2],
     /// Milliseconds since it connected.
     pub age_ms: u64,
     /// Milliseconds since its last request.

@@ -4,7 +4,7 @@
 //! first clients. What must stay true: it is looked at only when another thread has written to the control socket.
 
 use crate::command::Front;
-use crate::observe::census::{CLIENTS_MAX, ClientSummary};
+use crate::observe::census::{CLIENTS_MAX, ClientSummary, NAME_BYTES_MAX};
 use crate::protocol::resp::Version;
 
 use super::Core;
@@ -22,6 +22,7 @@ impl Core {
 
 fn summary(connection: &Connection, now_ns: u64) -> ClientSummary {
     let session = &connection.session;
+    let begin = |name: &[u8]| name[..name.len().min(NAME_BYTES_MAX)].into();
     let protocol = match (session.front, session.version) {
         (Front::Memcache, _) => "memcached",
         (Front::Http, _) => "HTTP",
@@ -32,8 +33,8 @@ fn summary(connection: &Connection, now_ns: u64) -> ClientSummary {
         id: session.id,
         peer: connection.addresses.map(|(peer, _)| peer),
         protocol,
-        name: session.name.clone(),
-        library: [session.library_name.clone(), session.library_version.clone()],
+        name: begin(&session.name),
+        library: [begin(session.library_name.as_bytes()), begin(session.library_version.as_bytes())],
         age_ms: now_ns.saturating_sub(connection.connected_ns) / 1_000_000,
         idle_ms: now_ns.saturating_sub(connection.active_ns) / 1_000_000,
         input_bytes: connection.input_bytes(),

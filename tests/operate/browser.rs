@@ -78,6 +78,10 @@ impl Browser {
 
     /// Asks for something and waits for the answer.
     pub(crate) fn call(&mut self, method: &str, parameters: Value) -> Value {
+        self.ask(method, parameters).unwrap_or_else(|error| panic!("{method}: {error}"))
+    }
+
+    fn ask(&mut self, method: &str, parameters: Value) -> Result<Value, Value> {
         self.next_id += 1;
         let mut message = json!({"id": self.next_id, "method": method, "params": parameters});
         if !self.session.is_empty() {
@@ -88,8 +92,7 @@ impl Browser {
         loop {
             let answer = self.messages.recv_timeout(PATIENCE).unwrap_or_else(|error| panic!("{method}: {error}"));
             if answer["id"] == self.next_id {
-                assert_eq!(answer["error"], Value::Null, "{method}");
-                return answer["result"].clone();
+                return if answer["error"].is_null() { Ok(answer["result"].clone()) } else { Err(answer) };
             }
             self.events.push(answer);
         }
@@ -126,8 +129,12 @@ impl Browser {
     #[track_caller]
     pub(crate) fn until(&mut self, expression: &str) {
         let start = Instant::now();
-        // The page may be on its way to be another.
-        while self.value(&format!("(() => {{ try {{ return {expression} }} catch {{ return false }} }})()")) != true {
+        loop {
+            // The page may be on its way to be another, or not be there as a whole.
+            let answer = self.ask("Runtime.evaluate", json!({"expression": expression, "returnByValue": true}));
+            if answer.is_ok_and(|answer| answer["result"]["value"] == true) {
+                return;
+            }
             assert!(start.elapsed() < PATIENCE, "{expression}: {}", self.value("document.body.innerText"));
             std::thread::sleep(Duration::from_millis(50));
         }

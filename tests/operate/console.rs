@@ -209,47 +209,58 @@ fn accessible(browser: &mut Browser) -> Vec<(String, String)> {
     nodes.iter().filter(|node| node["ignored"] != true).map(|node| (text(&node["role"]), text(&node["name"]))).collect()
 }
 
-#[test]
-fn it_works_without_a_mouse_and_without_a_screen() {
-    let Some(mut browser) = Browser::start() else { return };
+/// A server with something in every section, and a page that shows it.
+fn busy(browser: &mut Browser) -> (Observed, Running) {
     let options = ["--workers", "2", "--stage-sampling", "1", "--hotkeys-sampling", "1", "--maxmemory", "24mb"];
     let observed = Observed::start(&[&options[..], &["--slowlog-log-slower-than", "0"]].concat());
-    let _load = load(&observed);
-    open(&mut browser, &observed);
+    let load = load(&observed);
+    open(browser, &observed);
     for table in ["stages", "load", "rings", "kinds", "calls", "keys", "slow", "connected", "table-of-settings"] {
         browser.until(&format!("document.querySelector('#{table} tbody tr').checkVisibility()"));
     }
     browser.until("document.querySelector('#fine tbody tr') !== null");
+    (observed, load)
+}
+
+const SECTIONS: &[&str] = &[
+    "Overview",
+    "Latency",
+    "Traffic",
+    "Cache",
+    "Workers, hops and rings",
+    "Memory",
+    "Commands",
+    "Hot keys",
+    "Slow log",
+    "Clients",
+    "Doctor",
+    "Settings",
+];
+
+#[test]
+fn a_screen_reader_finds_its_way() {
+    let Some(mut browser) = Browser::start() else { return };
+    let _busy = busy(&mut browser);
     let nodes = accessible(&mut browser);
     let names =
         |role: &str| nodes.iter().filter(|(of, _)| of == role).map(|(_, name)| name.as_str()).collect::<Vec<_>>();
     for role in ["banner", "main", "contentinfo", "status", "combobox", "searchbox", "columnheader", "rowheader"] {
         assert!(!names(role).is_empty(), "no {role}");
     }
-    assert_eq!(names("navigation"), ["Sections"]);
-    let regions: BTreeSet<&str> = names("region").into_iter().collect();
-    for region in [
-        "Overview",
-        "Latency",
-        "Traffic",
-        "Cache",
-        "Workers, hops and rings",
-        "Memory",
-        "Commands",
-        "Hot keys",
-        "Slow log",
-        "Clients",
-        "Settings",
-        "Doctor",
-    ] {
-        assert!(regions.contains(region) && names("heading").contains(&region), "{region}: {regions:?}");
-    }
-    for role in ["table", "image", "region", "combobox", "searchbox", "checkbox", "button", "link"] {
+    assert_eq!((names("navigation"), names("region")), (vec!["Sections"], SECTIONS.to_vec()));
+    assert_eq!(names("heading"), [&["Corering"], SECTIONS].concat());
+    for role in ["table", "image", "combobox", "searchbox", "checkbox", "button", "link"] {
         assert!(names(role).iter().all(|name| !name.trim().is_empty()), "{role} without a name: {:?}", names(role));
     }
+    assert!(names("group").iter().any(|name| name.starts_with("Newest slow requests") && name.ends_with("scrollable")));
     assert!(names("table").len() >= 9 && names("image").len() >= 5, "{:?} {:?}", names("table"), names("image"));
     assert_eq!(browser.value("document.querySelectorAll('thead th:not([scope]), tbody th:not([scope])').length"), 0);
+}
 
+#[test]
+fn a_keyboard_is_enough() {
+    let Some(mut browser) = Browser::start() else { return };
+    let _busy = busy(&mut browser);
     // The first key press offers to go past the navigation; every stop can be seen.
     browser.press("Tab", "");
     assert_eq!(browser.text("document.activeElement.className"), "skip");
@@ -258,24 +269,36 @@ fn it_works_without_a_mouse_and_without_a_screen() {
     let mut stops = BTreeSet::new();
     for _ in 0..40 {
         browser.press("Tab", "");
-        let seen = browser.value("getComputedStyle(document.activeElement).outlineStyle !== 'none'");
         let stop = browser.text("document.activeElement.id || document.activeElement.textContent.slice(0, 40)");
-        assert!(
-            seen == true || stop.is_empty() || browser.value("document.activeElement === document.body") == true,
-            "{stop}"
-        );
+        let is_seen = "document.activeElement === document.body \
+                       || getComputedStyle(document.activeElement).outlineStyle !== 'none'";
+        assert_eq!(browser.value(is_seen), true, "{stop}");
         stops.insert(stop);
     }
-    for stop in ["percentiles-of", "Percentiles as a table", "settings-find", "settings-changed", "slow"] {
+    for stop in ["percentiles-of", "Percentiles as a table", "slow", "settings-find", "settings-changed", "hold"] {
         assert!(stops.contains(stop), "{stop}: {stops:?}");
     }
     browser.value("document.getElementById('settings-find').focus()");
     browser.type_text("ring buffer");
     browser.until("/^[1-9] of /.test(document.getElementById('settings-count').textContent)");
+    // What moves can be held.
+    browser.value("document.getElementById('hold').focus()");
+    browser.press("Enter", "\r");
+    browser.until("document.getElementById('link').textContent.startsWith('Paused at')");
+    let held = tile(&mut browser, "Requests per second", 1);
+    std::thread::sleep(std::time::Duration::from_secs(5));
+    assert_eq!(tile(&mut browser, "Requests per second", 1), held);
+    browser.press("Enter", "\r");
+    browser.until("document.getElementById('link').textContent === 'Live'");
+}
 
+#[test]
+fn every_text_can_be_read_light_and_dark_wide_and_narrow() {
+    let Some(mut browser) = Browser::start() else { return };
+    let _busy = busy(&mut browser);
+    browser.value("document.querySelectorAll('details').forEach((it) => { it.open = true; })");
     for (width, scheme) in [(1400, "dark"), (400, "dark"), (400, "light"), (1400, "light")] {
         browser.resize(width, scheme);
-        browser.value("document.querySelectorAll('details').forEach((it) => { it.open = true; })");
         renew(&mut browser);
         let wide = browser.value("document.documentElement.scrollWidth - innerWidth").as_i64();
         assert!(wide <= Some(0), "{width}: {wide:?} too wide");

@@ -62,7 +62,7 @@ function nameScrollers() {
   for (const place of document.querySelectorAll(".scroll")) {
     if (place.scrollWidth > place.clientWidth + 1 || place.scrollHeight > place.clientHeight + 1) {
       place.tabIndex = 0;
-      place.setAttribute("role", "region");
+      place.setAttribute("role", "group");
       place.setAttribute("aria-label", `${place.querySelector("caption").textContent}, scrollable`);
     } else {
       for (const name of ["tabindex", "role", "aria-label"]) place.removeAttribute(name);

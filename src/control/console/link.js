@@ -74,7 +74,9 @@ const link = { answeredMs: 0, failures: 0 };
 function sayLink(state, text) {
   document.body.className = state + (link.answeredMs ? "" : " empty");
   write($("link"), text);
+  document.title = state === "live" ? `Corering, ${location.host}` : `${text}: Corering, ${location.host}`;
   $("again").hidden = state !== "gone";
+  $("hold").hidden = state !== "live" && state !== "held";
   $("forget").hidden = !vault.value || state === "asks";
 }
 
@@ -84,6 +86,11 @@ function sayLive(status) {
   $("token-wrong").hidden = true;
   sayLink("live", status.phase === "running" ? "Live" : `Live, ${status.phase}`);
   write($("updated"), clock(link.answeredMs));
+}
+
+function sayHeld() {
+  sayLink("held", `Paused at ${clock(link.answeredMs)}`);
+  write($("updated"), "");
 }
 
 function sayGone() {

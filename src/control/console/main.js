@@ -2,22 +2,23 @@
 
 const state = { runId: "", points: [], status: null, before: null, times: [] };
 
-const complainAt = (id) => (text) => tell(id, text, true);
-const figures = [
-  occasional("settings.json", 10_000, showSettings, (text) => write($("settings-count"), text)),
-  occasional("doctor.json", 60_000, showFindings, complainAt("doctor-state")),
+/** Path, how often it is asked for, who shows it, where it is said that it is not there, the table of it. */
+const PAGES = [
+  ["settings.json", 10_000, showSettings, "settings-state", null],
+  ["doctor.json", 60_000, showFindings, "doctor-state", "findings"],
+  ["clients.json", 6_000, showClients, "clients-state", "connected"],
+  ["hotkeys.json", 6_000, showHotKeys, "hotkeys-state", "keys"],
+  ["slowlog.json", 6_000, showSlowLog, "slowlog-state", "slow"],
 ];
-const confidences = [
-  occasional("clients.json", 6_000, showClients, complainAt("clients-state")),
-  occasional("hotkeys.json", 6_000, showHotKeys, complainAt("hotkeys-state")),
-  occasional("slowlog.json", 6_000, showSlowLog, complainAt("slowlog-state")),
-];
-
-/** What clients do is not for everybody; why, the server says. */
-function withhold(why) {
-  for (const id of ["clients-state", "hotkeys-state", "slowlog-state"]) tell(id, `Not shown: ${why}.`);
-  for (const id of ["connected", "keys", "slow"]) fill(id, []);
-}
+const pages = PAGES.map(([path, everyMs, show, id, table]) => ({
+  ...occasional(path, everyMs, show, (text) => tell(id, text, true)),
+  /** Not everything is for everybody; why, the server says. */
+  withhold(why) {
+    tell(id, `Not shown: ${why}.`);
+    if (table) fill(table, []);
+  },
+  path,
+}));
 
 /** All points when there are none or some are missing, else the newest. */
 async function follow(status) {
@@ -28,7 +29,7 @@ async function follow(status) {
     state.points = history.points;
     if (isOther) {
       state.before = state.status = null;
-      [...figures, ...confidences].forEach((it) => it.renew());
+      pages.forEach((it) => it.renew());
     }
     state.runId = status.run_id;
   } else if (newest === last + 1) {
@@ -59,24 +60,29 @@ async function turn() {
     const status = await ask("status.json");
     await follow(status);
     [state.before, state.status] = [state.status, status];
+    if (isHeld()) return POLL_MS;
     sayLive(status);
     showAll();
-    figures.forEach((it) => it.askWhenDue());
-    if (status.withheld) withhold(status.withheld);
-    else confidences.forEach((it) => it.askWhenDue());
+    for (const it of pages) {
+      const why = status.withheld[it.path];
+      if (why) it.withhold(why);
+      else it.askWhenDue();
+    }
     return state.before ? POLL_MS : POLL_MS / 2;
   } catch (error) {
     return onFailure(error);
   }
 }
 
-/** For ever; nobody is asked while nobody looks. */
+/** For ever; nobody is asked while nobody looks, or wants to look at what is there. */
 async function run() {
   for (;;) {
-    if (document.hidden) await new Promise((resolve) => document.addEventListener("visibilitychange", resolve, { once: true }));
+    if (document.hidden || isHeld()) await sleeper.sleep(3600_000);
     else await sleeper.sleep(await turn());
   }
 }
+
+const isHeld = () => $("hold").getAttribute("aria-pressed") === "true";
 
 vault.load();
 const choices = ["all commands (execution)", ...STAGES.map(([name]) => `stage ${name}`)];
@@ -85,7 +91,13 @@ $("percentiles-of").addEventListener("change", showAll);
 document.querySelectorAll("details").forEach((it) => it.addEventListener("toggle", showAll));
 $("settings-find").addEventListener("input", findSettings);
 $("settings-changed").addEventListener("change", findSettings);
+document.addEventListener("visibilitychange", () => sleeper.wake());
 $("again").addEventListener("click", () => sleeper.wake());
+$("hold").addEventListener("click", () => {
+  $("hold").setAttribute("aria-pressed", String(!isHeld()));
+  if (isHeld()) sayHeld();
+  sleeper.wake();
+});
 $("forget").addEventListener("click", () => {
   vault.save("");
   location.reload();

@@ -55,6 +55,7 @@ let settingsShown = "";
 
 function showSettings({ settings }) {
   const text = JSON.stringify(settings);
+  tell("settings-state", "");
   if (text === settingsShown) return;
   settingsShown = text;
   const table = $("table-of-settings").querySelector("table");

@@ -186,7 +186,7 @@ fn withheld(audience: Audience, question: &Question, peer: IpAddr, settings: &Se
     } else {
         return None;
     };
-    Some(format!("{why}; set admin-token, CONFIG SET does as well, and show it"))
+    Some(format!("{why}; to see it here, CONFIG SET admin-token and show that"))
 }
 
 /// Whether a port was called by an address or as localhost, which no other site's name can stand for.

@@ -182,7 +182,7 @@ fn it_says_what_is_off_and_since_when_nobody_answers() {
         ("whatif-state", "Nothing is told yet"),
         ("commands-state", "No command has come yet"),
         ("hotkeys-state", "requirepass"),
-        ("slowlog-state", "set admin-token"),
+        ("slowlog-state", "CONFIG SET admin-token"),
         ("clients-state", "requirepass"),
     ] {
         browser.until(&format!("document.getElementById('{id}').textContent.includes({})", json!(text)));

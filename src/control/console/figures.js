@@ -86,7 +86,9 @@ function showPercentiles(points) {
 /** Means of the stages for each batch that was taken up, so that they add up. */
 function stageMeans(point, number) {
   const [stage, batches] = [point.times[1 + number], point.times[2]?.[0]];
-  return stage && batches ? (stage[0] * stage[1]) / batches : undefined;
+  if (!stage || !batches) return undefined;
+  // Arrivals of some connections only are stamped; those stand for all.
+  return STAGES[number][0] === "socket" ? stage[1] : (stage[0] * stage[1]) / batches;
 }
 
 function showBreakdown(points) {
@@ -98,12 +100,13 @@ function showBreakdown(points) {
   showAsTable("breakdown-data", points, (point) => STAGES.map((_, number) => duration(stageMeans(point, number))));
 }
 
-function showStages(status) {
+function showStages(status, points) {
   const minute = status.last_minute;
   const rows = STAGES.map(([name, what], number) => [name, what, minute?.times[1 + number]]);
   const seen = rows.flatMap(([, , times]) => (times ? [times[2], times[4]] : []));
   const isOff = status.settings["stage-sampling"] === "0";
-  $("breakdown").hidden = $("stages").hidden = isOff && seen.length === 0;
+  $("breakdown").hidden = !points.some((point) => point.times.slice(1).some(Boolean));
+  $("stages").hidden = seen.length === 0;
   if (isOff) {
     tell("latency-state", "Stages are not timed (stage-sampling is 0), so only the commands' own time is shown. " +
       "`CONFIG SET stage-sampling 64` times one batch of requests in 64, from the socket to the kernel's send, at less " +

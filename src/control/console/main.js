@@ -44,8 +44,8 @@ function showAll() {
   showIdentity(status);
   showOverview(status, points);
   showPercentiles(points);
+  showStages(status, points);
   showBreakdown(points);
-  showStages(status);
   showTraffic(points);
   showCache(status, points);
   showWorkers(status, before, seconds);

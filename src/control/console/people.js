@@ -16,7 +16,8 @@ function showSlowLog(answer) {
   const off = "Slow requests are not kept (slowlog-log-slower-than is -1). `CONFIG SET slowlog-log-slower-than 10000` " +
     "keeps those that take longer than 10 ms, at no cost.";
   tell("slowlog-state", answer.entries.length ? "" : isOff ? off : none);
-  write($("slow-caption"), `Newest slow requests, ${answer.entries.length} of ${count(answer.kept)} kept; slower than ${threshold}`);
+  const bound = answer.slower_than_us > 0 ? `; slower than ${threshold}` : "";
+  write($("slow-caption"), `Newest slow requests, ${answer.entries.length} of ${count(answer.kept)} kept${bound}`);
   fill("slow", answer.entries.map((entry) => [moment(entry.unix_seconds * 1000), duration(entry.us * 1000), entry.stage,
     { text: entry.arguments.join(" "), kind: "k" }, entry.name ? `${entry.name} ${entry.address}` : entry.address]));
 }
@@ -63,11 +64,11 @@ function showSettings({ settings }) {
   for (const group of new Set(settings.map((row) => row.group))) {
     const body = make("tbody", {}, make("tr", {}, make("th", { scope: "rowgroup", colspan: "5", class: "group" }, group)));
     for (const row of settings.filter((it) => it.group === group)) {
-      const value = make("td", { class: "k" }, row.value === "" ? "(empty)" : row.value);
+      const value = make("td", { class: "k v" }, row.value === "" ? "(empty)" : row.value);
       if (!row.is_default) value.classList.add("warn");
       const known = row.default === "" ? "(empty)" : row.default;
       body.append(make("tr", { "data-words": `${row.key} ${row.value} ${row.advice}`.toLowerCase(), "data-changed": row.is_default ? "" : "yes" },
-        make("th", { scope: "row" }, row.key), value, make("td", { class: "k soft" }, row.is_default ? "same" : known),
+        make("th", { scope: "row" }, row.key), value, make("td", { class: "k v soft" }, row.is_default ? "same" : known),
         make("td", {}, row.is_mutable ? "live" : "restart"),
         make("td", { class: "w" }, `${row.advice} `, make("span", { class: "soft" }, `Takes ${row.takes}.`))));
     }

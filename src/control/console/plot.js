@@ -83,7 +83,7 @@ function timePlot(host, legend) {
       if (across > edge.left + 14 && across < width - 16) svg.append(label(across, HEIGHT - 6, "middle", text));
     }
     if (!what.series.some(({ values }) => values.some(isNumber))) {
-      svg.append(label((edge.left + width - edge.right) / 2, HEIGHT / 2, "middle", what.none));
+      svg.append(label((edge.left + width - edge.right) / 2, HEIGHT / 2, "middle", what.none, "over"));
     }
     (what.isStacked ? areas : curves)(svg, x, (value) => y(scale.place(value)), width);
     if (pointed() >= 0) svg.append(line("cursor", `M${Math.round(x(cursor)) + 0.5} ${edge.top}V${HEIGHT - edge.bottom}`));

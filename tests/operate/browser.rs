@@ -83,7 +83,8 @@ impl Browser {
 
     fn ask(&mut self, method: &str, parameters: Value) -> Result<Value, Value> {
         self.next_id += 1;
-        let mut message = json!({"id": self.next_id, "method": method, "params": parameters});
+        let mut message = json!({"id": self.next_id, "method": method});
+        message["params"] = parameters;
         if !self.session.is_empty() {
             message["sessionId"] = self.session.as_str().into();
         }

@@ -2,9 +2,10 @@
 //! alone where the settings ask for epoll.
 //!
 //! In: signals, requests to the admin port. Out: phases of the server, pages about it and the console that shows them,
-//! signs of life to the service manager. TERM and INT drain the server, a second one ends it at once; HUP reads the cluster's fixed map again, if
-//! there is one, and ends nothing. Only the process uses this; a library's server leaves the signals alone. What must
-//! stay true: a server does not go on without its control plane; when the thread ends, the server drains.
+//! signs of life to the service manager. TERM and INT drain the server, a second one ends it at once; HUP reads the
+//! cluster's fixed map again, if there is one, and ends nothing. Only the process uses this; a library's server leaves
+//! the signals alone. What must stay true: a server does not go on without its control plane; when the thread ends, the
+//! server drains.
 
 use std::io;
 use std::net::TcpListener;

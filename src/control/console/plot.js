@@ -115,8 +115,10 @@ function timePlot(host, legend) {
     what.series.forEach(({ values }, number) => {
       for (const stretch of stretches(values)) {
         const path = stretch.map((index) => `${x(points[index].unix_ms).toFixed(1)} ${y(values[index]).toFixed(1)}`);
-        const dots = stretch.length === 1 ? `M${path[0]}h1.5` : `M${path.join("L")}`;
-        svg.append(draw("path", { class: `s${number}`, "stroke-dasharray": DASHES[number], d: dots }));
+        const [first] = stretch;
+        svg.append(stretch.length > 1
+          ? draw("path", { class: `s${number}`, "stroke-dasharray": DASHES[number], d: `M${path.join("L")}` })
+          : draw("circle", { class: `f${number}`, cx: x(points[first].unix_ms), cy: y(values[first]), r: 3 }));
       }
     });
   }
@@ -129,7 +131,11 @@ function timePlot(host, legend) {
         const at = (index, heights) => `${x(points[index].unix_ms).toFixed(1)} ${y(heights[index]).toFixed(1)}`;
         const top = stretch.map((index) => at(index, above));
         const bottom = [...stretch].reverse().map((index) => at(index, below));
-        svg.append(draw("path", { class: `f${number}`, d: `M${top.join("L")}L${bottom.join("L")}Z` }));
+        // What a point tells began an interval before it.
+        const [first] = stretch;
+        const begin = x(points[first].unix_ms - points[first].seconds * 1000).toFixed(1);
+        const d = `M${begin} ${y(above[first]).toFixed(1)}L${top.join("L")}L${bottom.join("L")}H${begin}Z`;
+        svg.append(draw("path", { class: `f${number}`, d }));
       }
       const last = points.length - 1;
       if (last >= 0 && y(below[last]) - y(above[last]) >= 11) {

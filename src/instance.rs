@@ -9,6 +9,7 @@ use crate::cluster::Map;
 use crate::config::Settings;
 use crate::config::source::Origin;
 use crate::observe::Metrics;
+use crate::observe::census::Census;
 use crate::observe::feed::Feed;
 use crate::observe::hot::HotKeys;
 use crate::observe::rates::Rates;
@@ -40,6 +41,8 @@ pub struct Instance {
     pub feed: Feed,
     /// What was slow.
     pub slow: Slow,
+    /// Who is connected.
+    pub census: Census,
     /// 40 hexadecimal digits, new for each start.
     pub run_id: String,
     /// Wall time of the start, milliseconds since the Unix epoch.
@@ -84,6 +87,7 @@ impl Instance {
             hot: HotKeys::new(workers as usize),
             feed: Feed::default(),
             slow: Slow::default(),
+            census: Census::new(workers as usize),
             run_id,
             started_unix_ms,
             workers,

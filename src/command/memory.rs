@@ -3,12 +3,16 @@
 //! In: a request's arguments, the workers' gauges. Out: Redis' replies; figures that mean nothing here are left out of
 //! `STATS`, so that nobody draws a conclusion from a zero.
 
+use std::ops::Range;
+
 use super::arguments::{Refusal, conclude, integer};
 use super::keyspace::{help, usage};
 use super::session::Session;
 use super::string::Outcome;
 use super::table::{Flags, Keys, Spec};
 use super::{Call, Run};
+use crate::config::Settings;
+use crate::instance::Instance;
 use crate::observe::Metric;
 use crate::observe::process::Process;
 use crate::protocol::Args;
@@ -66,21 +70,33 @@ fn memory_usage(call: &mut Call<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> O
 
 /// What `INFO memory` and `MEMORY` show, bytes.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Figures {
-    pub(super) startup: u64,
-    pub(super) used: u64,
-    pub(super) peak: u64,
-    pub(super) dataset: u64,
-    pub(super) connections: u64,
-    pub(super) resident: u64,
+pub struct Figures {
+    /// Program and rings.
+    pub startup: u64,
+    /// All that is accounted for.
+    pub used: u64,
+    /// The most that it has been.
+    pub peak: u64,
+    /// Keys and values.
+    pub dataset: u64,
+    /// Input and output of clients.
+    pub connections: u64,
+    /// Resident memory of the process.
+    pub resident: u64,
+    /// Items, and what belongs to them.
+    pub shards: u64,
     keys: u64,
-    shards: u64,
 }
 
 impl Figures {
     pub(super) fn of(call: &Call<'_>) -> Self {
-        let total = |metric| call.instance.metrics.sum(call.reach(), metric);
-        let startup = call.settings.startup_bytes(call.instance.workers);
+        Self::new(call.instance, call.settings, call.reach())
+    }
+
+    /// The figures of some workers.
+    pub fn new(instance: &Instance, settings: &Settings, workers: Range<u16>) -> Self {
+        let total = |metric| instance.metrics.sum(workers.clone(), metric);
+        let startup = settings.startup_bytes(instance.workers);
         let (shards, connections) = (total(Metric::ShardBytes), total(Metric::BufferBytes));
         let used = startup + shards + connections;
         Self {

@@ -112,12 +112,14 @@ settings! {
     }
     "Admin" {
         admin_port: u16 = 0, "admin-port" fixed Number(0, 65535),
-            "TCP port for operators, for example 9180: /metrics, /health, /ready, /status.json. 0: none.";
+            "TCP port for operators, for example 9180: the console at /, /metrics, /health, /ready, /status.json. 0: \
+             none.";
         admin_bind: Vec<IpAddr> = vec![IpAddr::V4(Ipv4Addr::LOCALHOST)], "admin-bind" fixed List,
             "Addresses to listen on for operators, separated by spaces. The default serves this host only.";
         admin_token: String = String::new(), "admin-token" live Text,
             "Token that operators' requests must show as Authorization: Bearer; /health and /ready need none. Empty: \
-             none is asked for.";
+             none is asked for; then clients, keys and slow requests are shown to this host only, and only while \
+             requirepass is empty.";
     }
     "Access" {
         requirepass: String = String::new(), "requirepass" live Text,

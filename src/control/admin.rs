@@ -5,15 +5,15 @@
 //! [`HEAD_BYTES_MAX`] each, every one under a time limit. A request has no body; what cannot be read is answered and
 //! the connection closed.
 
-use std::cell::Cell;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
+use super::desk::Desk;
 use super::pages::{self, Page, Question};
 use super::runtime::{Listener, Stream, spawn};
-use crate::server::Waker;
 
 /// Clients at the same time; further ones are told to come again.
 const CONNECTIONS_MAX: usize = 64;
@@ -33,17 +33,16 @@ const IDLE_LIMIT: Duration = Duration::from_secs(120);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves one listening socket for ever.
-pub(super) async fn serve(listener: Listener, waker: Waker, open: Rc<Cell<usize>>) {
+pub(super) async fn serve(listener: Listener, desk: Rc<Desk>) {
     loop {
-        let Ok(stream) = listener.accept().await else {
+        let Ok((stream, peer)) = listener.accept().await else {
             sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        let place = Place::take(&open);
-        let waker = waker.clone();
+        let place = Place::take(&desk);
         spawn(async move {
             match place {
-                Some(_place) => converse(&stream, &waker).await,
+                Some(place) => converse(&stream, peer.ip(), &place.0).await,
                 None => {
                     send(&stream, &Page::problem(503, "too many connections; come again"), true, false).await;
                 }
@@ -55,31 +54,31 @@ pub(super) async fn serve(listener: Listener, waker: Waker, open: Rc<Cell<usize>
 }
 
 /// One of [`CONNECTIONS_MAX`].
-struct Place(Rc<Cell<usize>>);
+struct Place(Rc<Desk>);
 
 impl Place {
-    fn take(open: &Rc<Cell<usize>>) -> Option<Place> {
-        let is_free = open.get() < CONNECTIONS_MAX;
+    fn take(desk: &Rc<Desk>) -> Option<Place> {
+        let is_free = desk.open.get() < CONNECTIONS_MAX;
         is_free.then(|| {
-            open.set(open.get() + 1);
-            Place(Rc::clone(open))
+            desk.open.set(desk.open.get() + 1);
+            Place(Rc::clone(desk))
         })
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
+        self.0.open.set(self.0.open.get() - 1);
     }
 }
 
 /// Answers one client's requests until either side ends it.
-async fn converse(stream: &Stream, waker: &Waker) {
+async fn converse(stream: &Stream, peer: IpAddr, desk: &Desk) {
     let mut received = Vec::new();
     loop {
         let (page, has_body, goes_on) = match next_question(stream, &mut received).await {
             Some(Ok(question)) => {
-                let page = pages::answer(&question, waker).await;
+                let page = pages::answer(&question, peer, desk).await;
                 (page, !question.is_head, question.goes_on)
             }
             Some(Err(page)) => (page, true, false),
@@ -149,11 +148,16 @@ fn question(request: &httparse::Request<'_, '_>) -> Result<Question, Page> {
     let path = request.path.unwrap_or_default();
     Ok(Question {
         path: path.split_once('?').map_or(path, |(path, _)| path).to_owned(),
+        host: values("host").next().map(|host| String::from_utf8_lossy(host).into_owned()).unwrap_or_default(),
         token,
         is_head: method == "HEAD",
         goes_on: request.version == Some(1) && !says("close"),
     })
 }
+
+/// What browsers are told of every page: it is what its type says, and of no use to another site.
+const BROWSERS: &str = "X-Content-Type-Options: nosniff\r\nCross-Origin-Resource-Policy: same-origin\r\n\
+                        Referrer-Policy: no-referrer\r\n";
 
 /// Sends a page; false when the client does not take it.
 async fn send(stream: &Stream, page: &Page, has_body: bool, goes_on: bool) -> bool {
@@ -162,10 +166,12 @@ async fn send(stream: &Stream, page: &Page, has_body: bool, goes_on: bool) -> bo
         value => format!("{name}: {value}\r\n"),
     };
     let mut bytes = format!(
-        "HTTP/1.1 {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n{}{}{}\r\n",
+        "HTTP/1.1 {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n\
+         Content-Security-Policy: {}\r\n{BROWSERS}{}{}{}\r\n",
         page.status_line(),
         page.media_type,
         page.body.len(),
+        page.policy,
         field("Allow", page.allow),
         field("WWW-Authenticate", if page.status == 401 { "Bearer" } else { "" }),
         field("Connection", if goes_on { "" } else { "close" }),

@@ -1,12 +1,12 @@
 //! The control plane: what a process does beside serving. A thread of its own with `tokio-uring`, or with tokio
 //! alone where the settings ask for epoll.
 //!
-//! In: signals, requests to the admin port. Out: phases of the server, pages about it, signs of life to the service
-//! manager. TERM and INT drain the server, a second one ends it at once; HUP reads the cluster's fixed map again, if
-//! there is one, and ends nothing. Only the process uses this; a library's server leaves the signals alone. What must
-//! stay true: a server does not go on without its control plane; when the thread ends, the server drains.
+//! In: signals, requests to the admin port. Out: phases of the server, pages about it and the console that shows them,
+//! signs of life to the service manager. TERM and INT drain the server, a second one ends it at once; HUP reads the
+//! cluster's fixed map again, if there is one, and ends nothing. Only the process uses this; a library's server leaves
+//! the signals alone. What must stay true: a server does not go on without its control plane; when the thread ends, the
+//! server drains.
 
-use std::cell::Cell;
 use std::io;
 use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
@@ -20,10 +20,18 @@ use crate::server::{EndsServer, Waker};
 use crate::topology;
 
 mod admin;
+mod console;
+mod desk;
+mod findings;
+mod history;
 mod pages;
+mod people;
+mod prometheus;
 mod runtime;
 pub mod service;
+mod status;
 
+use desk::Desk;
 use runtime::{Listener, Signals};
 
 /// The control thread of a process.
@@ -33,13 +41,14 @@ pub struct Control {
 }
 
 impl Control {
-    /// Takes over TERM, INT and HUP for this process, and serves the admin port at `listeners`.
+    /// Takes over TERM, INT and HUP for this process, and serves the admin port at `listeners`. The workers have these
+    /// CPUs.
     ///
     /// # Errors
     /// When the signals cannot be taken over or the thread not started.
-    pub fn start(waker: Waker, listeners: Vec<TcpListener>) -> io::Result<Control> {
+    pub fn start(waker: Waker, listeners: Vec<TcpListener>, cpus: Vec<usize>) -> io::Result<Control> {
         let (ends, reloads) = (signals(&[SIGTERM, SIGINT])?, signals(&[SIGHUP])?);
-        let run = move || run(&waker, ends, reloads, listeners);
+        let run = move || run(&waker, ends, reloads, listeners, cpus);
         Ok(Control { thread: std::thread::Builder::new().name("control".to_owned()).spawn(run)? })
     }
 
@@ -50,7 +59,7 @@ impl Control {
 }
 
 /// What the thread does, until its ring fails.
-fn run(waker: &Waker, ends: UnixStream, reloads: UnixStream, listeners: Vec<TcpListener>) {
+fn run(waker: &Waker, ends: UnixStream, reloads: UnixStream, listeners: Vec<TcpListener>, cpus: Vec<usize>) {
     let _guard = EndsServer::by(waker.clone(), Phase::Draining);
     if let Ok(cpu) = usize::try_from(waker.instance().settings().control_cpu)
         && !topology::pin(cpu)
@@ -61,9 +70,12 @@ fn run(waker: &Waker, ends: UnixStream, reloads: UnixStream, listeners: Vec<TcpL
     let ended = runtime::run(io, async move {
         let (reloads, reloading) = (Signals::new(io, reloads)?, waker.clone());
         runtime::spawn(watch(reloads, move || reload(&reloading)));
-        let open = Rc::new(Cell::new(0));
+        let desk = Rc::new(Desk::new(waker.clone(), cpus));
+        if !listeners.is_empty() {
+            runtime::spawn(desk::keep_history(Rc::clone(&desk)));
+        }
         for listener in listeners {
-            runtime::spawn(admin::serve(Listener::new(io, listener)?, waker.clone(), Rc::clone(&open)));
+            runtime::spawn(admin::serve(Listener::new(io, listener)?, Rc::clone(&desk)));
         }
         runtime::spawn(service::watchdog(waker.clone()));
         watch(Signals::new(io, ends)?, || end(waker)).await;
@@ -126,7 +138,7 @@ mod tests {
             let (ends, sender) = UnixStream::pair().unwrap();
             let (reloads, _open) = UnixStream::pair().unwrap();
             let waker = server.waker();
-            let thread = std::thread::spawn(move || run(&waker, ends, reloads, Vec::new()));
+            let thread = std::thread::spawn(move || run(&waker, ends, reloads, Vec::new(), Vec::new()));
             assert_eq!(server.waker().phase(), Phase::Running);
             // As when the ring fails: reading the signals ends.
             drop(sender);

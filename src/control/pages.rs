@@ -1,22 +1,22 @@
-//! What the admin port answers: health, readiness, the metric table for Prometheus and as JSON.
+//! What the admin port answers, and to whom.
 //!
-//! In: a [`Question`], the workers' metrics. Out: a [`Page`]. What must stay true: a page is made from relaxed reads of
-//! counters and from /proc; no worker waits for it.
+//! In: a [`Question`]. Out: a [`Page`]. What must stay true: no worker waits for a page; what clients store and say is
+//! shown to nobody who could not ask for it as a client.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::borrow::Cow;
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::Duration;
 
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
+use super::desk::Desk;
+use super::{console, people, prometheus, status};
 use crate::command::connection::is_same;
-use crate::command::table;
-use crate::config::TABLE;
-use crate::instance::{Instance, Phase};
-use crate::observe::exposition::{self, Exposition};
-use crate::observe::process::{self, Process};
-use crate::observe::slow::Stage;
-use crate::observe::{Kind, Metric};
+use crate::config::Settings;
+use crate::instance::Phase;
+use crate::observe::Metric;
+use crate::observe::exposition;
 use crate::server::Waker;
-use crate::topology;
 
 /// How long a worker may take for the turn of its loop in which it was asked for a sign of life.
 const PULSE_LIMIT: Duration = Duration::from_secs(1);
@@ -28,6 +28,8 @@ const PULSE_POLL: Duration = Duration::from_millis(1);
 pub(super) struct Question {
     /// Without its query.
     pub(super) path: String,
+    /// How the port was called.
+    pub(super) host: String,
     /// The bearer token.
     pub(super) token: Option<Vec<u8>>,
     pub(super) is_head: bool,
@@ -40,17 +42,27 @@ pub(super) struct Question {
 pub(super) struct Page {
     pub(super) status: u16,
     pub(super) media_type: &'static str,
-    pub(super) body: String,
+    pub(super) body: Cow<'static, str>,
+    /// What a browser may do with it (Content-Security-Policy).
+    pub(super) policy: Cow<'static, str>,
     /// The methods that there are, when the one asked for is not.
     pub(super) allow: &'static str,
 }
 
+/// Nothing at all.
+const NO_POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
+
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
+const HTML: &str = "text/html; charset=utf-8";
 
 impl Page {
-    fn new(status: u16, media_type: &'static str, body: String) -> Self {
-        Self { status, media_type, body, allow: "" }
+    fn new(status: u16, media_type: &'static str, body: impl Into<Cow<'static, str>>) -> Self {
+        Self { status, media_type, body: body.into(), policy: NO_POLICY.into(), allow: "" }
+    }
+
+    fn json(value: &Value) -> Self {
+        Self::new(200, JSON, value.to_string())
     }
 
     /// An answer to what cannot be done.
@@ -64,6 +76,7 @@ impl Page {
             200 => "200 OK",
             400 => "400 Bad Request",
             401 => "401 Unauthorized",
+            403 => "403 Forbidden",
             404 => "404 Not Found",
             405 => "405 Method Not Allowed",
             408 => "408 Request Timeout",
@@ -74,32 +87,118 @@ impl Page {
     }
 }
 
-/// Path, whether it is there without a token, and what it is for.
-const ROUTES: &[(&str, bool, &str)] = &[
-    ("/health", true, "200 while every worker turns its loop"),
-    ("/ready", true, "200 while clients are accepted"),
-    ("/metrics", false, "all metrics, for Prometheus"),
-    ("/status.json", false, "the same for programs, with the settings"),
+/// Who may see a page, from everybody to few.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Audience {
+    /// Everybody: probes, and the console without its figures.
+    All,
+    /// Those with the token, if there is one.
+    Operators,
+    /// The same; without a token those on this host. It tells of other processes.
+    Neighbours,
+    /// The same; without a token only while clients need no password. It tells keys, requests and addresses.
+    Confidants,
+}
+
+use Audience::{All, Confidants, Neighbours, Operators};
+
+/// Path, who may see it, and what it is for.
+const ROUTES: &[(&str, Audience, &str)] = &[
+    ("/", All, "the console: all of this, live, for people"),
+    ("/health", All, "200 while every worker turns its loop"),
+    ("/ready", All, "200 while clients are accepted"),
+    ("/metrics", Operators, "all metrics, for Prometheus"),
+    ("/status.json", Operators, "the same for programs, with the settings"),
+    ("/history.json", Operators, "the last ten minutes"),
+    ("/settings.json", Operators, "every setting with its default and its advice"),
+    ("/doctor.json", Neighbours, "what of this host costs latency, at most a minute old"),
+    ("/clients.json", Confidants, "who is connected: 32 clients of each worker at most"),
+    ("/hotkeys.json", Confidants, "the keys that are asked for most"),
+    ("/slowlog.json", Confidants, "the newest slow requests"),
 ];
 
 /// Answers a request.
-pub(super) async fn answer(question: &Question, waker: &Waker) -> Page {
-    let route = ROUTES.iter().find(|(path, ..)| *path == question.path);
-    let is_open = route.is_some_and(|(_, is_open, _)| *is_open);
-    let expected = &waker.instance().settings().admin_token;
-    let is_known = || question.token.as_deref().is_some_and(|given| is_same(expected.as_bytes(), given));
-    if !is_open && !expected.is_empty() && !is_known() {
-        return Page::problem(401, "show admin-token as Authorization: Bearer");
+pub(super) async fn answer(question: &Question, peer: IpAddr, desk: &Desk) -> Page {
+    let audience = ROUTES.iter().find(|(path, ..)| *path == question.path).map_or(Operators, |row| row.1);
+    let (instance, waker) = (desk.waker.instance(), &desk.waker);
+    let settings = instance.settings();
+    if let Some(refusal) = refusal(audience, question, peer, &settings) {
+        return refusal;
     }
     match question.path.as_str() {
+        "/" => match console::page() {
+            Ok((body, policy)) => Page { policy: policy.into(), ..Page::new(200, HTML, body) },
+            Err(error) => Page::problem(503, &format!("there are no random bytes: {error}")),
+        },
         "/health" => health(waker).await,
         "/ready" => ready(waker),
-        "/metrics" => Page::new(200, exposition::MEDIA_TYPE, metrics(waker.instance())),
-        "/status.json" => Page::new(200, JSON, status(waker.instance()).to_string()),
+        "/metrics" => Page::new(200, exposition::MEDIA_TYPE, prometheus::metrics(instance)),
+        "/status.json" => {
+            let mut status = status::status(instance, &desk.history.borrow());
+            let withheld = ROUTES.iter().filter_map(|(path, audience, _)| {
+                let why = withheld(*audience, question, peer, &settings)?;
+                Some((path.trim_start_matches('/').to_owned(), Value::from(why)))
+            });
+            status["withheld"] = Value::Object(withheld.collect());
+            Page::json(&status)
+        }
+        "/history.json" => Page::json(&desk.history.borrow().all()),
+        "/settings.json" => Page::json(&status::settings(&settings)),
+        "/doctor.json" => match desk.findings().await {
+            Ok(found) => Page::json(&found),
+            Err(error) => Page::problem(503, &format!("this host cannot be examined: {error}")),
+        },
+        "/clients.json" => Page::json(&people::clients(instance, &desk.clients().await)),
+        "/hotkeys.json" => Page::json(&desk.hot_keys()),
+        "/slowlog.json" => Page::json(&people::slow_log(instance)),
         _ => {
             let routes: String = ROUTES.iter().map(|(path, _, what)| format!("{path}  {what}\n")).collect();
             Page::problem(404, &format!("there is no such page; there are\n{}", routes.trim_end()))
         }
+    }
+}
+
+/// Why this client does not see the page; `None` when it may.
+fn refusal(audience: Audience, question: &Question, peer: IpAddr, settings: &Settings) -> Option<Page> {
+    let expected = settings.admin_token.as_bytes();
+    if audience == All {
+        return None;
+    }
+    if !expected.is_empty() {
+        let is_known = question.token.as_deref().is_some_and(|given| is_same(expected, given));
+        return (!is_known).then(|| Page::problem(401, "show admin-token as Authorization: Bearer"));
+    }
+    withheld(audience, question, peer, settings).map(|why| Page::problem(403, &why))
+}
+
+/// Why an operator does not see a page; `None` when it may.
+fn withheld(audience: Audience, question: &Question, peer: IpAddr, settings: &Settings) -> Option<String> {
+    if audience <= Operators || !settings.admin_token.is_empty() {
+        return None;
+    }
+    let why = if audience == Confidants && !settings.requirepass.is_empty() {
+        "clients must give a password to see this (requirepass)"
+    } else if !peer.to_canonical().is_loopback() {
+        "this is shown to other hosts only with a token"
+    } else if !is_address(&question.host) {
+        // Another site's page, whose name leads to this host, is not to read it in an operator's browser.
+        "without a token this is shown to those who call the port by localhost or its address"
+    } else {
+        return None;
+    };
+    Some(format!("{why}; to see it here, CONFIG SET admin-token and show that"))
+}
+
+/// Whether a port was called by an address or as localhost, which no other site's name can stand for.
+fn is_address(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let in_brackets = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+    match in_brackets {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok(),
     }
 }
 
@@ -122,77 +221,64 @@ pub(super) async fn stuck_workers(waker: &Waker) -> Vec<u16> {
 async fn health(waker: &Waker) -> Page {
     let stuck = stuck_workers(waker).await;
     match &stuck[..] {
-        [] => Page::new(200, TEXT, "ok\n".to_owned()),
+        [] => Page::new(200, TEXT, "ok\n"),
         stuck => Page::problem(503, &format!("workers without a sign of life for {PULSE_LIMIT:?}: {stuck:?}")),
     }
 }
 
 fn ready(waker: &Waker) -> Page {
     match waker.phase() {
-        Phase::Running => Page::new(200, TEXT, "ready\n".to_owned()),
+        Phase::Running => Page::new(200, TEXT, "ready\n"),
         phase => Page::problem(503, phase.name()),
     }
 }
 
-/// Every metric, in the format of Prometheus.
-fn metrics(instance: &Instance) -> String {
-    let mut out = Exposition::default();
-    let settings = instance.settings();
-    let workers: Vec<String> = (0..instance.workers).map(|worker| worker.to_string()).collect();
-    let build = [("version", env!("CARGO_PKG_VERSION")), ("io_mode", &instance.io_mode), ("run_id", &instance.run_id)];
-    out.family("corering_build_info", Kind::Gauge, "Version and data path of the server.").sample(&build, 1.0);
-    for metric in Metric::ALL {
-        out.family(metric.exported_name(), metric.kind(), metric.help());
-        for (worker, label) in workers.iter().enumerate() {
-            let value = instance.metrics.worker(worker as u16).get(*metric) as f64;
-            let value = if metric.kind() == Kind::GaugeMs { value / 1000.0 } else { value };
-            out.sample(&[("worker", label)], value);
-        }
-    }
-    out.family("corering_maxmemory_bytes", Kind::Gauge, "The setting maxmemory; 0 sets no limit.")
-        .sample(&[], settings.maxmemory as f64);
-    out.family("corering_maxclients", Kind::Gauge, "The setting maxclients.")
-        .sample(&[], f64::from(settings.maxclients));
-    out.family("corering_startup_bytes", Kind::Gauge, "Memory that counts as used before anybody is served.")
-        .sample(&[], settings.startup_bytes(instance.workers) as f64);
-    commands(instance, &mut out);
-    out.family("corering_errors_total", Kind::Counter, "Error replies by the code that they begin with.");
-    for (code, count) in instance.metrics.errors(0..instance.workers) {
-        out.sample(&[("code", code)], count as f64);
-    }
-    stages(instance, &mut out);
-    threads(&mut out);
-    this_process(instance, &mut out);
-    out.text
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Commands that were asked for at least once.
-fn used_commands(instance: &Instance) -> Vec<(&'static str, crate::observe::CommandTotals)> {
-    let totals = table::rows().map(|row| (row.full_name(), instance.metrics.command(0..instance.workers, row.0)));
-    // Rows that clients cannot name are shown by no tool.
-    totals.filter(|(name, totals)| !name.starts_with(' ') && totals.calls + totals.rejected > 0).collect()
-}
-
-fn commands(instance: &Instance, out: &mut Exposition) {
-    type Column = (&'static str, &'static str, fn(&crate::observe::CommandTotals) -> f64);
-    const COLUMNS: [Column; 4] = [
-        ("corering_command_calls_total", "How often a command ran.", |totals| totals.calls as f64),
-        ("corering_command_failures_total", "How often it answered with an error.", |totals| totals.failed as f64),
-        ("corering_command_rejections_total", "How often it was refused before it ran.", |totals| {
-            totals.rejected as f64
-        }),
-        ("corering_command_seconds_total", "Time spent running it, from a sample of its calls.", |totals| {
-            totals.execution_ns as f64 / 1e9
-        }),
-    ];
-    let used = used_commands(instance);
-    for (name, help, value) in COLUMNS {
-        out.family(name, Kind::Counter, help);
-        for (command, totals) in &used {
-            out.sample(&[("command", command)], value(totals));
+    #[test]
+    fn what_clients_do_is_shown_to_those_who_could_ask_as_clients() {
+        let question = |host: &str, token: Option<&str>| Question {
+            path: String::new(),
+            host: host.to_owned(),
+            token: token.map(|token| token.as_bytes().to_vec()),
+            is_head: false,
+            goes_on: false,
+        };
+        let (here, mapped) = ("127.0.0.1", "::ffff:127.0.0.1");
+        // Password, token, peer, host, token shown; who may see a page for operators, neighbours, confidants.
+        type Row = (&'static str, &'static str, &'static str, &'static str, Option<&'static str>, [u16; 3]);
+        let rows: [Row; 14] = [
+            ("", "", here, "127.0.0.1:9180", None, [200, 200, 200]),
+            ("", "", mapped, "localhost", None, [200, 200, 200]),
+            ("", "", "::1", "[::1]:9180", None, [200, 200, 200]),
+            ("", "", here, "LOCALHOST:9180", None, [200, 200, 200]),
+            ("", "", here, "evil.example:9180", None, [200, 403, 403]),
+            ("", "", here, "127.0.0.1.evil.example", None, [200, 403, 403]),
+            ("", "", here, "", None, [200, 403, 403]),
+            ("", "", here, "localhost:x", None, [200, 403, 403]),
+            ("", "", "10.0.0.9", "10.0.0.1:9180", None, [200, 403, 403]),
+            ("secret", "", here, "127.0.0.1", None, [200, 200, 403]),
+            ("secret", "", here, "127.0.0.1", Some("secret"), [200, 200, 403]),
+            ("secret", "open", "10.0.0.9", "any.example", Some("open"), [200, 200, 200]),
+            ("", "open", here, "127.0.0.1", None, [401, 401, 401]),
+            ("", "open", here, "127.0.0.1", Some("close"), [401, 401, 401]),
+        ];
+        for (password, token, peer, host, shown, expected) in rows {
+            let settings =
+                Settings { requirepass: password.to_owned(), admin_token: token.to_owned(), ..Settings::default() };
+            let see = |audience| {
+                let peer = peer.parse().expect("an address");
+                refusal(audience, &question(host, shown), peer, &settings).map_or(200, |page| page.status)
+            };
+            let seen = [Operators, Neighbours, Confidants].map(see);
+            assert_eq!(seen, expected, "{password} {token} {peer} {host} {shown:?}");
+            assert_eq!(see(All), 200);
         }
     }
 }
+<<<<<<< HEAD
 
 /// Upper bounds of the buckets, seconds: from 1 µs to 4 s, each four times the one before.
 const STAGE_BOUNDS: u32 = 12;
@@ -306,3 +392,5 @@ fn status(instance: &Instance) -> Value {
         "settings": TABLE.iter().map(setting).collect::<Map<String, Value>>(),
     })
 }
+=======
+>>>>>>> a

@@ -4,7 +4,7 @@
 //! given up takes nothing with it that a later one needs.
 
 use std::io;
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::os::unix::net::UnixStream;
 
 use socket2::SockRef;
@@ -43,10 +43,11 @@ impl Listener {
         }
     }
 
-    pub(super) async fn accept(&self) -> io::Result<Stream> {
+    /// The next connection, and who is at its other end.
+    pub(super) async fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
         match self {
-            Self::Uring(listener) => Ok(Stream::Uring(listener.accept().await?.0)),
-            Self::Epoll(listener) => Ok(Stream::Epoll(listener.accept().await?.0)),
+            Self::Uring(listener) => listener.accept().await.map(|(stream, peer)| (Stream::Uring(stream), peer)),
+            Self::Epoll(listener) => listener.accept().await.map(|(stream, peer)| (Stream::Epoll(stream), peer)),
         }
     }
 }

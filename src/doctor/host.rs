@@ -35,13 +35,21 @@ impl Plan {
     /// # Errors
     /// When the settings name CPUs that the process may not use.
     pub fn of(settings: &Settings) -> Result<Plan, NotAllowed> {
-        let workers = settings.cpus.place(settings.workers)?;
+        Ok(Self::on(settings.cpus.place(settings.workers)?, settings))
+    }
+
+    /// The same, with the workers on these CPUs.
+    pub fn on(workers: Vec<usize>, settings: &Settings) -> Plan {
         let none = settings.startup_bytes(0);
         let ring_bytes = settings.startup_bytes(workers.len() as u16) - none;
         let ring =
             probe::check(Io::Uring, &crate::server::ring_options(settings)).map_err(|refusal| refusal.to_string());
         let (backlog, maxclients) = (u64::from(settings.tcp_backlog), u64::from(settings.maxclients));
+<<<<<<< HEAD
         Ok(Plan { workers, backlog, maxclients, maxmemory: settings.maxmemory, ring_bytes, io: settings.io, ring })
+=======
+        Plan { workers, backlog, maxclients, maxmemory: settings.maxmemory, ring_bytes, ring }
+>>>>>>> a
     }
 }
 

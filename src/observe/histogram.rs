@@ -84,6 +84,16 @@ impl Distribution {
         self.sum_ns = self.sum_ns.wrapping_add(histogram.sum_ns.load(Ordering::Relaxed));
     }
 
+    /// What was recorded since it was `earlier`; all of it when the histograms were cleared in between.
+    #[must_use]
+    pub fn since(&self, earlier: &Distribution) -> Distribution {
+        if self.count() < earlier.count() {
+            return self.clone();
+        }
+        let counts = self.counts.iter().zip(&earlier.counts).map(|(now, before)| now.saturating_sub(*before));
+        Distribution { counts: counts.collect(), sum_ns: self.sum_ns.saturating_sub(earlier.sum_ns) }
+    }
+
     /// How many times were recorded.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
@@ -134,6 +144,14 @@ mod tests {
             assert!((us..us + us / 8 + 1).contains(&found), "{share}: {found}");
         }
         assert_eq!(both.count_within(1_100_000), 900);
+        let earlier = both.clone();
+        one.record(7_000, 3);
+        let mut later = Distribution::default();
+        later.add(&one);
+        later.add(&other);
+        let between = later.since(&earlier);
+        assert_eq!((between.count(), between.sum_ns, between.quantile_ns(0.5)), (3, 21_000, 7167));
+        assert_eq!(earlier.since(&later).count(), 1000, "cleared in between");
         one.clear();
         let mut cleared = Distribution::default();
         cleared.add(&one);

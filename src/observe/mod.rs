@@ -12,6 +12,7 @@ use crossbeam_utils::CachePadded;
 use histogram::{Distribution, Histogram};
 use slow::Stage;
 
+pub mod census;
 pub mod exposition;
 pub mod feed;
 pub mod histogram;
@@ -343,6 +344,11 @@ impl Metrics {
     /// How long the calls of a command took that were timed, each for those it stands for.
     pub fn command_times(&self, workers: Range<u16>, row: u16) -> Distribution {
         distribution(self.rows(workers).map(|worker| &worker.command(row).times))
+    }
+
+    /// The same of all commands together.
+    pub fn execution_times(&self, workers: Range<u16>) -> Distribution {
+        distribution(self.rows(workers).flat_map(|worker| worker.commands.iter().map(|command| &command.times)))
     }
 
     /// How long a stage took.

@@ -115,10 +115,12 @@ impl<R: Ring> Worker<R> {
         }
     }
 
-    /// Another thread has written to the control socket: settings or phase may have changed, which every tick looks at.
+    /// Another thread has written to the control socket: settings or phase may have changed, which every tick looks at;
+    /// or somebody asks who is connected.
     fn on_control(&mut self, completion: Completion) {
         self.core.is_control_armed &= completion.has_more;
         self.discard(completion.carried);
+        self.core.tell_clients();
     }
 
     /// Gives back what a completion carries and nobody wants.

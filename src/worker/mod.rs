@@ -31,6 +31,7 @@ use crate::ring::{Fd, Ring, Wait};
 use crate::shard::{Shard, ShardOptions};
 
 mod budget;
+mod census;
 mod connection;
 mod gather;
 mod hop;

@@ -1,6 +1,8 @@
 //! Operating the server: what the admin port tells, and what tools of operators make of it.
 
 mod admin;
+mod browser;
+mod console;
 mod container;
 mod doctor;
 mod exporters;
@@ -10,6 +12,7 @@ mod host;
 mod installed;
 mod monitor;
 mod observed;
+mod pages;
 #[path = "../start/process.rs"]
 #[allow(dead_code, reason = "other tests use the rest of it")]
 mod process;

@@ -49,9 +49,14 @@ fn spawn(command: &mut Command) -> Child {
     panic!("the binary is busy for a second");
 }
 
+/// Starts it and lets it run.
+pub(crate) fn start(command: &mut Command) -> Running {
+    Running { child: spawn(command) }
+}
+
 /// Runs to the end.
 pub(crate) fn run(command: &mut Command) -> Ended {
-    let mut child = Running { child: spawn(command) };
+    let mut child = start(command);
     let (out, err) = (child.child.stdout.take(), child.child.stderr.take());
     let status = child.wait();
     let text = |pipe: &mut dyn Read| {
@@ -122,7 +127,7 @@ pub(crate) struct Serving {
 impl Serving {
     /// Starts the server and waits for its line.
     pub(crate) fn start(command: &mut Command) -> Result<Self, Ended> {
-        let mut process = Running { child: spawn(command) };
+        let mut process = start(command);
         let mut log = BufReader::new(process.child.stderr.take().expect("piped"));
         let mut all = String::new();
         loop {

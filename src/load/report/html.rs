@@ -8,11 +8,10 @@ use std::fmt::Write;
 use super::plot::{Axis, Curve, LogScale, draw, legend, linear_ticks};
 use super::{Report, bytes, duration};
 
+/// Shared with the console, so that both are of one kind.
+const PALETTE: &str = include_str!("palette.css");
+
 const STYLE: &str = "\
-:root{color-scheme:light dark;--ink:#1d2330;--paper:#fff;--grid:#d9dde5;--soft:#5a6272;--warn:#9a3412;
---c0:#0b62c4;--c1:#b4531a;--c2:#6b3fa0;--c3:#0f766e}
-@media(prefers-color-scheme:dark){:root{--ink:#e6e9ef;--paper:#14171d;--grid:#343a46;--soft:#a2abba;--warn:#fdba74;
---c0:#6cb1ff;--c1:#ffb074;--c2:#c9a7ff;--c3:#5eead4}}
 body{margin:2rem auto;max-width:900px;padding:0 1rem;background:var(--paper);color:var(--ink);
 font:15px/1.5 system-ui,sans-serif}
 h1{font-size:1.4rem}h2{font-size:1.1rem;margin:2rem 0 .3rem}
@@ -30,7 +29,7 @@ pub fn render(report: &Report) -> String {
     let _ = write!(
         page,
         "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n<link rel=\"icon\" href=\"data:,\">\n\
-         <title>Latency: {}</title>\n<style>\n{STYLE}\n</style>\n</head>\n<body>\n<h1>Latency of {}</h1>\n",
+         <title>Latency: {}</title>\n<style>\n{PALETTE}{STYLE}\n</style>\n</head>\n<body>\n<h1>Latency of {}</h1>\n",
         escape(fact(report, "server")),
         escape(fact(report, "server")),
     );

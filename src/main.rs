@@ -137,13 +137,7 @@ fn serve(settings: Settings, invocation: Invocation, warnings: &[String]) -> Exi
         Ok(listeners) => listeners,
         Err(error) => return fail(1, &error),
     };
-<<<<<<< HEAD
-    let control = match Control::start(server.waker(), admin) {
-=======
-    let admin_addresses = admin.iter().filter_map(|listener| listener.local_addr().ok());
-    let admin_addresses: String = admin_addresses.map(|address| format!(", admin port {address}")).collect();
     let control = match Control::start(server.waker(), admin, server.cpus().to_vec()) {
->>>>>>> a
         Ok(control) => control,
         Err(error) => return fail(1, &format!("the control thread cannot be started: {error}")),
     };

@@ -130,15 +130,6 @@ fn apply_profile(settings: &mut Settings, name: &str) -> Result<(), BadSetting> 
     apply_text(settings, text, &format!("profile {name}"))
 }
 
-/// The profile whose every value these settings have; empty when there is none.
-pub fn profile_of(settings: &Settings) -> &'static str {
-    let has_all = |text: &str| {
-        let mut with = settings.clone();
-        apply_text(&mut with, text, "").is_ok() && with == *settings
-    };
-    PROFILES.iter().find(|(_, text)| has_all(text)).map_or("", |(name, _)| name)
-}
-
 fn apply_file(settings: &mut Settings, path: &Path) -> Result<(), BadSetting> {
     let source = path.display().to_string();
     let text =
@@ -265,7 +256,6 @@ mod tests {
         for (name, text) in PROFILES {
             let flags = [(PROFILE.to_owned(), (*name).to_owned())];
             let settings = load(None, nothing, &flags).unwrap();
-            assert_eq!(profile_of(&settings), *name);
             let table: toml::Table = text.parse().unwrap();
             let defaults = Settings::default();
             for key in table.keys() {
@@ -281,7 +271,6 @@ mod tests {
         assert_eq!(load(None, environment, &[]).unwrap().send_bytes, 64 << 10);
         let settings = load(Some(file.path()), environment, &[("send-bytes".to_owned(), "8kb".to_owned())]).unwrap();
         assert_eq!((settings.tick_requests, settings.send_bytes), (7, 8192));
-        assert_eq!((profile_of(&settings), profile_of(&Settings::default())), ("", ""));
         let error = load(None, nothing, &[(PROFILE.to_owned(), "speed".to_owned())]).unwrap_err().0;
         assert!(error.contains("latency, throughput, shared-host, container"), "{error}");
     }

@@ -11,7 +11,7 @@ use super::history::History;
 use super::prometheus::used_commands;
 use crate::command::memory::Figures;
 use crate::command::table::CommandId;
-use crate::config::{Settings, TABLE, source};
+use crate::config::{Settings, TABLE};
 use crate::instance::Instance;
 use crate::observe::histogram::Distribution;
 use crate::observe::process::{self, Process};
@@ -40,7 +40,7 @@ pub(super) fn status(instance: &Instance, history: &History) -> Value {
     json!({
         "server": "corering", "version": env!("CARGO_PKG_VERSION"), "run_id": instance.run_id,
         "phase": instance.phase().name(), "pid": std::process::id(), "kernel": topology::kernel(),
-        "io_mode": instance.io_mode, "profile": source::profile_of(&settings), "tcp_port": instance.tcp_port,
+        "io_mode": instance.io_mode, "profile": instance.origin.profile, "tcp_port": instance.tcp_port,
         "unix_ms": unix_ms, "uptime_seconds": unix_ms.saturating_sub(instance.started_unix_ms) as f64 / 1000.0,
         "process": {
             "resident_bytes": process.resident_bytes, "cpu_user_seconds": process.user_seconds,
@@ -113,10 +113,11 @@ fn commands(instance: &Instance) -> Map<String, Value> {
 }
 
 /// Every setting with its advice.
-pub(super) fn settings(settings: &Settings) -> Value {
+pub(super) fn settings(instance: &Instance) -> Value {
+    let (settings, profile) = (instance.settings(), &instance.origin.profile);
     let defaults = Settings::default();
     let row = |row: &crate::config::Setting| {
-        let (value, default) = ((row.get)(settings), (row.get)(&defaults));
+        let (value, default) = ((row.get)(&settings), (row.get)(&defaults));
         let is_default = value == default;
         let value = if row.is_secret() && !value.is_empty() { HIDDEN.to_owned() } else { value };
         json!({
@@ -124,5 +125,5 @@ pub(super) fn settings(settings: &Settings) -> Value {
             "is_mutable": row.is_mutable, "takes": (row.form)(), "advice": row.doc,
         })
     };
-    json!({ "profile": source::profile_of(settings), "settings": TABLE.iter().map(row).collect::<Vec<_>>() })
+    json!({ "profile": profile, "settings": TABLE.iter().map(row).collect::<Vec<_>>() })
 }

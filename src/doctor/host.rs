@@ -45,11 +45,7 @@ impl Plan {
         let ring =
             probe::check(Io::Uring, &crate::server::ring_options(settings)).map_err(|refusal| refusal.to_string());
         let (backlog, maxclients) = (u64::from(settings.tcp_backlog), u64::from(settings.maxclients));
-<<<<<<< HEAD
-        Ok(Plan { workers, backlog, maxclients, maxmemory: settings.maxmemory, ring_bytes, io: settings.io, ring })
-=======
-        Plan { workers, backlog, maxclients, maxmemory: settings.maxmemory, ring_bytes, ring }
->>>>>>> a
+        Plan { workers, backlog, maxclients, maxmemory: settings.maxmemory, ring_bytes, io: settings.io, ring }
     }
 }
 

@@ -455,8 +455,6 @@ fn ends_and_resets_are_told<R: Real>() {
     assert_eq!(theirs.read(&mut [0]).expect("closed in order"), 0);
 }
 
-/// The end of a stream arrives while its last bytes are received: on Linux 6.18, a multishot receive misses the end of
-/// about one in two thousand of these.
 /// The client says nothing more: whatever it has said must come.
 fn what_follows_an_urgent_mark_is_not_left_behind<R: Real>() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -480,6 +478,8 @@ fn what_follows_an_urgent_mark_is_not_left_behind<R: Real>() {
     }
 }
 
+/// The end of a stream arrives while its last bytes are received: on Linux 6.18, a multishot receive misses the end of
+/// about one in two thousand of these.
 fn the_end_of_a_unix_stream_is_not_missed<R: Real>() {
     const ROUNDS: usize = 1000;
     const WRITES: usize = 200;

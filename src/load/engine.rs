@@ -53,6 +53,9 @@ const WAKE_EARLY: Duration = Duration::from_micros(70);
 /// Longest sleep, and the interval of the checks for silent servers.
 const CHECK_INTERVAL: Duration = Duration::from_millis(5);
 
+/// Between two checks, anything longer is a pause of the generator's own, which is not the server's silence.
+const PAUSE_NOTICED: Duration = Duration::from_millis(100);
+
 /// Which node of a cluster serves each slot; empty when there is one node.
 pub(super) type SlotMap = Vec<u16>;
 
@@ -309,7 +312,7 @@ impl<'a, R: Ring> Engine<'a, R> {
                 if self.is_closed_loop {
                     for _ in 0..self.depth {
                         let request = self.draw_for(node);
-                        self.ask(index, request, now_ns);
+                        self.ask(index, request, now_ns, now_ns);
                     }
                     sent += self.depth;
                 } else if let Some(arrival) = self.nodes[node].backlog.pop_front() {
@@ -317,7 +320,7 @@ impl<'a, R: Ring> Engine<'a, R> {
                         let since_ns = arrival.due_ns.max(self.idle_ns);
                         self.recorder.lateness(arrival.due_ns, now_ns.saturating_sub(since_ns));
                     }
-                    self.ask(index, arrival.request, arrival.due_ns);
+                    self.ask(index, arrival.request, arrival.due_ns, now_ns);
                     sent += 1;
                     self.offer(index);
                 }
@@ -344,7 +347,7 @@ impl<'a, R: Ring> Engine<'a, R> {
     }
 
     /// Writes a request into a connection's output.
-    fn ask(&mut self, index: usize, request: Request, since_ns: u64) {
+    fn ask(&mut self, index: usize, request: Request, since_ns: u64, now_ns: u64) {
         let count = keys_of(request);
         self.keys.clear();
         self.keys.push(request.key);
@@ -354,7 +357,7 @@ impl<'a, R: Ring> Engine<'a, R> {
         }
         let connection = &mut self.connections[index];
         if connection.pending.is_empty() {
-            connection.progressed_ns = since_ns;
+            connection.progressed_ns = now_ns;
         }
         if connection.output.is_empty() {
             self.dirty.push(index as u32);
@@ -508,7 +511,12 @@ impl<'a, R: Ring> Engine<'a, R> {
 
     /// Has the server gone silent, or another thread failed?
     fn check(&mut self, now_ns: u64) -> Result<(), LoadError> {
+        let paused_ns = now_ns.saturating_sub(self.checked_ns + PAUSE_NOTICED.as_nanos() as u64);
         self.checked_ns = now_ns;
+        if paused_ns > 0 {
+            // What was not looked for cannot have come.
+            self.connections.iter_mut().for_each(|connection| connection.progressed_ns += paused_ns);
+        }
         if self.stop.load(Ordering::Relaxed) {
             return Err(LoadError::Stopped);
         }

@@ -12,6 +12,8 @@ use std::sync::OnceLock;
 
 use socket2::{Domain, Socket, Type};
 
+use super::probe::alone;
+use super::uring::Refused;
 use super::{Fd, Kind, Op, Ring, Token, Wait};
 use crate::protocol::Output;
 
@@ -21,16 +23,20 @@ pub(super) const BYTES_MAX: usize = 64 * 1024;
 /// What makes the kernel complete a send, whole or not, within the call that submits it.
 pub(super) const SEND_FLAGS: libc::c_int = libc::MSG_DONTWAIT;
 
-/// Quiet sends that have not been given back.
+/// A quiet send: its token, and which of all sends it is, as the token may be another's by now.
+pub(super) type QuietSend = (Token, u32);
+
+/// Quiet sends of which the ring's owner does not know yet, those among them that have failed.
 #[derive(Debug, Default)]
 pub(super) struct QuietSends {
-    queued: Vec<Token>,
-    taken: Vec<Token>,
+    queued: Vec<QuietSend>,
+    taken: Vec<QuietSend>,
 }
 
 impl QuietSends {
-    pub(super) fn queue(&mut self, token: Token) {
-        self.queued.push(token);
+    #[inline]
+    pub(super) fn queue(&mut self, send: QuietSend) {
+        self.queued.push(send);
     }
 
     /// The kernel has taken all submissions.
@@ -43,15 +49,9 @@ impl QuietSends {
         }
     }
 
-    /// A send that was not delivered whole.
-    pub(super) fn remove(&mut self, token: Token) {
-        self.queued.retain(|other| *other != token);
-        self.taken.retain(|other| *other != token);
-    }
-
-    /// A send that was delivered whole, given that the kernel has left no completion behind.
+    /// A send that was delivered whole unless the kernel has told otherwise.
     #[inline]
-    pub(super) fn next_delivered(&mut self) -> Option<Token> {
+    pub(super) fn next(&mut self) -> Option<QuietSend> {
         self.taken.pop()
     }
 
@@ -64,37 +64,40 @@ impl QuietSends {
     }
 }
 
-/// Whether this kernel tells of what was not delivered before the call returns; tried once, on a ring that does not
-/// serve anybody yet.
+/// Whether this kernel tells of what was not delivered before the call returns; tried once, on a ring of its own.
 ///
 /// # Errors
 /// The ring does not work at all.
-pub(super) fn is_supported(ring: &mut impl Ring) -> io::Result<bool> {
+pub(super) fn is_supported<R: Ring>(ring: impl FnOnce() -> Result<R, Refused> + Send) -> Result<bool, Refused> {
     static IS_SUPPORTED: OnceLock<bool> = OnceLock::new();
     if let Some(is_supported) = IS_SUPPORTED.get() {
         return Ok(*is_supported);
     }
-    let is_supported = tells_at_once(ring)?;
+    let failed = |error| Refused { call: "io_uring_enter", error };
+    let is_supported = alone(|| tells_at_once(ring()?).map_err(failed))?;
     Ok(*IS_SUPPORTED.get_or_init(|| is_supported))
 }
 
 /// Of two sends into a small buffer, the first is cut short and the second refused: neither may count as delivered.
-fn tells_at_once(ring: &mut impl Ring) -> io::Result<bool> {
+fn tells_at_once(mut ring: impl Ring) -> io::Result<bool> {
     let (near, far) = Socket::pair(Domain::UNIX, Type::STREAM, None)?;
     near.set_send_buffer_size(4096)?;
-    let mut is_told = true;
     for slot in 0..2 {
         let mut output = Output::new();
         output.extend(&[0; BYTES_MAX]);
         let send = Op::Send { fd: Fd(near.as_raw_fd()), output, from: 0, limit: BYTES_MAX };
         ring.push(Token::new(Kind::Send, 0, slot), send);
         ring.enter(Wait::No)?;
-        is_told &= ring.complete().is_none();
+        if let Some(early) = ring.complete() {
+            // The kernel may still read it.
+            std::mem::forget(early);
+            return Ok(false);
+        }
     }
     drop(far);
     while ring.in_flight() > 0 {
         ring.enter(Wait::Forever)?;
         while ring.complete().is_some() {}
     }
-    Ok(is_told)
+    Ok(true)
 }

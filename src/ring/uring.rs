@@ -71,6 +71,8 @@ struct InFlight {
     /// How many of them an earlier attempt has moved.
     delivered: usize,
     is_quiet: bool,
+    /// Which of all sends it is.
+    number: u32,
     pieces: [libc::iovec; SEND_PIECES_MAX],
     message: libc::msghdr,
 }
@@ -83,6 +85,10 @@ pub struct UringRing {
     sends: Vec<Option<Box<InFlight>>>,
     quiet: QuietSends,
     can_be_quiet: bool,
+    /// How many sends there were, modulo 2^32.
+    sent: u32,
+    /// Everything is to end: nothing goes on by itself.
+    is_ending: bool,
     /// Token slots whose receive is stamped; empty while there was none.
     stamped: Vec<bool>,
     /// What stamped receives ask for; the kernel only reads it.
@@ -109,7 +115,10 @@ impl UringRing {
     pub fn new(options: &Options) -> Result<Self, Refused> {
         let start = Instant::now();
         loop {
-            match Self::set_up(options) {
+            let try_quiet =
+                || Self::set_up(&Options { submissions: 4, completions: 8, buffers: 1, buffer_bytes: 64 }, true);
+            let ring = quiet::is_supported(try_quiet).and_then(|can_be_quiet| Self::set_up(options, can_be_quiet));
+            match ring {
                 Err(Refused { error, .. })
                     if error.raw_os_error() == Some(libc::ENOMEM) && start.elapsed() < ENOMEM_RETRY =>
                 {
@@ -120,7 +129,7 @@ impl UringRing {
         }
     }
 
-    fn set_up(options: &Options) -> Result<Self, Refused> {
+    fn set_up(options: &Options, can_be_quiet: bool) -> Result<Self, Refused> {
         let refused = |call| move |error| Refused { call, error };
         let ring = IoUring::builder()
             .setup_single_issuer()
@@ -133,20 +142,20 @@ impl UringRing {
             .map_err(refused("io_uring_setup"))?;
         let buffers =
             BufferRing::register(&ring, options.buffers, options.buffer_bytes).map_err(refused("io_uring_register"))?;
-        let mut ring = Self {
+        Ok(Self {
             ring: ManuallyDrop::new(ring),
             buffers: ManuallyDrop::new(buffers),
             sends: Vec::new(),
             quiet: QuietSends::default(),
-            can_be_quiet: true,
+            can_be_quiet,
+            sent: 0,
+            is_ending: false,
             stamped: Vec::new(),
             stamp_request: stamped::request(),
             spares: Vec::new(),
             backlog: VecDeque::new(),
             in_flight: 0,
-        };
-        ring.can_be_quiet = quiet::is_supported(&mut ring).map_err(refused("io_uring_enter"))?;
-        Ok(ring)
+        })
     }
 
     /// Has the ring ask the network devices of its sockets for so long whenever it waits, before it sleeps; `prefers`:
@@ -170,10 +179,12 @@ impl UringRing {
         let len = limit.min(output.len() - from);
         (send.output, send.fd, send.from, send.len, send.delivered) = (output, fd, from, len, 0);
         send.is_quiet = self.can_be_quiet && len <= quiet::BYTES_MAX;
-        if send.is_quiet {
-            self.quiet.queue(token);
-        }
+        self.sent = self.sent.wrapping_add(1);
+        send.number = self.sent;
         let entry = send.entry();
+        if send.is_quiet {
+            self.quiet.queue((token, send.number));
+        }
         self.sends[slot] = Some(send);
         entry
     }
@@ -261,8 +272,7 @@ impl UringRing {
         send.delivered += moved;
         if send.is_quiet {
             send.is_quiet = false;
-            self.quiet.remove(token);
-            if moved > 0 || result == Err(Errno(libc::EAGAIN)) {
+            if !self.is_ending && (moved > 0 || result == Err(Errno(libc::EAGAIN))) {
                 let entry = send.entry();
                 self.push_entry(entry.user_data(token.user_data()));
                 return None;
@@ -280,9 +290,14 @@ impl UringRing {
         if !self.quiet.has_taken() || self.ring.submission().cq_overflow() {
             return None;
         }
-        let token = self.quiet.next_delivered()?;
-        let len = self.sends[token.slot() as usize].as_ref().map_or(0, |send| send.len);
-        Some(self.end_send(token, Ok(len as u32)))
+        loop {
+            let (token, number) = self.quiet.next()?;
+            let send = self.sends[token.slot() as usize].as_ref();
+            if let Some(send) = send.filter(|send| send.is_quiet && send.number == number) {
+                let len = send.len as u32;
+                return Some(self.end_send(token, Ok(len)));
+            }
+        }
     }
 
     #[inline]
@@ -300,14 +315,16 @@ impl InFlight {
     fn entry(&mut self) -> Entry {
         let (from, len) = (self.from + self.delivered, self.len - self.delivered);
         let fd = types::Fd(self.fd.0);
+        let plain = self.output.as_plain().map(|bytes| bytes[from..].as_ptr());
+        let covered = if plain.is_some() { len } else { self.describe(from, len) };
+        // What one send cannot carry is to follow at its end.
+        self.is_quiet &= covered == len;
+        self.len = self.delivered + covered;
         let quietly = if self.is_quiet { quiet::SEND_FLAGS } else { 0 };
         let flags = libc::MSG_WAITALL | libc::MSG_NOSIGNAL | quietly;
-        let entry = match self.output.as_plain() {
-            Some(bytes) => opcode::Send::new(fd, bytes[from..].as_ptr(), len as u32).flags(flags).build(),
-            None => {
-                self.len = self.delivered + self.describe(from, len);
-                opcode::SendMsg::new(fd, &raw const self.message).flags(flags as u32).build()
-            }
+        let entry = match plain {
+            Some(bytes) => opcode::Send::new(fd, bytes, len as u32).flags(flags).build(),
+            None => opcode::SendMsg::new(fd, &raw const self.message).flags(flags as u32).build(),
         };
         if self.is_quiet { entry.flags(Flags::SKIP_SUCCESS) } else { entry }
     }
@@ -317,7 +334,17 @@ impl InFlight {
         // SAFETY: needs a type for which zeros are a value; holds because a msghdr is pointers and integers.
         let message = unsafe { std::mem::zeroed() };
         let (output, pieces) = (Output::new(), [piece; SEND_PIECES_MAX]);
-        Box::new(Self { output, fd: Fd(-1), from: 0, len: 0, delivered: 0, is_quiet: false, pieces, message })
+        Box::new(Self {
+            output,
+            fd: Fd(-1),
+            from: 0,
+            len: 0,
+            delivered: 0,
+            is_quiet: false,
+            number: 0,
+            pieces,
+            message,
+        })
     }
 
     /// Points the message at the pieces of the output; how many bytes they are.
@@ -440,6 +467,7 @@ impl Ring for UringRing {
     }
 
     fn cancel_all(&mut self) {
+        self.is_ending = true;
         let cancel = opcode::AsyncCancel2::new(CancelBuilder::any().all()).build();
         self.push_entry(cancel.user_data(UNATTENDED));
     }

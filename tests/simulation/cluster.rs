@@ -126,7 +126,8 @@ impl Cluster {
                 mailboxes,
                 clock: network.clock(),
                 shard: ShardOptions::new(&settings, workers, index as u64 + 1),
-                has_own_cpu: false,
+                // Where it has, it would spin, and no time passes meanwhile.
+                has_own_cpu: settings.spin.is_zero(),
             });
             Seat { worker, address, listeners, control, bell, deadline_ns: None }
         };

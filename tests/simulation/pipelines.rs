@@ -47,6 +47,7 @@ fn draw_sizes(random: &mut Random) -> (Settings, Options) {
         tick_requests: one_of(3, 128) as u32,
         output_soft_limit: one_of(1024, 256 << 10) as u64,
         send_bytes: one_of(100, 256 << 10) as u32,
+        spin: Duration::from_micros(one_of(0, 50) as u64),
         ..Settings::default()
     };
     let options = Options {

@@ -34,6 +34,20 @@ fn a_request_may_have_more_keys_than_sixteen_bits_count() {
 }
 
 #[test]
+fn a_sleeper_sends_what_one_send_cannot_carry() {
+    // Each value is a piece of its own in a send, as is what stands between two.
+    const VALUES: usize = 50;
+    let settings = Settings { spin: Duration::ZERO, large_value_bytes: 1024, ..Settings::default() };
+    let mut cluster = Cluster::with(1, settings, Options::default());
+    let value = vec![b'v'; 1100];
+    cluster.ask(&request("SET", [b"k".to_vec(), value.clone()].into_iter()), b"+OK\r\n");
+    let mut expected = Vec::new();
+    array(&mut expected, std::iter::repeat_n(&value[..], VALUES));
+    cluster.ask(&request("MGET", std::iter::repeat_n(b"k".to_vec(), VALUES)), &expected);
+    cluster.end(Phase::Draining);
+}
+
+#[test]
 fn who_has_said_everything_hears_every_reply_although_they_do_not_fit_at_once() {
     // Sixteen requests are decoded at once, and as many of these replies go over the soft limit.
     const VALUE_BYTES: usize = 17_000;

@@ -320,7 +320,7 @@ impl State {
         let is_first = !pending.has_waited && pending.sent == 0;
         self.transmit(fd, room, &mut pending);
         let wanted = wanted_bytes(&pending.op);
-        if is_first && pending.sent == wanted {
+        if is_first && pending.sent == wanted && is_for_one_send(&pending.op) {
             self.finish(ring, pending, Ok(wanted as u32));
             let completed = &mut self.rings[ring];
             completed.delivered.extend(completed.completed.pop_back());
@@ -452,6 +452,12 @@ fn wanted_bytes(op: &Op) -> usize {
         Some(bytes) => bytes.len().min(from.saturating_add(*limit)) - from,
         None => covered_bytes(output, *from, *limit),
     }
+}
+
+/// Whether one send can carry all that is asked for.
+fn is_for_one_send(op: &Op) -> bool {
+    let Op::Send { output, from, limit, .. } = op else { return false };
+    wanted_bytes(op) == output.len().min(from.saturating_add(*limit)) - from
 }
 
 fn covered_bytes(output: &Output, from: usize, limit: usize) -> usize {

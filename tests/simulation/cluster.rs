@@ -200,9 +200,6 @@ impl Cluster {
     /// Everybody who can do something now does it once, in an order of the seed; whether anything moved.
     pub(crate) fn turn(&mut self) -> bool {
         let mut has_moved = false;
-        for peer in &self.open {
-            has_moved |= self.peers[*peer].pump();
-        }
         let first = self.random.below(self.seats.len());
         for index in 0..self.seats.len() {
             let seat = (first + index) % self.seats.len();
@@ -210,6 +207,10 @@ impl Cluster {
                 self.tick(seat);
                 has_moved = true;
             }
+        }
+        // After them: who sleeps has sent something as well.
+        for peer in &self.open {
+            has_moved |= self.peers[*peer].pump();
         }
         has_moved
     }

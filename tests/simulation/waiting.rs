@@ -33,17 +33,54 @@ fn a_request_may_have_more_keys_than_sixteen_bits_count() {
     }
 }
 
+/// A worker that does not spin, and that no timer would wake up.
+fn sleeper(settings: Settings) -> Cluster {
+    let settings = Settings { spin: Duration::ZERO, send_timeout: Duration::ZERO, ..settings };
+    Cluster::with(1, settings, Options { socket_bytes: 1 << 20, ..Options::default() })
+}
+
 #[test]
 fn a_sleeper_sends_what_one_send_cannot_carry() {
-    // Each value is a piece of its own in a send, as is what stands between two.
+    // Large values are pieces of their own in a send, as is what stands between two.
     const VALUES: usize = 50;
-    let settings = Settings { spin: Duration::ZERO, large_value_bytes: 1024, ..Settings::default() };
-    let mut cluster = Cluster::with(1, settings, Options::default());
     let value = vec![b'v'; 1100];
-    cluster.ask(&request("SET", [b"k".to_vec(), value.clone()].into_iter()), b"+OK\r\n");
     let mut expected = Vec::new();
     array(&mut expected, std::iter::repeat_n(&value[..], VALUES));
-    cluster.ask(&request("MGET", std::iter::repeat_n(b"k".to_vec(), VALUES)), &expected);
+    let rows = [
+        Settings { large_value_bytes: 1024, ..Settings::default() },
+        Settings { send_bytes: 4096, ..Settings::default() },
+    ];
+    for settings in rows {
+        let mut cluster = sleeper(settings);
+        cluster.ask(&request("SET", [b"k".to_vec(), value.clone()].into_iter()), b"+OK\r\n");
+        let peer = cluster.connect(0);
+        for round in 1..=4 {
+            cluster.say(peer, &request("MGET", std::iter::repeat_n(b"k".to_vec(), VALUES)));
+            cluster.settle();
+            assert_eq!(cluster.heard(peer).len(), round * expected.len());
+        }
+        cluster.close(peer);
+        cluster.end(Phase::Draining);
+    }
+}
+
+#[test]
+fn a_sleeper_goes_on_when_a_reply_has_left() {
+    let mut cluster = sleeper(Settings { output_soft_limit: 1024, ..Settings::default() });
+    let long = "e".repeat(1000);
+    let peer = cluster.connect(0);
+    cluster.say(peer, &encode(&format!("ECHO {long}")).repeat(64));
+    let reply_bytes = 64 * format!("$1000\r\n{long}\r\n").len();
+    assert_eq!(cluster.listen(peer, reply_bytes).len(), reply_bytes, "over the soft limit");
+    cluster.say(peer, &encode("QUIT"));
+    cluster.settle();
+    assert!(cluster.has_ended(peer), "the connection is closed once the reply has left");
+    cluster.close(peer);
+    let peer = cluster.connect(0);
+    cluster.say_last(peer, &encode("PING"));
+    cluster.settle();
+    assert!(cluster.has_ended(peer), "the end is answered");
+    cluster.close(peer);
     cluster.end(Phase::Draining);
 }
 

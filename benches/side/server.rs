@@ -14,8 +14,9 @@ use rustix::process::{Pid, Signal, kill_process};
 /// How long a server may take until it listens.
 const START_LIMIT: Duration = Duration::from_secs(10);
 
-/// How often starting is tried.
-const ATTEMPTS: usize = 10;
+/// Where servers listen: not where the ends of clients come from, whose ports stay taken for a minute after them
+/// (`net.ipv4.ip_local_port_range`).
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
 /// Something that can be started.
 #[derive(Clone, Debug)]
@@ -44,13 +45,7 @@ impl Peer {
 
     /// Starts it on one CPU and waits until it listens.
     pub(crate) fn start(&self, cpu: usize) -> Result<Running, String> {
-        // A port that was free may be taken by then, and so may be those behind it.
-        (1..ATTEMPTS).find_map(|_| self.try_start(cpu).ok()).map_or_else(|| self.try_start(cpu), Ok)
-    }
-
-    fn try_start(&self, cpu: usize) -> Result<Running, String> {
-        let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-        let port = free.map_err(|error| format!("no port is free: {error}"))?.port();
+        let port = free_port().ok_or("no port is free")?;
         let command = self.command.replace("{port}", &port.to_string());
         let failed = |what: &dyn std::fmt::Display| format!("{}: {what}; the command was: {command}", self.name);
         let mut shell = Command::new("sh");
@@ -74,6 +69,14 @@ impl Peer {
         }
         Ok(running)
     }
+}
+
+/// A free port with another behind it, which some servers need as well.
+fn free_port() -> Option<u16> {
+    let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
+    let first = PORTS.start + std::process::id() as u16 % PORTS.len() as u16 / 2 * 2;
+    let all = (first..PORTS.end).chain(PORTS.start..first).step_by(2);
+    all.into_iter().find(|port| is_free(*port) && is_free(port + 1))
 }
 
 impl Running {

@@ -120,7 +120,8 @@ impl<R: Ring> Worker<R> {
     fn on_control(&mut self, completion: Completion) {
         self.core.is_control_armed &= completion.has_more;
         self.discard(completion.carried);
-        self.core.tell_clients();
+        // Once every send is known that has ended.
+        self.core.is_asked_for_clients = true;
     }
 
     /// Gives back what a completion carries and nobody wants.

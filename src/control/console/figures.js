@@ -53,12 +53,11 @@ function showLatency(status) {
   const [slowest, execution] = [slowestStage(status), status.last_minute?.times[0]];
   // A name stays on one line with its value.
   const told = (name, ns) => `${name} ${duration(ns)}`.replaceAll(" ", "\u00a0");
-  const all = ([, , p50, , p999]) => `${told("p50", p50)}, ${told("p99.9", p999)}`;
   const isLong = slowest?.times[4] > STAGE_LONG;
   const [shown, notes] = slowest
-    ? [slowest.times, [`stage ${slowest.name}, the slowest: ${all(slowest.times)}${isLong ? ", over 1\u00a0ms" : ""}`,
+    ? [slowest.times, [`slowest stage: ${slowest.name}, ${told("p99.9", slowest.times[4])}${isLong ? ", long" : ""}`,
       execution ? told("execution", execution[3]) : ""]]
-    : [execution, execution ? [`execution only, without waiting: ${all(execution)}`, ""] : ["nothing was timed", ""]];
+    : [execution, execution ? ["execution only, without waiting", told("p99.9", execution[4])] : ["nothing was timed", ""]];
   showTile("Latency p99", shown ? duration(shown[3]) : NONE, ...notes).classList.toggle("long", Boolean(isLong));
 }
 

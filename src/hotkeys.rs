@@ -68,12 +68,39 @@ fn table(keys: &[Value]) -> String {
         Value::Double(number) => number.to_string(),
         other => format!("{other:?}"),
     };
-    let mut table = format!("{:>9} {:>12} {:>12}  key\n", "share", "requests", "too many by");
+    let mut table = format!("{:>15} {:>12} {:>12}  key\n", "share", "requests", "too many by");
+    let mut stands_out = keys.is_empty();
     for key in keys {
         let Value::Array(fields) = key else { continue };
         let fields: Vec<String> = fields.iter().map(text).collect();
         let [key, requests, error, share] = &fields[..] else { continue };
-        let _ = writeln!(table, "{share:>7} % {requests:>12} {error:>12}  {key}");
+        let number = |text: &str| text.parse::<f64>().unwrap_or_default();
+        // What may be other keys' requests is left out of what is certain.
+        let certain = 1.0 - number(error) / number(requests).max(1.0);
+        stands_out |= certain > 0.5;
+        let least = if certain < 1.0 { format!("{:.2}-", number(share) * certain) } else { String::new() };
+        let _ = writeln!(table, "{:>13} % {requests:>12} {error:>12}  {key}", least + share);
+    }
+    if !stands_out {
+        table.push_str("No key stands out: half of each count and more may be other keys' requests.\n");
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_told_as_far_as_it_is_certain() {
+        let key = |name: &str, requests, error, share| {
+            let name = Value::Bulk(name.as_bytes().to_vec());
+            Value::Array(vec![name, Value::Integer(requests), Value::Integer(error), Value::Double(share)])
+        };
+        let even = table(&[key("a", 1920, 1792, 0.8), key("b", 1900, 1792, 0.8)]);
+        assert!(even.contains(" 0.05-0.8 % ") && even.contains("No key stands out"), "{even}");
+        let hot = table(&[key("a", 5000, 0, 40.0), key("b", 1900, 1792, 0.8)]);
+        assert!(hot.contains(" 40 % ") && !hot.contains("stands out"), "{hot}");
+        assert!(!table(&[]).contains("stands out"));
+    }
 }

@@ -60,23 +60,30 @@ pub fn profile(environment: impl Fn(&str) -> Option<OsString>, flags: &[(String,
     given.or_else(|| environment(&variable(PROFILE)).map(|name| name.to_string_lossy().into_owned()))
 }
 
+/// The key that was meant, if one is like it; letters that have changed places are one mistake.
+fn nearest(name: &str, keys: impl Iterator<Item = &'static str>) -> Option<&'static str> {
+    const LIKENESS_MIN: f64 = 0.6;
+    let name = name.to_ascii_lowercase().replace('_', "-");
+    let likeness = keys.map(|key| (strsim::normalized_damerau_levenshtein(&name, key), key));
+    let nearest = likeness.max_by(|one, other| one.0.total_cmp(&other.0));
+    nearest.filter(|(like, _)| *like > LIKENESS_MIN).map(|(_, key)| key)
+}
+
+fn remedy(meant: Option<String>) -> String {
+    meant.map_or_else(|| "`corering config` lists them all".to_owned(), |meant| format!("did you mean {meant}?"))
+}
+
 /// A line for each variable of the environment that looks like a setting's and is none.
 pub fn unknown_variables(names: impl IntoIterator<Item = String>) -> Vec<String> {
     const OURS: &str = "CORERING_";
-    const LIKENESS_MIN: f64 = 0.6;
-    let known: Vec<String> = TABLE.iter().map(|setting| setting.key).chain([PROFILE, "config"]).map(variable).collect();
+    let keys = || TABLE.iter().map(|setting| setting.key).chain([PROFILE, "config"]);
+    let known: Vec<String> = keys().map(variable).collect();
     let is_unknown = |name: &String| {
         let is_ours = name.starts_with(OURS) && !known.contains(name);
         is_ours && !FOREIGN_VARIABLES.iter().any(|begin| name.starts_with(begin))
     };
     let line = |name: String| {
-        let likeness = |other: &str| strsim::normalized_levenshtein(&name[OURS.len()..], &other[OURS.len()..]);
-        let nearest = known.iter().map(|other| (likeness(other), other));
-        let nearest = nearest.max_by(|one, other| one.0.total_cmp(&other.0)).filter(|(like, _)| *like > LIKENESS_MIN);
-        let remedy = match nearest {
-            Some((_, other)) => format!("did you mean {other}?"),
-            None => "`corering config` lists them all".to_owned(),
-        };
+        let remedy = remedy(nearest(&name[OURS.len()..], keys()).map(variable));
         format!("the variable {name} sets nothing, for there is no such setting; {remedy}")
     };
     names.into_iter().filter(is_unknown).map(line).collect()
@@ -114,7 +121,8 @@ pub fn load(
 
 fn apply(settings: &mut Settings, key: &str, value: &str, source: &str) -> Result<(), BadSetting> {
     let Some(setting) = find(key) else {
-        return Err(BadSetting(format!("{source}: there is no setting {key:?}; `corering config` lists them all")));
+        let remedy = remedy(nearest(key, TABLE.iter().map(|setting| setting.key)).map(str::to_owned));
+        return Err(BadSetting(format!("{source}: there is no setting {key:?}; {remedy}")));
     };
     (setting.set)(settings, value).map_err(|error| {
         let shown = if setting.is_secret() { "(hidden)" } else { value };
@@ -280,6 +288,7 @@ mod tests {
         let rows = [
             ("CORERING_MAX_MEMORY", Some("did you mean CORERING_MAXMEMORY?")),
             ("CORERING_HTTPPORT", Some("did you mean CORERING_HTTP_PORT?")),
+            ("CORERING_PROT", Some("did you mean CORERING_PORT?")),
             ("CORERING_PROFIL", Some("did you mean CORERING_PROFILE?")),
             ("CORERING_SERVICE_HOST", Some("`corering config` lists them all")),
             ("CORERING_MAXMEMORY", None),
@@ -310,7 +319,8 @@ mod tests {
         assert!(load(None, not_text, &[]).unwrap_err().0.starts_with("CORERING_PORT: its value is no UTF-8"));
         let file = tempfile::NamedTempFile::new().unwrap();
         let rows = [
-            ("prot = 1\n", "there is no setting \"prot\""),
+            ("prot = 1\n", "there is no setting \"prot\"; did you mean port?"),
+            ("nonsense = 1\n", "there is no setting \"nonsense\"; `corering config` lists them all"),
             ("\nport =\n", "line 2"),
             ("port = 1\nport = 2\n", "line 2"),
             ("port = {}\n", "no value"),

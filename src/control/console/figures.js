@@ -36,6 +36,29 @@ function showTile(name, value, ...notes) {
     $("tiles").append(tileOf.get(name));
   }
   [value, ...notes].forEach((text, index) => write(tileOf.get(name).children[index + 1], text));
+  return tileOf.get(name);
+}
+
+/** The stage with the highest p99.9 of the last minute; nothing when none was timed. */
+function slowestStage(status) {
+  const timed = STAGES.map(([name], number) => ({ name, number, times: status.last_minute?.times[1 + number] }));
+  return timed.filter(({ times }) => times).sort((one, other) => other.times[4] - one.times[4])[0];
+}
+
+/** A stage that takes longer is worth a look, nanoseconds. */
+const STAGE_LONG = 1e6;
+
+/** The slowest stage; a command's own time alone would hide what it waited for. */
+function showLatency(status) {
+  const [slowest, execution] = [slowestStage(status), status.last_minute?.times[0]];
+  // A name stays on one line with its value.
+  const told = (name, ns) => `${name} ${duration(ns)}`.replaceAll(" ", "\u00a0");
+  const isLong = slowest?.times[4] > STAGE_LONG;
+  const [shown, notes] = slowest
+    ? [slowest.times, [`slowest stage: ${slowest.name}, ${told("p99.9", slowest.times[4])}${isLong ? ", long" : ""}`,
+      execution ? told("execution", execution[3]) : ""]]
+    : [execution, execution ? ["execution only, without waiting", told("p99.9", execution[4])] : ["nothing was timed", ""]];
+  showTile("Latency p99", shown ? duration(shown[3]) : NONE, ...notes).classList.toggle("long", Boolean(isLong));
 }
 
 function showOverview(status, points) {
@@ -43,18 +66,16 @@ function showOverview(status, points) {
   const point = points.at(-1);
   const perSecond = (index) => (point ? rate(point.counters[index] / point.seconds) : NONE);
   const lookups = lastMinute(points, 1) + lastMinute(points, 2);
-  const execution = status.last_minute?.times[0];
-  showTile("Requests per second", perSecond(0), `${count(totals.total_commands_processed)} since the start`);
-  showTile("Execution p99", execution ? duration(execution[3]) : NONE,
-    execution ? `p50 ${duration(execution[2])}, p99.9 ${duration(execution[4])}` : "nothing was timed");
+  showTile("Requests/s", perSecond(0), `${count(totals.total_commands_processed)} since the start`);
+  showLatency(status);
   showTile("Hit ratio", lookups ? percent(lastMinute(points, 1) / lookups) : NONE,
     `${count(totals.keyspace_hits)} hits, ${count(totals.keyspace_misses)} misses`);
   const limit = memory.maxmemory ? `${percent(memory.used_memory / memory.maxmemory)} of ${bytes(memory.maxmemory)}` : "no limit";
   showTile("Memory used", bytes(memory.used_memory), limit);
   showTile("Keys", count(totals.keys), `${count(totals.expires)} with an expiry`);
   showTile("Clients", count(totals.connected_clients), `of ${count(Number(status.settings.maxclients))} at most`);
-  showTile("Evicted per second", perSecond(6), `${count(totals.evicted_keys)} since the start`);
-  showTile("Errors per second", perSecond(3), `${count(totals.total_error_replies)} since the start`);
+  showTile("Evicted/s", perSecond(6), `${count(totals.evicted_keys)} since the start`);
+  showTile("Errors/s", perSecond(3), `${count(totals.total_error_replies)} since the start`);
 }
 
 const percentilesPlot = timePlot($("percentiles-plot"), $("percentiles-legend"));
@@ -70,7 +91,9 @@ function showAsTable(id, points, cells) {
   fill(place.id, points.slice(-15).reverse().map((point) => [clock(point.unix_ms), ...cells(point)]));
 }
 
-function showPercentiles(points) {
+function showPercentiles(status, points) {
+  const [choice, slowest] = [$("percentiles-of"), slowestStage(status)];
+  if (slowest && !choice.dataset.chosen) [choice.value, choice.dataset.chosen] = [String(1 + slowest.number), "yes"];
   const chosen = Number($("percentiles-of").value);
   const values = (column) => points.map((point) => point.times[chosen]?.[column]);
   const series = [["p50", 2], ["p99", 3], ["p99.9", 4]].map(([name, column]) => ({ name, values: values(column) }));
@@ -122,8 +145,8 @@ function showStages(status, points) {
   fill("stages", rows.map(([name, what, times]) => {
     const [timed, mean, p50, p99, p999] = times || [];
     const mark = times ? { node: rangeMark(width, scale, times) } : NONE;
-    return [name, { text: what, kind: "soft" }, rate(timed / minute?.seconds), duration(mean), duration(p50),
-      duration(p99), duration(p999), mark];
+    return [name, rate(timed / minute?.seconds), duration(mean), duration(p50), duration(p99),
+      { text: duration(p999), kind: p999 > STAGE_LONG ? "warn" : "" }, mark, { text: what, kind: "soft" }];
   }));
 }
 
@@ -196,17 +219,18 @@ function showMemory({ memory }) {
   const share = (size) => percent(size / whole);
   const soft = (what) => ({ text: what, kind: "soft" });
   fill("kinds", [
-    ...kinds.map(([name, what, size], number) => [{ text: name, swatch: `f${number}` }, soft(what), count(size), share(size)]),
-    ["used", soft("all of these; the most so far was " + bytes(memory.used_memory_peak)), count(memory.used_memory), share(memory.used_memory)],
-    ["resident", soft("what the kernel gives the process"), count(memory.used_memory_rss), share(memory.used_memory_rss)],
-    ["maxmemory", soft(`the limit; policy ${memory.maxmemory_policy}`), memory.maxmemory ? count(memory.maxmemory) : "none", ""],
+    ...kinds.map(([name, what, size], number) => [{ text: name, swatch: `f${number}` }, count(size), share(size), soft(what)]),
+    ["used", count(memory.used_memory), share(memory.used_memory), soft("all of these; the most so far was " + bytes(memory.used_memory_peak))],
+    ["resident", count(memory.used_memory_rss), share(memory.used_memory_rss), soft("what the kernel gives the process")],
+    ["maxmemory", memory.maxmemory ? count(memory.maxmemory) : "none", "", soft(`the limit; policy ${memory.maxmemory_policy}`)],
   ]);
 }
 
 function showCommands(status, before, seconds) {
   const all = Object.entries(status.commands).sort(([, one], [, other]) => other.calls - one.calls);
   tell("commands-state", all.length ? "" : "No command has come yet.");
-  const ns = (value) => duration(value * 1e9);
+  // Where nothing was timed there is 0.
+  const ns = (value) => (value > 0 ? duration(value * 1e9) : NONE);
   fill("calls", all.slice(0, 20).map(([name, row]) => [name, count(row.calls),
     rate(growth(row.calls, before?.commands[name]?.calls ?? (before ? 0 : undefined), seconds)),
     ns(row.seconds / Math.max(row.calls, 1)), ns(row.p50_seconds), ns(row.p99_seconds), ns(row.p99_9_seconds),

@@ -43,7 +43,7 @@ function showAll() {
   const seconds = before ? (status.unix_ms - before.unix_ms) / 1000 : 0;
   showIdentity(status);
   showOverview(status, points);
-  showPercentiles(points);
+  showPercentiles(status, points);
   showStages(status, points);
   showBreakdown(points);
   showTraffic(points);
@@ -87,7 +87,10 @@ const isHeld = () => $("hold").getAttribute("aria-pressed") === "true";
 vault.load();
 const choices = ["all commands (execution)", ...STAGES.map(([name]) => `stage ${name}`)];
 $("percentiles-of").append(...choices.map((name, index) => make("option", { value: String(index) }, name)));
-$("percentiles-of").addEventListener("change", showAll);
+$("percentiles-of").addEventListener("change", () => {
+  $("percentiles-of").dataset.chosen = "yes";
+  showAll();
+});
 document.querySelectorAll("details").forEach((it) => it.addEventListener("toggle", showAll));
 $("settings-find").addEventListener("input", findSettings);
 $("settings-changed").addEventListener("change", findSettings);
@@ -108,5 +111,5 @@ $("token-form").addEventListener("submit", (event) => {
   $("token").value = "";
   sleeper.wake();
 });
-window.addEventListener("resize", nameScrollers);
+window.addEventListener("resize", showAll);
 run();

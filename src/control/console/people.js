@@ -4,9 +4,14 @@ function showHotKeys(answer) {
   const isOff = answer.hotkeys_sampling === 0;
   const off = "Requests are not sampled for this (hotkeys-sampling is 0). `CONFIG SET hotkeys-sampling 64` looks at one " +
     "request in about 64, which costs little.";
-  tell("hotkeys-state", isOff ? off : answer.keys.length ? "" : "No key has been asked for in the last minutes.");
-  fill("keys", isOff ? [] : answer.keys.map((known) => [{ text: known.key, kind: "k" }, percent(known.share),
-    count(known.requests), count(known.too_high_by)]));
+  // A part of a key's count may be other keys' requests; what remains is certain.
+  const certain = (known) => 1 - known.too_high_by / known.requests;
+  const none = answer.keys.length ? "No key stands out: half of each count and more may be other keys' requests."
+    : "No key has been asked for in the last minutes.";
+  tell("hotkeys-state", isOff ? off : answer.keys.some((known) => certain(known) > 0.5) ? "" : none);
+  const least = (known) => (known.too_high_by ? `${(known.share * certain(known) * 100).toFixed(2)} – ` : "");
+  fill("keys", isOff ? [] : answer.keys.map((known) => [{ text: known.key, kind: "k" },
+    least(known) + percent(known.share), count(known.requests), count(known.too_high_by)]));
 }
 
 function showSlowLog(answer) {

@@ -196,19 +196,18 @@ function pointPlot(host, title, values, show) {
   host.replaceChildren(svg);
 }
 
-/** Parts of a whole beside each other; those that are wide enough have their name on them. */
+/** Parts of a whole beside each other. */
 function partsBar(host, title, parts, whole) {
-  const width = host.clientWidth;
-  if (width < 50) return;
   const svg = draw("svg", { role: "img", height: 34, "aria-label": title });
+  const part = (kind, from, wide) => draw("rect", { class: kind, x: `${from}%`, y: 5, width: `${wide}%`, height: 22 });
   let from = 0;
-  parts.forEach(([name, size], number) => {
-    const wide = (size / whole) * (width - 2);
-    svg.append(draw("rect", { class: `f${number}`, x: 1 + from, y: 5, width: Math.max(wide, 0), height: 22 }));
+  parts.forEach(([, size], number) => {
+    const wide = Math.min(Math.max((size / whole) * 100, 0), 100 - from);
+    svg.append(part(`f${number}`, from, wide));
     from += wide;
   });
-  svg.append(draw("rect", { class: "frame", x: 0.5, y: 4.5, width: width - 1, height: 23 }));
-  if (width - from > 60) svg.append(label(width - 8, 20, "end", "free"));
+  svg.append(part("frame", 0, 100));
+  if ((100 - from) * host.clientWidth > 6000) svg.append(label("99%", 20, "end", "free"));
   host.replaceChildren(svg);
 }
 

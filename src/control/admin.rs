@@ -150,6 +150,10 @@ fn question(request: &httparse::Request<'_, '_>) -> Result<Question, Page> {
         path: path.split_once('?').map_or(path, |(path, _)| path).to_owned(),
         host: values("host").next().map(|host| String::from_utf8_lossy(host).into_owned()).unwrap_or_default(),
         token,
+        is_forwarded: request.headers.iter().any(|field| {
+            let name = field.name.to_ascii_lowercase();
+            name.starts_with("x-forwarded-") || matches!(&*name, "forwarded" | "via" | "x-real-ip")
+        }),
         is_head: method == "HEAD",
         goes_on: request.version == Some(1) && !says("close"),
     })
@@ -199,6 +203,11 @@ mod tests {
         assert!(first.goes_on && !first.is_head);
         let second = parse(&mut received).unwrap().unwrap();
         assert!(second.is_head && !second.goes_on && received.is_empty());
+        assert!(!first.is_forwarded);
+        for field in ["X-Forwarded-For: ::1", "x-forwarded-host: h", "FORWARDED: for=h", "Via: 1.1 h", "X-Real-IP: h"] {
+            let mut received = format!("GET / HTTP/1.1\r\n{field}\r\n\r\n").into_bytes();
+            assert!(parse(&mut received).unwrap().unwrap().is_forwarded, "{field}");
+        }
     }
 
     #[test]

@@ -134,11 +134,11 @@ pub(super) async fn answer(question: &Question, peer: IpAddr, desk: &Desk) -> Pa
             Ok((body, policy)) => Page { policy: policy.into(), ..Page::new(200, HTML, body) },
             Err(error) => Page::problem(503, &format!("there are no random bytes: {error}")),
         },
-        "/health" => health(waker).await,
+        "/health" => health(desk).await,
         "/ready" => ready(waker),
-        "/metrics" => Page::new(200, exposition::MEDIA_TYPE, prometheus::metrics(instance)),
+        "/metrics" => Page::new(200, exposition::MEDIA_TYPE, prometheus::metrics(instance, desk.descriptors())),
         "/status.json" => {
-            let mut status = status::status(instance, &desk.history.borrow());
+            let mut status = status::status(instance, &desk.history.borrow(), desk.descriptors());
             let withheld = ROUTES.iter().filter_map(|(path, audience, _)| {
                 let why = withheld(*audience, question, peer, &settings)?;
                 Some((path.trim_start_matches('/').to_owned(), Value::from(why)))
@@ -228,8 +228,8 @@ pub(super) async fn stuck_workers(waker: &Waker) -> Vec<u16> {
     }
 }
 
-async fn health(waker: &Waker) -> Page {
-    let stuck = stuck_workers(waker).await;
+async fn health(desk: &Desk) -> Page {
+    let stuck = desk.stuck_workers().await;
     match &stuck[..] {
         [] => Page::new(200, TEXT, "ok\n"),
         stuck => Page::problem(503, &format!("workers without a sign of life for {PULSE_LIMIT:?}: {stuck:?}")),

@@ -82,6 +82,13 @@ fn settings_and_findings_are_all_there_and_secrets_are_not() {
 }
 
 #[test]
+fn the_doctor_of_a_server_with_epoll_sets_no_ring_up() {
+    let observed = Observed::start(&["--workers", "1", "--io", "epoll"]);
+    let findings = json(&observed, "doctor").to_string();
+    assert!(findings.contains("not needed with io epoll") && findings.contains("sets a ring up"), "{findings}");
+}
+
+#[test]
 fn what_clients_do_is_told() {
     let options = ["--workers", "2", "--hotkeys-sampling", "1", "--slowlog-log-slower-than", "0"];
     let observed = Observed::start(&options);

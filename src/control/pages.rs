@@ -100,7 +100,8 @@ enum Audience {
     Operators,
     /// The same; without a token those on this host. It tells of other processes.
     Neighbours,
-    /// The same; without a token only while clients come by TCP and need no password. It tells keys, requests and addresses.
+    /// The same; without a token only while clients come by TCP and need no password.
+    /// It tells keys, requests and addresses.
     Confidants,
 }
 

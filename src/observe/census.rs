@@ -1,7 +1,8 @@
 //! Who is connected, for those who watch: each worker tells its first clients when somebody asks.
 //!
 //! In: a round that somebody begins; from each worker at most [`CLIENTS_MAX`] clients. Out: what they told. What must
-//! stay true: nothing happens unless somebody asks; a worker copies numbers and short names, makes no text, and waits for no lock.
+//! stay true: nothing happens unless somebody asks; a worker copies numbers and short names, makes no text, and waits
+//! for no lock.
 
 use std::net::SocketAddr;
 use std::sync::Mutex;

@@ -67,7 +67,7 @@ impl Sketch {
 /// The sketches of all workers.
 #[derive(Debug)]
 pub struct HotKeys {
-    /// Locked for one sampled request in turn, and when somebody asks, while it is copied: samples are left out so long.
+    /// Locked for one sampled request in turn, and when somebody asks, while it is copied: no sample is taken so long.
     workers: Box<[CachePadded<Mutex<Sketch>>]>,
 }
 

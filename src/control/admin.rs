@@ -2,7 +2,8 @@
 //!
 //! In: connections, each with requests one after the other. Out: [`pages`](super::pages). What must stay true: it never
 //! waits for one client while others want something, and nobody can make it hold much: [`CONNECTIONS_MAX`] clients with
-//! [`HEAD_BYTES_MAX`] each, every one under a time limit. A request has no body; what cannot be read is answered and
+//! [`HEAD_BYTES_MAX`] each, every one under a time limit; when they are all there, one that asks nothing makes room for
+//! one that comes, such as a probe. A request has no body; what cannot be read is answered and
 //! the connection closed.
 
 use std::net::IpAddr;
@@ -15,7 +16,7 @@ use super::desk::Desk;
 use super::pages::{self, Page, Question};
 use super::runtime::{Listener, Stream, spawn};
 
-/// Clients at the same time; further ones are told to come again.
+/// Clients at the same time; further ones are told to come again while all of these ask something.
 const CONNECTIONS_MAX: usize = 64;
 
 /// Longest head of a request.
@@ -39,7 +40,7 @@ pub(super) async fn serve(listener: Listener, desk: Rc<Desk>) {
             sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        let place = Place::take(&desk);
+        let (place, stream) = (Place::take(&desk), Rc::new(stream));
         spawn(async move {
             match place {
                 Some(place) => converse(&stream, peer.ip(), &place.0).await,
@@ -58,11 +59,12 @@ struct Place(Rc<Desk>);
 
 impl Place {
     fn take(desk: &Rc<Desk>) -> Option<Place> {
-        let is_free = desk.open.get() < CONNECTIONS_MAX;
-        is_free.then(|| {
-            desk.open.set(desk.open.get() + 1);
-            Place(Rc::clone(desk))
-        })
+        if desk.open.get() >= CONNECTIONS_MAX {
+            // Browsers keep connections for minutes and open new ones when they need them.
+            desk.idle.borrow_mut().pop_front()?.shutdown();
+        }
+        desk.open.set(desk.open.get() + 1);
+        Some(Place(Rc::clone(desk)))
     }
 }
 
@@ -73,9 +75,12 @@ impl Drop for Place {
 }
 
 /// Answers one client's requests until either side ends it.
-async fn converse(stream: &Stream, peer: IpAddr, desk: &Desk) {
+async fn converse(stream: &Rc<Stream>, peer: IpAddr, desk: &Desk) {
     let mut received = Vec::new();
     loop {
+        if received.is_empty() && receive_first(stream, &mut received, desk).await.is_none() {
+            return;
+        }
         let (page, has_body, goes_on) = match next_question(stream, &mut received).await {
             Some(Ok(question)) => {
                 let page = pages::answer(&question, peer, desk).await;
@@ -90,11 +95,16 @@ async fn converse(stream: &Stream, peer: IpAddr, desk: &Desk) {
     }
 }
 
-/// Receives until a request is whole; `None` when the client has left or asks nothing.
+/// Waits for the begin of a request; `None` when the client has left, asks nothing, or has made room for another.
+async fn receive_first(stream: &Rc<Stream>, received: &mut Vec<u8>, desk: &Desk) -> Option<()> {
+    desk.idle.borrow_mut().push_back(Rc::clone(stream));
+    let begin = timeout(IDLE_LIMIT, stream.receive(received)).await;
+    desk.idle.borrow_mut().retain(|it| !Rc::ptr_eq(it, stream));
+    begin.ok()?
+}
+
+/// Receives until a request is whole; `None` when the client has left.
 async fn next_question(stream: &Stream, received: &mut Vec<u8>) -> Option<Result<Question, Page>> {
-    if received.is_empty() {
-        timeout(IDLE_LIMIT, stream.receive(received)).await.ok()??;
-    }
     let rest = async {
         loop {
             if let Some(parsed) = parse(received) {
@@ -150,6 +160,10 @@ fn question(request: &httparse::Request<'_, '_>) -> Result<Question, Page> {
         path: path.split_once('?').map_or(path, |(path, _)| path).to_owned(),
         host: values("host").next().map(|host| String::from_utf8_lossy(host).into_owned()).unwrap_or_default(),
         token,
+        is_forwarded: request.headers.iter().any(|field| {
+            let name = field.name.to_ascii_lowercase();
+            name.starts_with("x-forwarded-") || matches!(&*name, "forwarded" | "via" | "x-real-ip")
+        }),
         is_head: method == "HEAD",
         goes_on: request.version == Some(1) && !says("close"),
     })
@@ -199,6 +213,11 @@ mod tests {
         assert!(first.goes_on && !first.is_head);
         let second = parse(&mut received).unwrap().unwrap();
         assert!(second.is_head && !second.goes_on && received.is_empty());
+        assert!(!first.is_forwarded);
+        for field in ["X-Forwarded-For: ::1", "x-forwarded-host: h", "FORWARDED: for=h", "Via: 1.1 h", "X-Real-IP: h"] {
+            let mut received = format!("GET / HTTP/1.1\r\n{field}\r\n\r\n").into_bytes();
+            assert!(parse(&mut received).unwrap().unwrap().is_forwarded, "{field}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::config::Settings;
+use crate::config::{Io, Settings};
 use crate::doctor::{self, Host, Plan};
 
 /// How long findings are good enough.
@@ -28,6 +28,11 @@ pub(super) struct Findings {
 }
 
 impl Findings {
+    #[cfg(test)]
+    pub(super) fn awaiting(examination: JoinHandle<Value>) -> Self {
+        Self { examination: Some(examination), last: None }
+    }
+
     /// The last findings, if there are any, and their age; begins an examination when they are old.
     ///
     /// # Errors
@@ -54,7 +59,9 @@ impl Findings {
 fn examine(settings: &Settings, cpus: Vec<usize>) -> Value {
     // That it is not granted costs little.
     let _ = rustix::process::nice(19);
-    let host = Host::new(Path::new("/"), Plan::on(cpus, settings));
+    // The workers have their rings, or were told to do without; another one would take memory that is theirs.
+    let ring = (settings.io == Io::Uring).then_some(Ok(()));
+    let host = Host::new(Path::new("/"), Plan::on(cpus, settings, ring));
     std::thread::sleep(EXAMINATION);
     doctor::report::json(&doctor::examine(&host, &[]))
 }

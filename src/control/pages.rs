@@ -1,7 +1,9 @@
 //! What the admin port answers, and to whom.
 //!
 //! In: a [`Question`]. Out: a [`Page`]. What must stay true: no worker waits for a page; what clients store and say is
-//! shown to nobody who could not ask for it as a client.
+//! shown to nobody who could not ask for it as a client; without a token no other site's page reads anything in a
+//! browser of this host. A reverse proxy on this host has to say for whom it asks (`Forwarded`, `X-Forwarded-…`,
+//! `Via`), else its clients count as this host's.
 
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv6Addr};
@@ -32,6 +34,8 @@ pub(super) struct Question {
     pub(super) host: String,
     /// The bearer token.
     pub(super) token: Option<Vec<u8>>,
+    /// A proxy says that it asks for somebody else.
+    pub(super) is_forwarded: bool,
     pub(super) is_head: bool,
     /// The connection stays open after the answer.
     pub(super) goes_on: bool,
@@ -92,11 +96,12 @@ impl Page {
 enum Audience {
     /// Everybody: probes, and the console without its figures.
     All,
-    /// Those with the token, if there is one.
+    /// Those with the token, if there is one; else everybody but other sites' pages in a browser of this host.
     Operators,
     /// The same; without a token those on this host. It tells of other processes.
     Neighbours,
-    /// The same; without a token only while clients need no password. It tells keys, requests and addresses.
+    /// The same; without a token only while clients come by TCP and need no password.
+    /// It tells keys, requests and addresses.
     Confidants,
 }
 
@@ -130,11 +135,11 @@ pub(super) async fn answer(question: &Question, peer: IpAddr, desk: &Desk) -> Pa
             Ok((body, policy)) => Page { policy: policy.into(), ..Page::new(200, HTML, body) },
             Err(error) => Page::problem(503, &format!("there are no random bytes: {error}")),
         },
-        "/health" => health(waker).await,
+        "/health" => health(desk).await,
         "/ready" => ready(waker),
-        "/metrics" => Page::new(200, exposition::MEDIA_TYPE, prometheus::metrics(instance)),
+        "/metrics" => Page::new(200, exposition::MEDIA_TYPE, prometheus::metrics(instance, desk.descriptors())),
         "/status.json" => {
-            let mut status = status::status(instance, &desk.history.borrow());
+            let mut status = status::status(instance, &desk.history.borrow(), desk.descriptors());
             let withheld = ROUTES.iter().filter_map(|(path, audience, _)| {
                 let why = withheld(*audience, question, peer, &settings)?;
                 Some((path.trim_start_matches('/').to_owned(), Value::from(why)))
@@ -173,16 +178,22 @@ fn refusal(audience: Audience, question: &Question, peer: IpAddr, settings: &Set
 
 /// Why an operator does not see a page; `None` when it may.
 fn withheld(audience: Audience, question: &Question, peer: IpAddr, settings: &Settings) -> Option<String> {
-    if audience <= Operators || !settings.admin_token.is_empty() {
+    if audience == All || !settings.admin_token.is_empty() {
         return None;
     }
+    let is_local = peer.to_canonical().is_loopback();
+    // Browsers always say how they have called; tools with HTTP/1.0 may not.
+    let is_named = !is_address(&question.host) && (audience > Operators || !question.host.is_empty());
     let why = if audience == Confidants && !settings.requirepass.is_empty() {
         "clients must give a password to see this (requirepass)"
-    } else if !peer.to_canonical().is_loopback() {
+    } else if audience == Confidants && settings.bind.is_empty() {
+        "clients come by the unix socket alone (bind), which is not open to every user of this host"
+    } else if audience > Operators && (!is_local || question.is_forwarded) {
         "this is shown to other hosts only with a token"
-    } else if !is_address(&question.host) {
-        // Another site's page, whose name leads to this host, is not to read it in an operator's browser.
-        "without a token this is shown to those who call the port by localhost or its address"
+    } else if is_local && is_named {
+        // Another site's page, whose name leads to this host, is not to read it in an operator's browser. Such a page
+        // can say that it is forwarded.
+        "without a token this is shown on this host to those who call the port by localhost or its address"
     } else {
         return None;
     };
@@ -218,8 +229,8 @@ pub(super) async fn stuck_workers(waker: &Waker) -> Vec<u16> {
     }
 }
 
-async fn health(waker: &Waker) -> Page {
-    let stuck = stuck_workers(waker).await;
+async fn health(desk: &Desk) -> Page {
+    let stuck = desk.stuck_workers().await;
     match &stuck[..] {
         [] => Page::new(200, TEXT, "ok\n"),
         stuck => Page::problem(503, &format!("workers without a sign of life for {PULSE_LIMIT:?}: {stuck:?}")),
@@ -243,6 +254,7 @@ mod tests {
             path: String::new(),
             host: host.to_owned(),
             token: token.map(|token| token.as_bytes().to_vec()),
+            is_forwarded: false,
             is_head: false,
             goes_on: false,
         };
@@ -254,10 +266,10 @@ mod tests {
             ("", "", mapped, "localhost", None, [200, 200, 200]),
             ("", "", "::1", "[::1]:9180", None, [200, 200, 200]),
             ("", "", here, "LOCALHOST:9180", None, [200, 200, 200]),
-            ("", "", here, "evil.example:9180", None, [200, 403, 403]),
-            ("", "", here, "127.0.0.1.evil.example", None, [200, 403, 403]),
+            ("", "", here, "evil.example:9180", None, [403, 403, 403]),
+            ("", "", here, "127.0.0.1.evil.example", None, [403, 403, 403]),
             ("", "", here, "", None, [200, 403, 403]),
-            ("", "", here, "localhost:x", None, [200, 403, 403]),
+            ("", "", here, "localhost:x", None, [403, 403, 403]),
             ("", "", "10.0.0.9", "10.0.0.1:9180", None, [200, 403, 403]),
             ("secret", "", here, "127.0.0.1", None, [200, 200, 403]),
             ("secret", "", here, "127.0.0.1", Some("secret"), [200, 200, 403]),
@@ -276,5 +288,15 @@ mod tests {
             assert_eq!(seen, expected, "{password} {token} {peer} {host} {shown:?}");
             assert_eq!(see(All), 200);
         }
+        let seen = |settings: &Settings, question: &Question| {
+            let peer = here.parse().expect("an address");
+            [Operators, Neighbours, Confidants].map(|it| refusal(it, question, peer, settings).map(|page| page.status))
+        };
+        // The unix socket may be for few.
+        let unix_only = Settings { bind: Vec::new(), ..Settings::default() };
+        assert_eq!(seen(&unix_only, &question("localhost", None)), [None, None, Some(403)]);
+        let forwarded = |host| Question { is_forwarded: true, ..question(host, None) };
+        assert_eq!(seen(&Settings::default(), &forwarded("localhost")), [None, Some(403), Some(403)]);
+        assert_eq!(seen(&Settings::default(), &forwarded("evil.example")), [Some(403); 3]);
     }
 }

@@ -11,7 +11,7 @@ use crate::observe::slow::Stage;
 use crate::observe::{CommandTotals, Kind, Metric};
 
 /// Every metric, in the format of Prometheus.
-pub(super) fn metrics(instance: &Instance) -> String {
+pub(super) fn metrics(instance: &Instance, descriptors: usize) -> String {
     let mut out = Exposition::default();
     let settings = instance.settings();
     let workers: Vec<String> = (0..instance.workers).map(|worker| worker.to_string()).collect();
@@ -38,7 +38,7 @@ pub(super) fn metrics(instance: &Instance) -> String {
     }
     stages(instance, &mut out);
     threads(&mut out);
-    this_process(instance, &mut out);
+    this_process(instance, descriptors, &mut out);
     out.text
 }
 
@@ -109,13 +109,13 @@ fn threads(out: &mut Exposition) {
 }
 
 /// The names that every client library of Prometheus gives a process.
-fn this_process(instance: &Instance, out: &mut Exposition) {
+fn this_process(instance: &Instance, descriptors: usize, out: &mut Exposition) {
     let process = Process::now();
     let cpu_seconds = process.user_seconds + process.system_seconds;
     out.family("process_cpu_seconds_total", Kind::Counter, "Time on CPUs.").sample(&[], cpu_seconds);
     out.family("process_resident_memory_bytes", Kind::Gauge, "Resident memory.")
         .sample(&[], process.resident_bytes as f64);
-    out.family("process_open_fds", Kind::Gauge, "Open descriptors.").sample(&[], process::open_descriptors() as f64);
+    out.family("process_open_fds", Kind::Gauge, "Open descriptors.").sample(&[], descriptors as f64);
     if let Some(limit) = rustix::process::getrlimit(rustix::process::Resource::Nofile).current {
         out.family("process_max_fds", Kind::Gauge, "Descriptors that may be open.").sample(&[], limit as f64);
     }

@@ -23,7 +23,7 @@ use crate::topology;
 const HIDDEN: &str = "(hidden)";
 
 /// Everything for programs: the fields of `INFO` under their names, each worker's, and the settings.
-pub(super) fn status(instance: &Instance, history: &History) -> Value {
+pub(super) fn status(instance: &Instance, history: &History, descriptors: usize) -> Value {
     let all = 0..instance.workers;
     let settings = instance.settings();
     let errors: Map<String, Value> =
@@ -44,7 +44,7 @@ pub(super) fn status(instance: &Instance, history: &History) -> Value {
         "unix_ms": unix_ms, "uptime_seconds": unix_ms.saturating_sub(instance.started_unix_ms) as f64 / 1000.0,
         "process": {
             "resident_bytes": process.resident_bytes, "cpu_user_seconds": process.user_seconds,
-            "cpu_system_seconds": process.system_seconds, "open_descriptors": process::open_descriptors(),
+            "cpu_system_seconds": process.system_seconds, "open_descriptors": descriptors,
         },
         "totals": totals(instance), "workers": workers(instance), "memory": memory(instance, &settings),
         "commands": commands(instance), "errors": errors,

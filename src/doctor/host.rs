@@ -25,8 +25,8 @@ pub struct Plan {
     pub ring_bytes: u64,
     /// `io`.
     pub io: Io,
-    /// What became of a ring of io_uring that was set up as the workers' are.
-    pub ring: Result<(), String>,
+    /// What became of a ring of io_uring that was set up as the workers' are; `None` when none was.
+    pub ring: Option<Result<(), String>>,
 }
 
 impl Plan {
@@ -35,15 +35,15 @@ impl Plan {
     /// # Errors
     /// When the settings name CPUs that the process may not use.
     pub fn of(settings: &Settings) -> Result<Plan, NotAllowed> {
-        Ok(Self::on(settings.cpus.place(settings.workers)?, settings))
+        let ring = probe::check(Io::Uring, &crate::server::ring_options(settings));
+        let ring = ring.map_err(|refusal| refusal.to_string());
+        Ok(Self::on(settings.cpus.place(settings.workers)?, settings, Some(ring)))
     }
 
-    /// The same, with the workers on these CPUs.
-    pub fn on(workers: Vec<usize>, settings: &Settings) -> Plan {
+    /// The same, with the workers on these CPUs, and what is known of rings already.
+    pub fn on(workers: Vec<usize>, settings: &Settings, ring: Option<Result<(), String>>) -> Plan {
         let none = settings.startup_bytes(0);
         let ring_bytes = settings.startup_bytes(workers.len() as u16) - none;
-        let ring =
-            probe::check(Io::Uring, &crate::server::ring_options(settings)).map_err(|refusal| refusal.to_string());
         let (backlog, maxclients) = (u64::from(settings.tcp_backlog), u64::from(settings.maxclients));
         Plan { workers, backlog, maxclients, maxmemory: settings.maxmemory, ring_bytes, io: settings.io, ring }
     }

@@ -11,9 +11,10 @@ const KERNEL_MIN: (u32, u32) = (6, 1);
 
 pub(super) fn works(host: &Host) -> Look {
     match &host.plan.ring {
-        Ok(()) => Look::good("a ring was set up as the workers' are; it received, sent and woke"),
-        Err(_) if host.plan.io == Io::Epoll => Look::good("not needed with io epoll"),
-        Err(refusal) => Look::costs(
+        Some(Ok(())) => Look::good("a ring was set up as the workers' are; it received, sent and woke"),
+        _ if host.plan.io == Io::Epoll => Look::good("not needed with io epoll"),
+        None => Look::Unknown("no ring was set up"),
+        Some(Err(refusal)) => Look::costs(
             refusal.clone(),
             "in a container: --security-opt seccomp=FILE with a profile that allows io_uring_setup, io_uring_enter and \
              io_uring_register; else see the findings below",
@@ -24,8 +25,9 @@ pub(super) fn works(host: &Host) -> Look {
 pub(super) fn io(host: &Host) -> Look {
     match (host.plan.io, &host.plan.ring) {
         (Io::Uring, _) => Look::good("uring"),
-        (Io::Epoll, Ok(())) => Look::costs("io is epoll, and io_uring is to be had here", "--io uring"),
-        (Io::Epoll, Err(refusal)) => Look::costs(
+        (Io::Epoll, None) => Look::costs("io is epoll", "corering doctor, which sets a ring up; then --io uring"),
+        (Io::Epoll, Some(Ok(()))) => Look::costs("io is epoll, and io_uring is to be had here", "--io uring"),
+        (Io::Epoll, Some(Err(refusal))) => Look::costs(
             format!("io is epoll; {refusal}"),
             "allow io_uring, in a container: --security-opt seccomp=tuning/service/seccomp.json; then --io uring",
         ),

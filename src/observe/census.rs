@@ -1,7 +1,8 @@
 //! Who is connected, for those who watch: each worker tells its first clients when somebody asks.
 //!
 //! In: a round that somebody begins; from each worker at most [`CLIENTS_MAX`] clients. Out: what they told. What must
-//! stay true: nothing happens unless somebody asks; a worker copies numbers and short names, and makes no text.
+//! stay true: nothing happens unless somebody asks; a worker copies numbers and short names, makes no text, and waits
+//! for no lock.
 
 use std::net::SocketAddr;
 use std::sync::Mutex;
@@ -38,20 +39,27 @@ pub struct ClientSummary {
     pub last_command: Option<&'static str>,
 }
 
-/// What a worker told in which round.
-type Told = (u64, Vec<ClientSummary>);
+/// What a worker told last.
+#[derive(Debug, Default)]
+struct Told {
+    /// In which round; set after `clients`.
+    round: AtomicU64,
+    /// Locked by the worker while it has not told in a round, then by who takes it: never by both at once, unless
+    /// somebody begins a round before the one before was taken.
+    clients: Mutex<Vec<ClientSummary>>,
+}
 
 /// The rounds, and what the workers told last.
 #[derive(Debug)]
 pub struct Census {
     round: AtomicU64,
-    workers: Box<[Mutex<Told>]>,
+    workers: Box<[Told]>,
 }
 
 impl Census {
     /// Before the first round.
     pub fn new(workers: usize) -> Self {
-        Self { round: AtomicU64::new(0), workers: (0..workers).map(|_| Mutex::default()).collect() }
+        Self { round: AtomicU64::new(0), workers: (0..workers).map(|_| Told::default()).collect() }
     }
 
     /// Begins a round; its number. The workers have to be woken.
@@ -62,22 +70,26 @@ impl Census {
     /// The round for which a worker has told nothing yet.
     pub fn awaited(&self, worker: u16) -> Option<u64> {
         let round = self.round.load(Ordering::Acquire);
-        (self.told(worker).0 < round).then_some(round)
+        (self.workers[worker as usize].round.load(Ordering::Relaxed) < round).then_some(round)
     }
 
-    /// A worker tells.
+    /// A worker tells, unless somebody takes just now what it told before.
     pub fn tell(&self, worker: u16, round: u64, clients: Vec<ClientSummary>) {
-        *self.told(worker) = (round, clients);
+        let told = &self.workers[worker as usize];
+        if let Ok(mut last) = told.clients.try_lock() {
+            *last = clients;
+            told.round.store(round, Ordering::Release);
+        }
     }
 
-    /// What a worker told in `round` or later; `None` when it has not.
-    pub fn of(&self, worker: u16, round: u64) -> Option<Vec<ClientSummary>> {
-        let told = self.told(worker);
-        (told.0 >= round).then(|| told.1.clone())
-    }
-
-    fn told(&self, worker: u16) -> std::sync::MutexGuard<'_, Told> {
-        self.workers[worker as usize].lock().expect("no panic while held")
+    /// What a worker told in `round` or later, once; `None` when it has not.
+    ///
+    /// # Panics
+    /// Never: the lock is not held while anything can panic.
+    pub fn take(&self, worker: u16, round: u64) -> Option<Vec<ClientSummary>> {
+        let told = &self.workers[worker as usize];
+        let has_told = told.round.load(Ordering::Acquire) >= round;
+        has_told.then(|| std::mem::take(&mut *told.clients.lock().expect("no panic while held")))
     }
 }
 
@@ -90,11 +102,23 @@ mod tests {
         let census = Census::new(2);
         assert_eq!(census.awaited(0), None, "nobody has asked");
         let round = census.begin();
-        assert_eq!((census.awaited(0), census.of(0, round).is_some()), (Some(round), false));
+        assert_eq!((census.awaited(0), census.take(0, round).is_some()), (Some(round), false));
         census.tell(0, round, Vec::new());
         assert_eq!((census.awaited(0), census.awaited(1)), (None, Some(round)));
-        assert!(census.of(0, round).is_some() && census.of(1, round).is_none());
+        assert!(census.take(0, round).is_some() && census.take(1, round).is_none());
         assert_eq!(census.begin(), round + 1);
         assert_eq!(census.awaited(0), Some(round + 1));
+    }
+
+    #[test]
+    fn a_worker_does_not_wait_for_who_takes() {
+        let census = Census::new(1);
+        let round = census.begin();
+        let held = census.workers[0].clients.lock();
+        census.tell(0, round, Vec::new());
+        assert_eq!(census.awaited(0), Some(round), "it has told nothing");
+        drop(held);
+        census.tell(0, round, Vec::new());
+        assert!(census.take(0, round).is_some());
     }
 }

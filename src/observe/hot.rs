@@ -33,7 +33,7 @@ pub struct HotKey {
 }
 
 /// One worker's sketch.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Sketch {
     keys: Vec<HotKey>,
     total: u64,
@@ -67,7 +67,7 @@ impl Sketch {
 /// The sketches of all workers.
 #[derive(Debug)]
 pub struct HotKeys {
-    /// Locked for one sampled request in turn, and when somebody asks.
+    /// Locked for one sampled request in turn, and when somebody asks, while it is copied: no sample is taken so long.
     workers: Box<[CachePadded<Mutex<Sketch>>]>,
 }
 
@@ -77,27 +77,26 @@ impl HotKeys {
         Self { workers: (0..workers).map(|_| CachePadded::default()).collect() }
     }
 
-    /// Counts a sampled request of one of a worker's clients.
-    ///
-    /// # Panics
-    /// Never: the lock is not held while anything can panic.
+    /// Counts a sampled request of one of a worker's clients; not while somebody reads the sketch.
     pub fn add(&self, worker: u16, key: &[u8], unix_ms: u64) {
-        if key.len() <= KEY_BYTES_MAX {
-            self.workers[worker as usize].lock().expect("no panic while held").add(key, unix_ms);
+        if key.len() <= KEY_BYTES_MAX
+            && let Ok(mut sketch) = self.workers[worker as usize].try_lock()
+        {
+            sketch.add(key, unix_ms);
         }
     }
 
     /// The `most` most frequent keys, most frequent first, and how many requests were sampled.
     ///
     /// # Panics
-    /// Never, as for [`add`](Self::add).
+    /// Never: the locks are not held while anything can panic.
     pub fn top(&self, most: usize) -> (Vec<HotKey>, u64) {
         let (mut sums, mut total) = (HashMap::<Box<[u8]>, (u64, u64)>::new(), 0);
         for worker in &self.workers {
-            let sketch = worker.lock().expect("no panic while held");
+            let sketch = worker.lock().expect("no panic while held").clone();
             total += sketch.total;
-            for known in &sketch.keys {
-                let sum = sums.entry(known.key.clone()).or_default();
+            for known in sketch.keys {
+                let sum = sums.entry(known.key).or_default();
                 *sum = (sum.0 + known.count, sum.1 + known.error);
             }
         }
@@ -111,7 +110,7 @@ impl HotKeys {
     /// Forgets all of them.
     ///
     /// # Panics
-    /// Never, as for [`add`](Self::add).
+    /// Never, as for [`top`](Self::top).
     pub fn clear(&self) {
         self.workers.iter().for_each(|worker| *worker.lock().expect("no panic while held") = Sketch::default());
     }
@@ -143,6 +142,16 @@ mod tests {
         }
         hot.clear();
         assert_eq!(hot.top(9), (Vec::new(), 0));
+    }
+
+    #[test]
+    fn a_worker_does_not_wait_for_who_reads() {
+        let hot = HotKeys::new(1);
+        let held = hot.workers[0].lock();
+        hot.add(0, b"left out", 1);
+        drop(held);
+        hot.add(0, b"counted", 1);
+        assert_eq!(hot.top(9).1, 1);
     }
 
     #[test]

@@ -159,6 +159,40 @@ fn those_who_hold_on_to_it_do_not_keep_others_from_it() {
 }
 
 #[test]
+fn consoles_that_keep_their_connections_do_not_keep_probes_out() {
+    for io in ["uring", "epoll"] {
+        let observed = Observed::start(&["--workers", "1", "--io", io]);
+        let ask = |stream: &mut std::net::TcpStream| {
+            let mut answer = [0; 4096];
+            stream.write_all(b"HEAD /ready HTTP/1.1\r\n\r\n").and_then(|()| stream.read(&mut answer)).unwrap_or(0)
+        };
+        let mut kept: Vec<_> = (0..64).map(|_| observed.connect_admin()).collect();
+        kept.iter_mut().for_each(|stream| assert!(ask(stream) > 0));
+        // Whoever has asked lately stays.
+        assert!(ask(&mut kept[0]) > 0);
+        assert_eq!(observed.get("/health").status, 200, "{io}");
+        assert_eq!(kept[1].read(&mut [0]).expect("an end"), 0, "{io}: the one that was idle longest made room");
+        assert!(ask(&mut kept[0]) > 0 && ask(&mut kept[2]) > 0, "{io}");
+        (0..200).for_each(|_| assert_eq!(observed.get("/health").status, 200, "{io}"));
+    }
+}
+
+#[test]
+fn descriptors_are_counted_now_and_then() {
+    let observed = Observed::start(&["--workers", "1"]);
+    let count = || observed.metrics()["process_open_fds"];
+    let (before, start) = (count(), Instant::now());
+    let clients: Vec<_> = (0..50).map(|_| observed.client()).collect();
+    let (at_once, elapsed) = (count(), start.elapsed());
+    // On a host that stands still for seconds it tells nothing.
+    assert!(at_once == before || elapsed > Duration::from_secs(4), "{before} {at_once} after {elapsed:?}");
+    while count() < before + clients.len() as f64 {
+        assert!(start.elapsed() < crate::process::PATIENCE, "{} of {}", count(), clients.len());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+#[test]
 fn a_worker_that_does_not_turn_its_loop_is_told() {
     let observed = Observed::start(&["--workers", "1"]);
     let mut client = observed.client();

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::browser::Browser;
 use crate::observed::{Client, Observed};
-use crate::process::{Running, Serving, corering, start};
+use crate::process::{PATIENCE, Running, Serving, corering, start};
 
 /// The first text of a tile, or a later one.
 fn tile(browser: &mut Browser, name: &str, line: usize) -> String {
@@ -173,6 +173,26 @@ fn a_token_is_asked_for_and_goes_nowhere_else() {
     browser.value("document.getElementById('forget').click()");
     browser.until("document.activeElement.id === 'token'");
     assert_eq!(browser.value("sessionStorage.length"), 0);
+}
+
+#[test]
+fn an_error_in_drawing_is_an_error_and_not_a_silent_server() {
+    let Some(mut browser) = Browser::start() else { return };
+    let observed = Observed::start(&["--workers", "1"]);
+    open(&mut browser, &observed);
+    // Where two of its parts are drawn: one of each turn, one of what is asked now and then.
+    browser.value("document.getElementById('memory-plot').remove(); document.getElementById('connected').remove()");
+    let start = std::time::Instant::now();
+    let names = ["showMemory", "showClients"];
+    let told = |browser: &Browser, name: &str| {
+        browser.happened("Runtime.exceptionThrown").iter().any(|event| event.to_string().contains(name))
+    };
+    while !names.iter().all(|name| told(&browser, name)) {
+        assert!(start.elapsed() < PATIENCE, "{:?}", browser.happened("Runtime.exceptionThrown"));
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        browser.value("1");
+    }
+    browser.until("document.getElementById('link').textContent === 'Live'");
 }
 
 #[test]

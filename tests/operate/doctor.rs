@@ -28,7 +28,7 @@ fn every_finding_is_found_and_nothing_else() {
             maxmemory: 1 << 30,
             ring_bytes: 1 << 20,
             io: Io::Uring,
-            ring: Ok(()),
+            ring: Some(Ok(())),
         };
         (row.plan)(&mut plan);
         row.files.iter().for_each(|(path, first, _)| write(root.path(), path, first));
@@ -66,7 +66,7 @@ fn a_host_that_tells_nothing_is_not_blamed() {
         maxmemory: 0,
         ring_bytes: 0,
         io: Io::Uring,
-        ring: Ok(()),
+        ring: Some(Ok(())),
     };
     let findings = doctor::examine(&Host::new(root.path(), plan), &[]);
     assert!(!findings.iter().any(doctor::Finding::costs), "{findings:?}");

@@ -32,7 +32,7 @@ const fn bad(check: &'static str, files: &'static [File], what: &'static str, fi
 }
 
 fn forbid_io_uring(plan: &mut Plan) {
-    (plan.io, plan.ring) = (Io::Epoll, Err("not permitted".to_owned()));
+    (plan.io, plan.ring) = (Io::Epoll, Some(Err("not permitted".to_owned())));
 }
 
 impl Row {
@@ -169,7 +169,7 @@ const CONNECTIONS_MAX: &str = "proc/sys/net/netfilter/nf_conntrack_max";
 #[rustfmt::skip]
 pub(crate) const ROWS: &[Row] = &[
     good("io_uring", &[]),
-    bad("io_uring", &[], "not permitted", "seccomp").plan(|plan| plan.ring = Err("not permitted".to_owned())),
+    bad("io_uring", &[], "not permitted", "seccomp").plan(|plan| plan.ring = Some(Err("not permitted".to_owned()))),
     good("io_uring", &[]).plan(forbid_io_uring),
     good("io", &[]),
     bad("io", &[], "io_uring is to be had here", "--io uring").plan(|plan| plan.io = Io::Epoll),

@@ -69,7 +69,7 @@ fn costs(root: &Path) -> Vec<&'static str> {
         maxmemory: 0,
         ring_bytes: 0,
         io: Io::Uring,
-        ring: Ok(()),
+        ring: Some(Ok(())),
     };
     let findings = doctor::examine(&Host::new(root, plan), &[]);
     findings.iter().filter(|finding| finding.costs()).map(|finding| finding.check.name).collect()

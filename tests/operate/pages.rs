@@ -82,6 +82,13 @@ fn settings_and_findings_are_all_there_and_secrets_are_not() {
 }
 
 #[test]
+fn the_doctor_of_a_server_with_epoll_sets_no_ring_up() {
+    let observed = Observed::start(&["--workers", "1", "--io", "epoll"]);
+    let findings = json(&observed, "doctor").to_string();
+    assert!(findings.contains("not needed with io epoll") && findings.contains("sets a ring up"), "{findings}");
+}
+
+#[test]
 fn what_clients_do_is_told() {
     let options = ["--workers", "2", "--hotkeys-sampling", "1", "--slowlog-log-slower-than", "0"];
     let observed = Observed::start(&options);
@@ -143,7 +150,17 @@ fn what_clients_do_is_not_for_everybody() {
         // As when another site's name was made to lead here.
         assert_eq!(ask(page, "Host: evil.example:9180\r\n"), 403, "{page}");
     }
-    assert_eq!(ask("status", "Host: evil.example:9180\r\n"), 200);
+    for page in JSON_PAGES {
+        assert_eq!(ask(page, "Host: evil.example:9180\r\n"), 403, "{page}");
+        // A proxy on this host asks for others, who see figures and no more.
+        let is_open = ["status", "history", "settings"].contains(page);
+        let expected = if is_open { 200 } else { 403 };
+        assert_eq!(ask(page, "Host: localhost\r\nX-Forwarded-For: 10.0.0.9\r\n"), expected, "{page}");
+    }
+    for (path, status) in [("/metrics", 403), ("/health", 200), ("/ready", 200), ("/", 200)] {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n");
+        assert_eq!(observed.ask(&request).status, status, "{path}");
+    }
     assert_eq!(json(&observed, "status")["withheld"], serde_json::json!({}));
 
     observed.resp(&["CONFIG SET requirepass geheim"]);

@@ -39,6 +39,15 @@ async function ask(path) {
   return answer.json();
 }
 
+/** A defect of this page is none of the link: it is told to the browser's console. */
+function attempt(show, ...given) {
+  try {
+    show(...given);
+  } catch (error) {
+    reportError(error);
+  }
+}
+
 /** What is asked now and then, beside the status; `show` gets the answer, `complain` a sentence. */
 function occasional(path, everyMs, show, complain) {
   let [due, isAsking] = [0, false];
@@ -49,7 +58,8 @@ function occasional(path, everyMs, show, complain) {
       isAsking = true;
       due = Date.now() + everyMs;
       try {
-        show(await ask(path));
+        const answer = await ask(path);
+        attempt(show, answer);
       } catch (error) {
         complain(error instanceof Refusal ? error.message : `${path} does not arrive`);
       }
@@ -93,6 +103,12 @@ function sayHeld() {
   write($("updated"), "");
 }
 
+/** The server answers, and shows nothing to whoever asks this way. */
+function sayRefused(why) {
+  sayLink("gone", `Not shown: ${why}`);
+  write($("updated"), "");
+}
+
 function sayGone() {
   const since = link.answeredMs ? `since ${clock(link.answeredMs)}` : "yet";
   sayLink("gone", `No answer ${since}; trying again`);
@@ -115,7 +131,8 @@ function onFailure(error) {
     sayLocked();
     return 3600_000;
   }
-  sayGone();
+  if (error instanceof Refusal && error.status === 403) sayRefused(error.message);
+  else sayGone();
   link.failures += 1;
   return BACKOFF_MS[Math.min(link.failures, BACKOFF_MS.length) - 1];
 }

@@ -60,18 +60,18 @@ async function turn() {
     const status = await ask("status.json");
     await follow(status);
     [state.before, state.status] = [state.status, status];
-    if (isHeld()) return POLL_MS;
-    sayLive(status);
-    showAll();
-    for (const it of pages) {
-      const why = status.withheld[it.path];
-      if (why) it.withhold(why);
-      else it.askWhenDue();
-    }
-    return state.before ? POLL_MS : POLL_MS / 2;
   } catch (error) {
     return onFailure(error);
   }
+  if (isHeld()) return POLL_MS;
+  sayLive(state.status);
+  attempt(showAll);
+  for (const it of pages) {
+    const why = state.status.withheld[it.path];
+    if (why) it.withhold(why);
+    else it.askWhenDue();
+  }
+  return state.before ? POLL_MS : POLL_MS / 2;
 }
 
 /** For ever; nobody is asked while nobody looks, or wants to look at what is there. */

@@ -175,7 +175,7 @@ mod tests {
     use crate::config::{Io, Settings};
     use crate::observe::Metric;
 
-    fn asked(ask: impl AsyncFn(&Desk)) {
+    fn asked(ask: &impl AsyncFn(&Desk)) {
         let server = Server::start(Settings { port: 0, workers: 1, ..Settings::default() }).unwrap();
         let desk = Desk::new(server.waker(), Vec::new());
         super::super::runtime::run(Io::Epoll, ask(&desk)).unwrap();
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn many_who_ask_for_a_sign_of_life_share_one() {
-        asked(async |desk| {
+        asked(&async |desk| {
             let ticks = || desk.waker.instance().metrics.worker(0).get(Metric::Ticks);
             let (before, start) = (ticks(), Instant::now());
             for _ in 0..10_000 {
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn who_asks_for_findings_does_not_wait_for_ever() {
-        asked(async |desk| {
+        asked(&async |desk| {
             let (_open, never) = std::sync::mpsc::channel::<Value>();
             *desk.findings.borrow_mut() =
                 Findings::awaiting(std::thread::spawn(move || never.recv().unwrap_or_default()));

@@ -324,7 +324,7 @@ fn a_send_that_is_taken_whole_does_not_end_a_wait() {
     });
     ring.enter(Wait::Forever).expect("the ring works");
     let kinds: Vec<Kind> = std::iter::from_fn(|| ring.complete()).map(|completion| completion.token.kind()).collect();
-    assert_eq!(kinds, [Kind::Recv, Kind::Send]);
+    assert_eq!(kinds, [Kind::Send, Kind::Recv]);
     answering.join().expect("no panic");
 }
 

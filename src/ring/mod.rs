@@ -255,7 +255,7 @@ pub trait Ring {
     fn push(&mut self, token: Token, op: Op);
 
     /// Submits what is queued, runs completion work, and waits as told. A send that the kernel takes whole does not end
-    /// the wait; it is among the completions when something else has.
+    /// the wait; it is the first of the completions when something else has.
     ///
     /// # Errors
     /// Only those from which the ring cannot recover; EINTR, ETIME, EAGAIN and EBUSY are handled inside.

@@ -71,6 +71,8 @@ struct InFlight {
     /// How many of them an earlier attempt has moved.
     delivered: usize,
     is_quiet: bool,
+    /// The kernel has told of it, so that it was not delivered whole.
+    is_told: bool,
     /// Which of all sends it is.
     number: u32,
     pieces: [libc::iovec; SEND_PIECES_MAX],
@@ -85,6 +87,8 @@ pub struct UringRing {
     sends: Vec<Option<Box<InFlight>>>,
     quiet: QuietSends,
     can_be_quiet: bool,
+    /// Completions that were looked at for what they say of quiet sends.
+    arrived: VecDeque<cqueue::Entry>,
     /// How many sends there were, modulo 2^32.
     sent: u32,
     /// Everything is to end: nothing goes on by itself.
@@ -148,6 +152,7 @@ impl UringRing {
             sends: Vec::new(),
             quiet: QuietSends::default(),
             can_be_quiet,
+            arrived: VecDeque::new(),
             sent: 0,
             is_ending: false,
             stamped: Vec::new(),
@@ -178,6 +183,7 @@ impl UringRing {
         let mut send = self.spares.pop().unwrap_or_else(InFlight::boxed);
         let len = limit.min(output.len() - from);
         (send.output, send.fd, send.from, send.len, send.delivered) = (output, fd, from, len, 0);
+        send.is_told = false;
         send.is_quiet = self.can_be_quiet && len <= quiet::BYTES_MAX;
         self.sent = self.sent.wrapping_add(1);
         send.number = self.sent;
@@ -283,17 +289,26 @@ impl UringRing {
         Some(self.end_send(token, result))
     }
 
-    /// The next send of which the kernel says nothing, because it was delivered whole.
+    /// The next send of which the kernel says nothing, because it was delivered whole. These come before what has
+    /// arrived, so that the memory of their replies serves for the next.
     #[inline]
     fn complete_quietly(&mut self) -> Option<Completion> {
+        for entry in self.ring.completion() {
+            if let Some(token) = Token::from_user_data(entry.user_data()).filter(|token| token.kind() == Kind::Send)
+                && let Some(send) = &mut self.sends[token.slot() as usize]
+            {
+                send.is_told = true;
+            }
+            self.arrived.push_back(entry);
+        }
         // What the kernel holds back may tell otherwise.
-        if !self.quiet.has_taken() || self.ring.submission().cq_overflow() {
+        if self.ring.submission().cq_overflow() {
             return None;
         }
         loop {
             let (token, number) = self.quiet.next()?;
             let send = self.sends[token.slot() as usize].as_ref();
-            if let Some(send) = send.filter(|send| send.is_quiet && send.number == number) {
+            if let Some(send) = send.filter(|send| send.is_quiet && !send.is_told && send.number == number) {
                 let len = send.len as u32;
                 return Some(self.end_send(token, Ok(len)));
             }
@@ -341,6 +356,7 @@ impl InFlight {
             len: 0,
             delivered: 0,
             is_quiet: false,
+            is_told: false,
             number: 0,
             pieces,
             message,
@@ -408,8 +424,7 @@ impl Ring for UringRing {
 
     fn enter(&mut self, wait: Wait) -> io::Result<()> {
         self.push_backlog();
-        let must_wait =
-            wait != Wait::No && self.backlog.is_empty() && !self.quiet.has_taken() && self.ring.completion().is_empty();
+        let must_wait = wait != Wait::No && self.backlog.is_empty() && !self.has_completed();
         if !must_wait && !self.has_unsubmitted() && !self.is_ready_in_kernel() {
             return Ok(());
         }
@@ -435,7 +450,7 @@ impl Ring for UringRing {
     }
 
     fn is_ready(&mut self) -> bool {
-        !self.ring.completion().is_empty() || self.quiet.has_taken() || self.is_ready_in_kernel()
+        self.has_completed() || self.is_ready_in_kernel()
     }
 
     fn has_unsubmitted(&mut self) -> bool {
@@ -444,7 +459,12 @@ impl Ring for UringRing {
 
     fn complete(&mut self) -> Option<Completion> {
         loop {
-            let Some(entry) = self.ring.completion().next() else { return self.complete_quietly() };
+            if self.quiet.has_taken()
+                && let Some(completion) = self.complete_quietly()
+            {
+                return Some(completion);
+            }
+            let entry = self.arrived.pop_front().or_else(|| self.ring.completion().next())?;
             if let Some(completion) = self.take_completion(&entry) {
                 return Some(completion);
             }
@@ -486,6 +506,10 @@ impl Ring for UringRing {
 }
 
 impl UringRing {
+    fn has_completed(&mut self) -> bool {
+        self.quiet.has_taken() || !self.arrived.is_empty() || !self.ring.completion().is_empty()
+    }
+
     /// Completion work that an `enter` would run, or completions that did not fit the queue.
     fn is_ready_in_kernel(&mut self) -> bool {
         let queue = self.ring.submission();

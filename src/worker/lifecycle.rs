@@ -120,8 +120,7 @@ impl<R: Ring> Worker<R> {
     fn on_control(&mut self, completion: Completion) {
         self.core.is_control_armed &= completion.has_more;
         self.discard(completion.carried);
-        // Once every send is known that has ended.
-        self.core.is_asked_for_clients = true;
+        self.core.tell_clients();
     }
 
     /// Gives back what a completion carries and nobody wants.

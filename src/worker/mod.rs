@@ -151,8 +151,6 @@ struct Core {
     has_stopped_accepting: bool,
     control: Option<Fd>,
     is_control_armed: bool,
-    /// Somebody may have asked who is connected.
-    is_asked_for_clients: bool,
     hops: Hops,
     timers: TimerWheel,
     /// Connections whose state changed in this tick.
@@ -239,7 +237,6 @@ impl<R: Ring> Worker<R> {
             has_stopped_accepting: false,
             control: options.control,
             is_control_armed: false,
-            is_asked_for_clients: false,
             hops: Hops::new(options.mailboxes),
             timers: TimerWheel::new(now.mono_ns),
             dirty: Vec::new(),
@@ -342,9 +339,6 @@ impl<R: Ring> Worker<R> {
     fn take_completions(&mut self) {
         while let Some(completion) = self.ring.complete() {
             self.on_completion(completion);
-        }
-        if std::mem::take(&mut self.core.is_asked_for_clients) {
-            self.core.tell_clients();
         }
     }
 

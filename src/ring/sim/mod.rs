@@ -257,7 +257,7 @@ impl Ring for SimRing {
     fn complete(&mut self) -> Option<Completion> {
         let mut state = self.state.borrow_mut();
         let ring = &mut state.rings[self.index];
-        let completion = ring.completed.pop_front().or_else(|| ring.delivered.pop_front())?;
+        let completion = ring.delivered.pop_front().or_else(|| ring.completed.pop_front())?;
         let kind = completion.token.kind();
         if !completion.has_more && kind != Kind::Wake {
             ring.in_flight -= 1;

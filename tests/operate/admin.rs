@@ -147,6 +147,8 @@ fn those_who_hold_on_to_it_do_not_keep_others_from_it() {
     for stream in &mut slow {
         stream.write_all(b"GET /health HTTP/1.1\r\nHo").expect("it reads");
     }
+    // Of whom nothing has been read yet would make room.
+    std::thread::sleep(Duration::from_secs(1));
     let start = Instant::now();
     let refused = observed.get("/health");
     assert_eq!(refused.status, 503);

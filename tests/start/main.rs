@@ -227,7 +227,8 @@ fn a_settings_file_that_cannot_be_taken_is_named() {
     let absent = folder.path().join("absent.toml");
     assert_refusal(&run(corering(&[]).env("CORERING_CONFIG", &absent)), 2, &["absent.toml", "cannot be read"]);
     let rows: &[(&[u8], &[&str])] = &[
-        (b"portt = 1\n", &["portt", "no setting", "corering config"]),
+        (b"portt = 1\n", &["portt", "no setting", "did you mean port?"]),
+        (b"colour = 1\n", &["colour", "no setting", "corering config"]),
         (b"port = 7000\n[server\nworkers = 1\n", &["line 2"]),
         (b"port = \n", &["line 1"]),
         (b"port = 1\nport = 2\n", &["line 2", "duplicate"]),

@@ -36,6 +36,17 @@ fn a_stall_is_charged_to_every_request_that_it_delays() {
 }
 
 #[test]
+fn a_server_that_is_slower_than_the_schedule_is_late_not_silent() {
+    let _alone = alone();
+    let fake = Fake::resp(millis(5));
+    let timeout = millis(500);
+    let plan = Plan { connections: 1, duration: millis(1500), timeout, ..plan(Rate::PerSecond(2000.0)) };
+    let report = run(&plan, &fake.target()).unwrap();
+    assert!(report.is_clean(), "{:?} {:?}", report.counts, report.errors);
+    assert!(ms_at(&report, 1.0) > 500.0, "{} ms", ms_at(&report, 1.0));
+}
+
+#[test]
 fn a_stall_of_redis_shows_in_the_open_loop_only() {
     let _alone = alone();
     let Some(redis) = Peer::redis() else { return };

@@ -17,19 +17,24 @@ pub(crate) fn write(root: &Path, path: &str, text: &str) {
     fs::write(path, format!("{text}\n")).expect("our file");
 }
 
+/// A small server on an ordinary ring, with its workers on these CPUs.
+pub(crate) fn plan(workers: &[usize]) -> Plan {
+    Plan {
+        workers: workers.to_vec(),
+        backlog: 511,
+        maxclients: 10,
+        maxmemory: 0,
+        ring_bytes: 0,
+        io: Io::Uring,
+        ring: Some(Ok(())),
+    }
+}
+
 #[test]
 fn every_finding_is_found_and_nothing_else() {
     for (number, row) in ROWS.iter().enumerate() {
         let root = tempfile::tempdir().expect("a folder");
-        let mut plan = Plan {
-            workers: vec![0, 1],
-            backlog: 511,
-            maxclients: 10_000,
-            maxmemory: 1 << 30,
-            ring_bytes: 1 << 20,
-            io: Io::Uring,
-            ring: Some(Ok(())),
-        };
+        let mut plan = Plan { maxclients: 10_000, maxmemory: 1 << 30, ring_bytes: 1 << 20, ..plan(&[0, 1]) };
         (row.plan)(&mut plan);
         row.files.iter().for_each(|(path, first, _)| write(root.path(), path, first));
         let host = Host::new(root.path(), plan);
@@ -59,16 +64,7 @@ fn every_check_has_a_good_and_a_bad_row() {
 #[test]
 fn a_host_that_tells_nothing_is_not_blamed() {
     let root = tempfile::tempdir().expect("a folder");
-    let plan = Plan {
-        workers: vec![0],
-        backlog: 511,
-        maxclients: 10,
-        maxmemory: 0,
-        ring_bytes: 0,
-        io: Io::Uring,
-        ring: Some(Ok(())),
-    };
-    let findings = doctor::examine(&Host::new(root.path(), plan), &[]);
+    let findings = doctor::examine(&Host::new(root.path(), plan(&[0])), &[]);
     assert!(!findings.iter().any(doctor::Finding::costs), "{findings:?}");
     assert!(findings.iter().filter(|finding| matches!(finding.look, Look::Unknown(_))).count() > 10, "{findings:?}");
     assert!(doctor::report::text(&findings).ends_with("Nothing found that costs latency.\n"));

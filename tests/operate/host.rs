@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
-use corering::config::Io;
-use corering::doctor::{self, Host, Plan};
+use corering::doctor::{self, Host};
 
-use crate::doctor::write;
+use crate::doctor::{plan, write};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tuning/host/host.sh");
 
@@ -62,16 +61,7 @@ fn read(root: &Path) -> BTreeMap<&'static str, String> {
 }
 
 fn costs(root: &Path) -> Vec<&'static str> {
-    let plan = Plan {
-        workers: vec![0, 1],
-        backlog: 511,
-        maxclients: 10,
-        maxmemory: 0,
-        ring_bytes: 0,
-        io: Io::Uring,
-        ring: Some(Ok(())),
-    };
-    let findings = doctor::examine(&Host::new(root, plan), &[]);
+    let findings = doctor::examine(&Host::new(root, plan(&[0, 1])), &[]);
     findings.iter().filter(|finding| finding.costs()).map(|finding| finding.check.name).collect()
 }
 

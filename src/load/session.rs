@@ -235,8 +235,8 @@ impl Crew<'_> {
         self.populate(&mut engine, index)?;
         let _ = ready.send(own_thread());
         drop(ready);
-        let Ok(start) = start.recv() else { return Err(LoadError::Stopped) };
-        engine.begin(start, |recorder| recorder.set_window(self.window));
+        let Ok(begin) = start.recv() else { return Err(LoadError::Stopped) };
+        engine.begin(begin, |recorder| recorder.set_window(self.window));
         let source = match plan.rate {
             Rate::Max => Source::Closed,
             Rate::PerSecond(rate) => {
@@ -248,6 +248,8 @@ impl Crew<'_> {
         let connections = engine.connections();
         let (recorder, answered) = engine.finish();
         let seen = recorder.finish();
+        // The account of a thread ends with it: it is read first.
+        let _ = start.recv();
         if answered == 0 && !seen.latencies.is_empty() {
             return Err(LoadError::Silent { connections, limit: plan.duration });
         }
@@ -332,16 +334,19 @@ impl Watch {
         loop {
             let next = due.last().copied();
             let wait = next.map_or(self.slice, |next| next.saturating_duration_since(Instant::now()));
-            match slices.recv_timeout(wait) {
-                Ok(slice) => self.add(&slice, progress),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
+            let slice = slices.recv_timeout(wait);
+            let has_ended = matches!(slice, Err(RecvTimeoutError::Disconnected));
+            if let Ok(slice) = slice {
+                self.add(&slice, progress);
             }
-            if next.is_some_and(|next| next <= Instant::now()) {
+            if next.is_some_and(|next| has_ended || next <= Instant::now()) {
                 // Since nothing the first time, since the begin the second.
                 let cpu = self.meters.read();
                 self.cpu = if due.len() == 2 { cpu } else { cpu.since(self.cpu) };
                 due.pop();
+            }
+            if has_ended {
+                return;
             }
         }
     }

@@ -117,9 +117,11 @@ pub(super) struct Connection {
     pub(super) request_ns: u64,
     /// When the output last made progress, or lingering began.
     pub(super) progress_ns: u64,
+    /// When the output in flight was handed to the kernel.
+    pub(super) pushed_ns: u64,
     /// Bytes received since it was last open, and thrown away.
     pub(super) discarded_bytes: usize,
-    /// Its replies' way to the client, while stages are measured.
+    /// A timed batch's way to the client.
     pub(super) trace: Option<Box<Trace>>,
     /// What it holds and has announced, as last added to the worker's budget.
     pub(super) accounted: (usize, usize),
@@ -159,6 +161,7 @@ impl Connection {
             active_ns: now_ns,
             request_ns: u64::MAX,
             progress_ns: now_ns,
+            pushed_ns: now_ns,
             discarded_bytes: 0,
             trace: None,
             accounted: (0, 0),

@@ -175,7 +175,7 @@ impl<R: Ring> Worker<R> {
                     let output = std::mem::take(&mut connection.output);
                     connection.sending_bytes = output.len();
                     connection.sending_capacity = output.capacity();
-                    connection.progress_ns = core.now.mono_ns;
+                    (connection.progress_ns, connection.pushed_ns) = (core.now.mono_ns, core.now.mono_ns);
                     let limit = core.settings.send_bytes as usize;
                     push(ring, connection, Kind::Send, Op::Send { fd, output, from: 0, limit });
                 }

@@ -370,9 +370,7 @@ impl<R: Ring> Worker<R> {
         if self.core.awaits_completion || self.core.spin.budget_ns() > 0 {
             // Most sends are done as soon as they are submitted: no other tick for them.
             self.ring.enter(Wait::No)?;
-            if self.core.stages.is_on() {
-                self.core.stages.collected(self.core.clock.mono_ns());
-            }
+            self.core.stages.collected(0);
             self.take_completions();
             if self.has_work() {
                 return Ok(());

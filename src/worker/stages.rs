@@ -10,8 +10,11 @@
 //!                                                        └─hop─> another worker ─┘
 //! ```
 //!
-//! One batch in `stage-sampling` is timed exactly. For the others the time of the tick will do: whatever makes a
-//! request slow lasts longer than a tick.
+//! One batch in `stage-sampling` is timed exactly. For the others the time of the tick will do, and one reading of the
+//! clock in [`LOOKS_ONE_IN`]: whatever makes a request slow holds up many, and what was seen to be slow has the clock
+//! read for all that follows in the same turn.
+
+use std::cell::Cell;
 
 use crate::clock::Clock;
 use crate::command::{CommandId, Front, Run, table};
@@ -31,7 +34,10 @@ const STAGE_NS_MIN: u64 = 1_000_000;
 
 /// The kernel stamps the arrivals of one connection in so many, or of more when more batches are timed: a stamp makes a
 /// receive cost half a microsecond more.
-const STAMPED_ONE_IN: u32 = 16;
+const STAMPED_ONE_IN: u32 = 32;
+
+/// Of the batches of a turn that are not timed, one in so many reads the clock to see whether it was held up.
+const LOOKS_ONE_IN: u32 = 8;
 
 /// A worker's sampling.
 #[derive(Debug)]
@@ -44,11 +50,11 @@ pub(super) struct Stages {
     pub(super) slow_ns: u64,
     /// For each row of the command table which of its calls are timed.
     pub(super) masks: Box<[u64; COMMANDS_MAX]>,
-    /// When the ring was last asked for completions.
+    /// When the ring was last asked for completions; 0 until something is taken up, then that moment.
     collected_ns: u64,
-    /// Nothing was executed since.
-    is_fresh: bool,
-    /// The batch in hand; `None` between batches and while nothing is measured.
+    /// Batches until one that reads the clock though it is not timed.
+    looks_in: Cell<u32>,
+    /// The batch in hand, if it is timed or was late.
     batch: Option<Batch>,
 }
 
@@ -65,15 +71,13 @@ struct Batch {
     execute_ns: u64,
 }
 
-/// What is remembered of a connection whose replies are on their way.
+/// What is remembered of a timed batch whose replies are on their way.
 #[derive(Debug, Default)]
 pub(super) struct Trace {
-    /// When replies of a timed batch were ready; 0 when there are none.
-    pub(super) replied_ns: u64,
-    /// When the send in flight was pushed; 0 when that is not known.
-    pub(super) sent_ns: u64,
-    /// The send has replies of a timed batch.
-    pub(super) is_sampled: bool,
+    /// When its replies were ready; 0 when there are none that wait.
+    replied_ns: u64,
+    /// When the send was pushed that has its replies; 0 when there is none.
+    sent_ns: u64,
     /// What the bytes of a request have taken that has not arrived as a whole yet.
     pub(super) parse_ns: u64,
 }
@@ -81,8 +85,8 @@ pub(super) struct Trace {
 impl Stages {
     pub(super) fn new(settings: &Settings) -> Self {
         let masks = Box::new([TIME_SOME; COMMANDS_MAX]);
-        let mut stages =
-            Self { every: 0, countdown: 0, slow_ns: 0, masks, collected_ns: 0, is_fresh: false, batch: None };
+        let looks_in = Cell::new(LOOKS_ONE_IN);
+        let mut stages = Self { every: 0, countdown: 0, slow_ns: 0, masks, collected_ns: 0, looks_in, batch: None };
         stages.adopt(settings);
         stages
     }
@@ -116,9 +120,15 @@ impl Stages {
         self.is_on() && (slot + 1).is_multiple_of(self.every.min(STAMPED_ONE_IN))
     }
 
-    /// The ring has been asked for completions.
+    /// The ring has been asked for completions; `now_ns` 0 is the time at which the first is taken up.
     pub(super) fn collected(&mut self, now_ns: u64) {
-        (self.collected_ns, self.is_fresh) = (now_ns, true);
+        self.collected_ns = now_ns;
+        self.looks_in.set(LOOKS_ONE_IN - 1);
+    }
+
+    /// Something took long: what follows in this turn was held up.
+    pub(super) fn look(&self) {
+        self.looks_in.set(0);
     }
 
     /// Whether the next batch is one in [`every`](Self::every).
@@ -151,19 +161,11 @@ impl Core {
     /// Bytes of a connection are taken up that arrived then (0: not known).
     pub(super) fn begin_batch(&mut self, slot: usize, arrived_unix_ns: u64) {
         let connection = &mut self.connections[slot];
-        let parse_ns = std::mem::take(&mut connection.trace.get_or_insert_default().parse_ns);
+        let parse_ns = connection.trace.as_mut().map_or(0, |trace| std::mem::take(&mut trace.parse_ns));
         // A request that is timed is timed to its end, and one that is not stays so: each counts once.
         let (is_begun, goes_on) = (connection.decoder.buffered_bytes() > 0, parse_ns != 0);
         let is_sampled = goes_on || (!is_begun && self.stages.is_due());
-        let since_arrival_ns = match arrived_unix_ns {
-            0 => u64::MAX,
-            arrived => (self.clock.now().unix_us * 1000).saturating_sub(arrived),
-        };
-        // The first of a turn has waited for nobody.
-        let is_first = std::mem::take(&mut self.stages.is_fresh) && !is_sampled;
-        let queued_ns = if is_first { 0 } else { self.clock.mono_ns().saturating_sub(self.stages.collected_ns) };
-        let queue_ns = queued_ns.min(since_arrival_ns);
-        let socket_ns = if arrived_unix_ns == 0 { 0 } else { since_arrival_ns - queue_ns };
+        let (socket_ns, queue_ns) = self.waited(is_sampled, arrived_unix_ns);
         let (stage, longer_ns) =
             if socket_ns > queue_ns { (Stage::Socket, socket_ns) } else { (Stage::Queue, queue_ns) };
         let late = (longer_ns >= self.stages.slow_ns).then_some((stage, longer_ns));
@@ -173,7 +175,31 @@ impl Core {
                 self.record(Stage::Socket, socket_ns);
             }
         }
-        self.stages.batch = Some(Batch { is_sampled, late, has_requests: false, parse_ns, execute_ns: 0 });
+        if is_sampled || late.is_some() {
+            self.stages.batch = Some(Batch { is_sampled, late, has_requests: false, parse_ns, execute_ns: 0 });
+        }
+    }
+
+    /// How long what is taken up now waited in the socket, and then in the completion queue, nanoseconds.
+    fn waited(&mut self, is_sampled: bool, arrived_unix_ns: u64) -> (u64, u64) {
+        let stages = &mut self.stages;
+        if stages.collected_ns == 0 {
+            stages.collected_ns = self.clock.mono_ns();
+        }
+        let looks_in = stages.looks_in.get();
+        if !is_sampled && looks_in > 0 {
+            stages.looks_in.set(looks_in - 1);
+            let arrived_ns = if arrived_unix_ns == 0 { u64::MAX } else { arrived_unix_ns };
+            return ((self.now.unix_us * 1000).saturating_sub(arrived_ns), 0);
+        }
+        stages.looks_in.set(LOOKS_ONE_IN - 1);
+        let queued_ns = self.clock.mono_ns().saturating_sub(stages.collected_ns);
+        if arrived_unix_ns == 0 {
+            return (0, queued_ns);
+        }
+        let since_arrival_ns = (self.clock.now().unix_us * 1000).saturating_sub(arrived_unix_ns);
+        let queue_ns = queued_ns.min(since_arrival_ns);
+        (since_arrival_ns - queue_ns, queue_ns)
     }
 
     /// Says which request waited, now that it is known.
@@ -218,9 +244,8 @@ impl Core {
     /// Replies of a timed batch are ready to be sent.
     fn note_reply(&mut self, slot: usize) {
         let now_ns = self.clock.mono_ns();
-        if let Some(trace) = &mut self.connections[slot].trace
-            && trace.replied_ns == 0
-        {
+        let trace = self.connections[slot].trace.get_or_insert_default();
+        if trace.replied_ns == 0 {
             trace.replied_ns = now_ns;
         }
     }
@@ -231,29 +256,27 @@ impl Core {
         self.awaits_completion = true;
         let connection = &mut self.connections[slot];
         let is_sending = connection.sending_bytes > 0;
-        let Some(trace) = connection.trace.as_mut().filter(|trace| is_sending && trace.sent_ns == 0) else { return };
-        let replied_ns = std::mem::take(&mut trace.replied_ns);
-        trace.is_sampled = replied_ns != 0;
-        trace.sent_ns = if trace.is_sampled { self.clock.mono_ns() } else { self.now.mono_ns };
-        let waited_ns = trace.sent_ns.saturating_sub(replied_ns);
-        if trace.is_sampled {
-            self.record(Stage::Output, waited_ns);
-            if waited_ns >= self.stages.slow_ns {
-                self.log_last(Stage::Output, waited_ns, slot);
-            }
+        let Some(trace) = connection.trace.as_mut() else { return };
+        if !is_sending || trace.sent_ns != 0 || trace.replied_ns == 0 {
+            return;
+        }
+        trace.sent_ns = self.clock.mono_ns();
+        let waited_ns = trace.sent_ns.saturating_sub(std::mem::take(&mut trace.replied_ns));
+        self.record(Stage::Output, waited_ns);
+        if waited_ns >= self.stages.slow_ns {
+            self.log_last(Stage::Output, waited_ns, slot);
         }
     }
 
     /// The kernel has taken all of a connection's output.
     pub(super) fn note_sent(&mut self, slot: usize) {
-        let Some(trace) = &mut self.connections[slot].trace else { return };
-        let (since_ns, is_sampled) = (std::mem::take(&mut trace.sent_ns), trace.is_sampled);
-        if since_ns == 0 {
-            return;
-        }
-        let until_ns = if is_sampled { self.clock.mono_ns() } else { self.now.mono_ns };
-        let took_ns = until_ns.saturating_sub(since_ns);
-        if is_sampled {
+        let connection = &mut self.connections[slot];
+        let mut took_ns = self.now.mono_ns.saturating_sub(connection.pushed_ns);
+        if let Some(trace) = connection.trace.as_mut().filter(|trace| trace.sent_ns != 0) {
+            took_ns = self.clock.mono_ns().saturating_sub(std::mem::take(&mut trace.sent_ns));
+            if (trace.replied_ns, trace.parse_ns) == (0, 0) {
+                connection.trace = None;
+            }
             self.record(Stage::Send, took_ns);
         }
         if took_ns >= self.stages.slow_ns {
@@ -319,6 +342,7 @@ impl Core {
         args: Option<Args<'_>>,
         slot: Option<usize>,
     ) {
+        self.stages.look();
         let is_fast = command.spec().flags.has(table::Flags::FAST);
         let event = if stage == Stage::Execute && is_fast { "fast-command" } else { stage.event() };
         self.note_event(event, ns);

@@ -171,9 +171,10 @@ fn a_slow_reader_is_blamed_on_the_send() {
     assert_blamed(&mut observed.client(), "send", "stage-send", 250, "get");
 }
 
-#[test]
-fn others_in_the_same_turn_are_blamed_on_queue_and_output() {
+/// A server whose worker has taken up three requests in one turn, the second of which took 900 ms.
+fn held_up(sampling: u32) -> Observed {
     let observed = Observed::start(&[OPTIONS, &["--workers", "1"]].concat());
+    observed.client().ask(&format!("CONFIG SET stage-sampling {sampling}"));
     let [mut blocker, mut first, mut slow, mut last] = [(); 4].map(|()| observed.serving.connect());
     for stream in [&mut blocker, &mut first, &mut slow, &mut last] {
         write(stream, "PING\r\n");
@@ -188,9 +189,23 @@ fn others_in_the_same_turn_are_blamed_on_queue_and_output() {
     pause(20);
     write(&mut last, "GET last\r\n");
     [&mut first, &mut slow, &mut last].into_iter().for_each(read_line);
+    observed
+}
+
+#[test]
+fn others_in_the_same_turn_are_blamed_on_queue_and_output() {
+    let observed = held_up(1);
     let mut client = observed.client();
     assert_blamed(&mut client, "output", "stage-output", 890, "get");
     assert_blamed(&mut client, "queue", "stage-queue", 890, "last");
+}
+
+#[test]
+fn a_request_that_no_sample_has_met_is_blamed_on_the_queue() {
+    let observed = held_up(100_000);
+    let queued: Vec<Entry> =
+        slow_log(&mut observed.client()).into_iter().filter(|(stage, ..)| stage == "queue").collect();
+    assert!(matches!(&queued[..], [(_, 890..2000, arguments)] if arguments[1] == "last"), "{queued:?}");
 }
 
 #[test]

@@ -145,14 +145,14 @@ impl Hops {
         }
     }
 
-    /// Posts the letters of this tick, as far as letters may be under way, with a stamp if there is one; how many.
-    pub(super) fn post_all(&mut self, stamp: Option<(bool, u64)>) -> u64 {
+    /// Posts the letters of this tick, as far as letters may be under way, each stamped if it is to be; how many.
+    pub(super) fn post_all(&mut self, mut stamp: impl FnMut() -> Option<(bool, u64)>) -> u64 {
         let mut posted = 0;
         for to in 0..self.outgoing.len() {
             while self.outgoing[to].in_flight < LETTERS_IN_FLIGHT_MAX
                 && let Some(mut letter) = self.outgoing[to].letters.pop_front()
             {
-                if let Some((is_sampled, now_ns)) = stamp {
+                if let Some((is_sampled, now_ns)) = stamp() {
                     (letter.is_sampled, letter.posted_ns) = (is_sampled, now_ns);
                 }
                 self.outgoing[to].in_flight += 1;

@@ -344,8 +344,8 @@ impl<R: Ring> Worker<R> {
 
     /// Whether there was any.
     fn post_mail(&mut self) -> bool {
-        let stamp = self.core.stamp_letters();
-        let posted = self.core.hops.post_all(stamp);
+        let Core { hops, stages, clock, now, .. } = &mut self.core;
+        let posted = hops.post_all(|| stages.stamp_letter(clock, now.mono_ns));
         let metrics = self.core.instance.metrics.worker(self.core.index);
         metrics.add(Metric::LettersSent, posted);
         for peer in self.core.hops.bells() {

@@ -46,6 +46,8 @@ pub(super) struct Stages {
     pub(super) every: u32,
     /// Batches until the next that is timed.
     countdown: u32,
+    /// Letters to other workers until the next that is timed.
+    letters_until: u32,
     /// Whatever takes longer is slow, nanoseconds.
     pub(super) slow_ns: u64,
     /// For each row of the command table which of its calls are timed.
@@ -86,7 +88,16 @@ impl Stages {
     pub(super) fn new(settings: &Settings) -> Self {
         let masks = Box::new([TIME_SOME; COMMANDS_MAX]);
         let looks_in = Cell::new(LOOKS_ONE_IN);
-        let mut stages = Self { every: 0, countdown: 0, slow_ns: 0, masks, collected_ns: 0, looks_in, batch: None };
+        let mut stages = Self {
+            every: 0,
+            countdown: 0,
+            letters_until: 0,
+            slow_ns: 0,
+            masks,
+            collected_ns: 0,
+            looks_in,
+            batch: None,
+        };
         stages.adopt(settings);
         stages
     }
@@ -94,7 +105,7 @@ impl Stages {
     /// Takes over changed settings.
     pub(super) fn adopt(&mut self, settings: &Settings) {
         self.every = settings.stage_sampling;
-        self.countdown = 0;
+        (self.countdown, self.letters_until) = (0, 0);
         let log_ns = u64::try_from(settings.slowlog_log_slower_than).map_or(u64::MAX, |us| us.saturating_mul(1000));
         let event_ns = match settings.latency_monitor_threshold {
             0 => u64::MAX,
@@ -131,11 +142,30 @@ impl Stages {
         self.looks_in.set(0);
     }
 
+    /// Whether nothing is to be known of the next batch, which is the usual case.
+    #[inline]
+    fn skips(&mut self) -> bool {
+        let looks_in = self.looks_in.get();
+        let skips = self.countdown > 0 && looks_in > 0 && self.collected_ns > 0;
+        if skips {
+            self.countdown -= 1;
+            self.looks_in.set(looks_in - 1);
+        }
+        skips
+    }
+
     /// Whether the next batch is one in [`every`](Self::every).
     fn is_due(&mut self) -> bool {
-        let is_due = self.countdown == 0;
-        self.countdown = if is_due { self.every - 1 } else { self.countdown - 1 };
-        is_due
+        is_due(&mut self.countdown, self.every)
+    }
+
+    /// Whether a letter that is posted now is timed exactly, and the time; `None` when nothing is measured.
+    pub(super) fn stamp_letter(&mut self, clock: &Clock, now_ns: u64) -> Option<(bool, u64)> {
+        if !self.is_on() {
+            return None;
+        }
+        let is_sampled = is_due(&mut self.letters_until, self.every);
+        Some((is_sampled, if is_sampled { clock.mono_ns() } else { now_ns }))
     }
 
     /// Reads the clock if the batch in hand is timed; else 0.
@@ -157,9 +187,25 @@ impl Stages {
     }
 }
 
+/// One in `every`, the first of them first.
+fn is_due(until: &mut u32, every: u32) -> bool {
+    let is_due = *until == 0;
+    *until = if is_due { every - 1 } else { *until - 1 };
+    is_due
+}
+
 impl Core {
     /// Bytes of a connection are taken up that arrived then (0: not known).
+    #[inline]
     pub(super) fn begin_batch(&mut self, slot: usize, arrived_unix_ns: u64) {
+        let is_followed = arrived_unix_ns != 0 || self.connections[slot].trace.is_some();
+        if is_followed || !self.stages.skips() {
+            self.note_batch(slot, arrived_unix_ns);
+        }
+    }
+
+    #[inline(never)]
+    fn note_batch(&mut self, slot: usize, arrived_unix_ns: u64) {
         let connection = &mut self.connections[slot];
         let parse_ns = connection.trace.as_mut().map_or(0, |trace| std::mem::take(&mut trace.parse_ns));
         // A request that is timed is timed to its end, and one that is not stays so: each counts once.
@@ -215,11 +261,15 @@ impl Core {
     }
 
     /// The batch is dealt with.
+    #[inline]
     pub(super) fn end_batch(&mut self, slot: usize) {
-        let Some(batch) = self.stages.batch.take() else { return };
-        if !batch.is_sampled {
-            return;
+        if let Some(batch) = self.stages.batch.take().filter(|batch| batch.is_sampled) {
+            self.end_timed(slot, &batch);
         }
+    }
+
+    #[inline(never)]
+    fn end_timed(&mut self, slot: usize, batch: &Batch) {
         if !batch.has_requests {
             self.connections[slot].trace.get_or_insert_default().parse_ns = batch.parse_ns;
             return;
@@ -251,12 +301,20 @@ impl Core {
     }
 
     /// A connection is settled: if a send was pushed, its output is the kernel's now.
+    #[inline]
     pub(super) fn note_push(&mut self, slot: usize) {
         // The time of its end counts.
         self.awaits_completion = true;
+        if self.connections[slot].trace.is_some() {
+            self.note_traced_push(slot);
+        }
+    }
+
+    #[inline(never)]
+    fn note_traced_push(&mut self, slot: usize) {
         let connection = &mut self.connections[slot];
         let is_sending = connection.sending_bytes > 0;
-        let Some(trace) = connection.trace.as_mut() else { return };
+        let Some(trace) = &mut connection.trace else { return };
         if !is_sending || trace.sent_ns != 0 || trace.replied_ns == 0 {
             return;
         }
@@ -269,9 +327,18 @@ impl Core {
     }
 
     /// The kernel has taken all of a connection's output.
+    #[inline]
     pub(super) fn note_sent(&mut self, slot: usize) {
+        let connection = &self.connections[slot];
+        let took_ns = self.now.mono_ns.saturating_sub(connection.pushed_ns);
+        if connection.trace.is_some() || took_ns >= self.stages.slow_ns {
+            self.note_send(slot, took_ns);
+        }
+    }
+
+    #[inline(never)]
+    fn note_send(&mut self, slot: usize, mut took_ns: u64) {
         let connection = &mut self.connections[slot];
-        let mut took_ns = self.now.mono_ns.saturating_sub(connection.pushed_ns);
         if let Some(trace) = connection.trace.as_mut().filter(|trace| trace.sent_ns != 0) {
             took_ns = self.clock.mono_ns().saturating_sub(std::mem::take(&mut trace.sent_ns));
             if (trace.replied_ns, trace.parse_ns) == (0, 0) {
@@ -298,15 +365,6 @@ impl Core {
             let is_there = self.connections.get(slot).is_some_and(|connection| connection.generation == generation);
             self.log_slow(Stage::Hop, hop_ns, command, Some(letter.requests.get(0, &[])), is_there.then_some(slot));
         }
-    }
-
-    /// Whether letters that are posted now are timed exactly; `None` when not at all. With the time of posting.
-    pub(super) fn stamp_letters(&mut self) -> Option<(bool, u64)> {
-        if !self.stages.is_on() {
-            return None;
-        }
-        let is_sampled = self.stages.is_due();
-        Some((is_sampled, if is_sampled { self.clock.mono_ns() } else { self.now.mono_ns }))
     }
 
     fn record(&self, stage: Stage, ns: u64) {

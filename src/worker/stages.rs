@@ -32,10 +32,6 @@ const TIMES_EACH_BELOW_NS: u64 = 1_000_000;
 /// With a threshold of the slow log that every command passes, other stages than the command's must still take so long.
 const STAGE_NS_MIN: u64 = 1_000_000;
 
-/// The kernel stamps the arrivals of one connection in so many, or of more when more batches are timed: a stamp makes a
-/// receive cost half a microsecond more.
-const STAMPED_ONE_IN: u32 = 32;
-
 /// Of the batches of a turn that are not timed, one in so many reads the clock to see whether it was held up.
 const LOOKS_ONE_IN: u32 = 8;
 
@@ -126,9 +122,10 @@ impl Stages {
         self.every != 0
     }
 
-    /// Whether the kernel is to stamp what arrives for this connection.
+    /// Whether the kernel is to stamp what arrives for this connection: one in [`every`](Self::every), as a stamp makes
+    /// a receive cost microseconds more.
     pub(super) fn wants_stamps(&self, slot: u32) -> bool {
-        self.is_on() && (slot + 1).is_multiple_of(self.every.min(STAMPED_ONE_IN))
+        self.is_on() && (slot + 1).is_multiple_of(self.every)
     }
 
     /// The ring has been asked for completions; `now_ns` 0 is the time at which the first is taken up.

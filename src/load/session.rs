@@ -346,6 +346,10 @@ impl Watch {
                 due.pop();
             }
             if has_ended {
+                if due.len() == 1 {
+                    // Its begin was read too late.
+                    self.cpu = CpuTimes::default();
+                }
                 return;
             }
         }

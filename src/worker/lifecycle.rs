@@ -172,10 +172,8 @@ impl<R: Ring> Worker<R> {
         match connection.state {
             State::Open | State::Flushing | State::Lingering => {
                 if connection.sending_bytes == 0 && connection.has_output_to_send() {
-                    let output = std::mem::take(&mut connection.output);
-                    connection.sending_bytes = output.len();
-                    connection.sending_capacity = output.capacity();
-                    (connection.progress_ns, connection.pushed_ns) = (core.now.mono_ns, core.now.mono_ns);
+                    let pushed_ns = core.stages.moment(&core.clock, core.now.mono_ns);
+                    let output = connection.take_output(core.now.mono_ns, pushed_ns);
                     let limit = core.settings.send_bytes as usize;
                     push(ring, connection, Kind::Send, Op::Send { fd, output, from: 0, limit });
                 }
@@ -248,6 +246,15 @@ fn receive_op<R: Ring>(ring: &R, connection: &Connection, wants_stamps: bool) ->
 }
 
 impl Connection {
+    /// The replies, which are the kernel's from now on.
+    #[inline]
+    fn take_output(&mut self, now_ns: u64, pushed_ns: u64) -> Output {
+        let output = std::mem::take(&mut self.output);
+        (self.sending_bytes, self.sending_capacity) = (output.len(), output.capacity());
+        (self.progress_ns, self.pushed_ns) = (now_ns, pushed_ns);
+        output
+    }
+
     /// Whether there are replies to be sent now. A pipeline's replies are written once, as long as they are short: they
     /// wait for those that other workers still owe.
     #[inline]

@@ -414,7 +414,7 @@ impl Core {
         } else if since_ns >= self.stages.slow_ns {
             self.note_tick(since_ns);
         }
-        self.stages.collected(self.now.mono_ns);
+        self.stages.begin_turn(self.now.mono_ns);
         self.is_watched = self.instance.feed.is_watched();
         self.metrics().add(Metric::Ticks, 1);
         self.shard.begin(self.now.unix_ms);
@@ -519,6 +519,7 @@ impl Core {
             connection.is_runnable = false;
             // What goes on here is not timed.
             connection.trace.iter_mut().for_each(|trace| trace.parse_ns = 0);
+            connection.drop_empty_trace();
             if !connection.must_wait() {
                 self.execute(slot, &[]);
             }

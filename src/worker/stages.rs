@@ -24,6 +24,7 @@ use crate::observe::{COMMANDS_MAX, TIME_ALL, TIME_SOME};
 use crate::protocol::{Args, Requests};
 
 use super::Core;
+use super::connection::Connection;
 use super::hop::{Envelope, Letter};
 
 /// Below this threshold of the slow log every command is timed.
@@ -51,7 +52,9 @@ pub(super) struct Stages {
     /// When the ring was last asked for completions; 0 until something is taken up, then that moment.
     collected_ns: u64,
     /// Batches until one that reads the clock though it is not timed.
-    looks_in: Cell<u32>,
+    looks_in: u32,
+    /// Something in this turn took long, and has held up what follows.
+    is_slow: Cell<bool>,
     /// The batch in hand, if it is timed or was late.
     batch: Option<Batch>,
 }
@@ -83,7 +86,6 @@ pub(super) struct Trace {
 impl Stages {
     pub(super) fn new(settings: &Settings) -> Self {
         let masks = Box::new([TIME_SOME; COMMANDS_MAX]);
-        let looks_in = Cell::new(LOOKS_ONE_IN);
         let mut stages = Self {
             every: 0,
             countdown: 0,
@@ -91,7 +93,8 @@ impl Stages {
             slow_ns: 0,
             masks,
             collected_ns: 0,
-            looks_in,
+            looks_in: LOOKS_ONE_IN,
+            is_slow: Cell::new(false),
             batch: None,
         };
         stages.adopt(settings);
@@ -128,25 +131,29 @@ impl Stages {
         self.is_on() && (slot + 1).is_multiple_of(self.every)
     }
 
-    /// The ring has been asked for completions; `now_ns` 0 is the time at which the first is taken up.
-    pub(super) fn collected(&mut self, now_ns: u64) {
-        self.collected_ns = now_ns;
-        self.looks_in.set(LOOKS_ONE_IN - 1);
+    /// A turn begins.
+    pub(super) fn begin_turn(&mut self, now_ns: u64) {
+        self.is_slow.set(false);
+        self.collected(now_ns);
     }
 
-    /// Something took long: what follows in this turn was held up.
-    pub(super) fn look(&self) {
-        self.looks_in.set(0);
+    /// The ring has been asked for completions; `now_ns` 0 is the time at which the first is taken up.
+    pub(super) fn collected(&mut self, now_ns: u64) {
+        (self.collected_ns, self.looks_in) = (now_ns, LOOKS_ONE_IN - 1);
+    }
+
+    /// The time of what happens now: that of the turn's beginning unless something has taken long since.
+    #[inline]
+    pub(super) fn moment(&self, clock: &Clock, begun_ns: u64) -> u64 {
+        if self.is_slow.get() { clock.mono_ns() } else { begun_ns }
     }
 
     /// Whether nothing is to be known of the next batch, which is the usual case.
     #[inline]
     fn skips(&mut self) -> bool {
-        let looks_in = self.looks_in.get();
-        let skips = self.countdown > 0 && looks_in > 0 && self.collected_ns > 0;
+        let skips = self.countdown > 0 && self.looks_in > 0 && self.collected_ns > 0 && !self.is_slow.get();
         if skips {
-            self.countdown -= 1;
-            self.looks_in.set(looks_in - 1);
+            (self.countdown, self.looks_in) = (self.countdown - 1, self.looks_in - 1);
         }
         skips
     }
@@ -162,7 +169,7 @@ impl Stages {
             return None;
         }
         let is_sampled = is_due(&mut self.letters_until, self.every);
-        Some((is_sampled, if is_sampled { clock.mono_ns() } else { now_ns }))
+        Some((is_sampled, if is_sampled { clock.mono_ns() } else { self.moment(clock, now_ns) }))
     }
 
     /// Reads the clock if the batch in hand is timed; else 0.
@@ -184,6 +191,13 @@ impl Stages {
     }
 }
 
+impl Connection {
+    /// Nothing is remembered any more of a timed batch whose last trace is gone.
+    pub(super) fn drop_empty_trace(&mut self) {
+        self.trace.take_if(|trace| (trace.replied_ns, trace.sent_ns, trace.parse_ns) == (0, 0, 0));
+    }
+}
+
 /// One in `every`, the first of them first.
 fn is_due(until: &mut u32, every: u32) -> bool {
     let is_due = *until == 0;
@@ -195,8 +209,10 @@ impl Core {
     /// Bytes of a connection are taken up that arrived then (0: not known).
     #[inline]
     pub(super) fn begin_batch(&mut self, slot: usize, arrived_unix_ns: u64) {
-        let is_followed = arrived_unix_ns != 0 || self.connections[slot].trace.is_some();
-        if is_followed || !self.stages.skips() {
+        let connection = &self.connections[slot];
+        // A request that is timed is timed to its end, and one that is not stays so: each counts once.
+        let goes_on = connection.trace.is_some() || connection.decoder.buffered_bytes() > 0;
+        if goes_on || arrived_unix_ns != 0 || !self.stages.skips() {
             self.note_batch(slot, arrived_unix_ns);
         }
     }
@@ -205,18 +221,21 @@ impl Core {
     fn note_batch(&mut self, slot: usize, arrived_unix_ns: u64) {
         let connection = &mut self.connections[slot];
         let parse_ns = connection.trace.as_mut().map_or(0, |trace| std::mem::take(&mut trace.parse_ns));
-        // A request that is timed is timed to its end, and one that is not stays so: each counts once.
         let (is_begun, goes_on) = (connection.decoder.buffered_bytes() > 0, parse_ns != 0);
         let is_sampled = goes_on || (!is_begun && self.stages.is_due());
         let (socket_ns, queue_ns) = self.waited(is_sampled, arrived_unix_ns);
         let (stage, longer_ns) =
             if socket_ns > queue_ns { (Stage::Socket, socket_ns) } else { (Stage::Queue, queue_ns) };
         let late = (longer_ns >= self.stages.slow_ns).then_some((stage, longer_ns));
+        if late.is_some() {
+            self.stages.is_slow.set(true);
+        }
         if is_sampled && !goes_on {
             self.record(Stage::Queue, queue_ns);
-            if arrived_unix_ns != 0 {
-                self.record(Stage::Socket, socket_ns);
-            }
+        }
+        // One connection in `every` is stamped: of its requests each counts.
+        if arrived_unix_ns != 0 && !is_begun {
+            self.record(Stage::Socket, socket_ns);
         }
         if is_sampled || late.is_some() {
             self.stages.batch = Some(Batch { is_sampled, late, has_requests: false, parse_ns, execute_ns: 0 });
@@ -229,13 +248,12 @@ impl Core {
         if stages.collected_ns == 0 {
             stages.collected_ns = self.clock.mono_ns();
         }
-        let looks_in = stages.looks_in.get();
-        if !is_sampled && looks_in > 0 {
-            stages.looks_in.set(looks_in - 1);
-            let arrived_ns = if arrived_unix_ns == 0 { u64::MAX } else { arrived_unix_ns };
-            return ((self.now.unix_us * 1000).saturating_sub(arrived_ns), 0);
+        // A stamp costs more than the clock does.
+        if !is_sampled && arrived_unix_ns == 0 && stages.looks_in > 0 && !stages.is_slow.get() {
+            stages.looks_in -= 1;
+            return (0, 0);
         }
-        stages.looks_in.set(LOOKS_ONE_IN - 1);
+        stages.looks_in = LOOKS_ONE_IN - 1;
         let queued_ns = self.clock.mono_ns().saturating_sub(stages.collected_ns);
         if arrived_unix_ns == 0 {
             return (0, queued_ns);
@@ -286,6 +304,7 @@ impl Core {
         if !self.connections[slot].output.is_empty() && self.connections[slot].gather.is_empty() {
             self.note_reply(slot);
         }
+        self.connections[slot].drop_empty_trace();
     }
 
     /// Replies of a timed batch are ready to be sent.
@@ -310,7 +329,8 @@ impl Core {
     #[inline(never)]
     fn note_traced_push(&mut self, slot: usize) {
         let connection = &mut self.connections[slot];
-        let is_sending = connection.sending_bytes > 0;
+        // Replies that wait for an earlier send have not been pushed.
+        let is_sending = connection.sending_bytes > 0 && connection.output.is_empty();
         let Some(trace) = &mut connection.trace else { return };
         if !is_sending || trace.sent_ns != 0 || trace.replied_ns == 0 {
             return;
@@ -338,9 +358,7 @@ impl Core {
         let connection = &mut self.connections[slot];
         if let Some(trace) = connection.trace.as_mut().filter(|trace| trace.sent_ns != 0) {
             took_ns = self.clock.mono_ns().saturating_sub(std::mem::take(&mut trace.sent_ns));
-            if (trace.replied_ns, trace.parse_ns) == (0, 0) {
-                connection.trace = None;
-            }
+            connection.drop_empty_trace();
             self.record(Stage::Send, took_ns);
         }
         if took_ns >= self.stages.slow_ns {
@@ -397,7 +415,7 @@ impl Core {
         args: Option<Args<'_>>,
         slot: Option<usize>,
     ) {
-        self.stages.look();
+        self.stages.is_slow.set(true);
         let is_fast = command.spec().flags.has(table::Flags::FAST);
         let event = if stage == Stage::Execute && is_fast { "fast-command" } else { stage.event() };
         self.note_event(event, ns);
@@ -415,7 +433,7 @@ impl Core {
         if stage != Stage::Execute {
             arguments.push(format!("(stage: {})", stage.name()).into_bytes());
         }
-        let peer = connection.map_or_else(|| "?:0".to_owned(), super::Connection::peer);
+        let peer = connection.map_or_else(|| "?:0".to_owned(), Connection::peer);
         let name = connection.map(|connection| connection.session.name.to_vec()).unwrap_or_default();
         let unix_s = self.now.unix_ms / 1000;
         let entry = SlowEntry { id: 0, unix_s, us, arguments, peer, name, stage };

@@ -81,19 +81,32 @@ fn a_slow_command_is_blamed_on_its_execution() {
 #[test]
 fn a_request_in_pieces_is_counted_once() {
     const PIECES: usize = 20;
-    let observed = Observed::start(&[OPTIONS, &["--workers", "1"]].concat());
+    for sampling in [1, 4] {
+        let observed = Observed::start(&[OPTIONS, &["--workers", "1"]].concat());
+        observed.client().ask(&format!("CONFIG SET stage-sampling {sampling}"));
+        pieces_are_counted_once(&observed, PIECES, sampling);
+    }
+}
+
+/// Requests in pieces count as many times as one in so many stands for.
+#[track_caller]
+fn pieces_are_counted_once(observed: &Observed, pieces: usize, sampling: usize) {
+    const REQUESTS: usize = 4;
     let queued = || observed.metrics().get("corering_stage_seconds_count{stage=\"queue\"}").copied().unwrap_or(0.0);
     let before = queued();
     let mut client = observed.serving.connect();
-    write(&mut client, &format!("*3\r\n$3\r\nSET\r\n$3\r\nkey\r\n${}\r\n", PIECES * 100));
-    for _ in 0..PIECES {
-        pause(5);
-        write(&mut client, &"x".repeat(100));
+    for _ in 0..REQUESTS {
+        write(&mut client, &format!("*3\r\n$3\r\nSET\r\n$3\r\nkey\r\n${}\r\n", pieces * 100));
+        for _ in 0..pieces {
+            pause(5);
+            write(&mut client, &"x".repeat(100));
+        }
+        write(&mut client, "\r\n");
+        read_line(&mut client);
     }
-    write(&mut client, "\r\n");
-    read_line(&mut client);
     let counted = queued() - before;
-    assert!((1.0..=2.0).contains(&counted), "{counted}");
+    let most = (REQUESTS + sampling) as f64;
+    assert!((1.0..=most).contains(&counted), "{counted} of {REQUESTS} in {pieces} pieces, one in {sampling}");
 }
 
 #[test]
@@ -205,7 +218,33 @@ fn a_request_that_no_sample_has_met_is_blamed_on_the_queue() {
     let observed = held_up(100_000);
     let queued: Vec<Entry> =
         slow_log(&mut observed.client()).into_iter().filter(|(stage, ..)| stage == "queue").collect();
-    assert!(matches!(&queued[..], [(_, 890..2000, arguments)] if arguments[1] == "last"), "{queued:?}");
+    assert!(queued.iter().any(|(_, ms, arguments)| *ms >= 890 && arguments[1] == "last"), "{queued:?}");
+    let all = slow_log(&mut observed.client());
+    assert!(all.iter().all(|(stage, ..)| stage != "send"), "every client reads: {all:?}");
+}
+
+#[test]
+fn replies_behind_a_send_that_is_not_timed_are_blamed_on_output_and_send() {
+    const VALUE_BYTES: usize = 32 << 20;
+    let limits = ["--output-hard-limit", "1gb", "--output-soft-limit", "512mb"];
+    let observed = Observed::start(&[OPTIONS, &["--workers", "1"], &limits].concat());
+    observed.client().ask(&format!("SET big {}", "x".repeat(VALUE_BYTES)));
+    let mut reader = observed.serving.connect();
+    // One batch in two is timed: this one, not the next, and again the one after that.
+    observed.client().ask("CONFIG SET stage-sampling 2");
+    write(&mut reader, "PING\r\n");
+    read_line(&mut reader);
+    write(&mut reader, "GET big\r\n");
+    pause(100);
+    write(&mut reader, "STRLEN waiting\r\n");
+    pause(300);
+    reader.read_exact(&mut vec![0; VALUE_BYTES]).expect("the value");
+    (0..2).for_each(|_| read_line(&mut reader));
+    pause(50);
+    let mut client = observed.client();
+    assert_blamed(&mut client, "output", "stage-output", 250, "strlen");
+    let sent = slow_log(&mut client).into_iter().any(|(stage, ms, _)| stage == "send" && ms >= 350);
+    assert!(sent, "{:?}", slow_log(&mut client));
 }
 
 #[test]

@@ -133,7 +133,7 @@ function showStages(status, points) {
   if (isOff) {
     tell("latency-state", "Stages are not timed (stage-sampling is 0), so only the commands' own time is shown. " +
       "`CONFIG SET stage-sampling 64` times one batch of requests in 64, from the socket to the kernel's send, at less " +
-      "than 2\u00a0% of the CPU time; set it before clients connect.");
+      "than 2\u00a0% of the CPU time; set it before clients connect, lower with few of them.");
   } else {
     tell("latency-state", seen.length ? "" : "Stages are timed, and no request has come in the last minute.");
   }

@@ -1,78 +1,226 @@
-//! Whoever shares a server with small requests: readers of large values, writers of many small ones, or nobody.
+//! Whoever shares a server with small requests: readers of large values, or writers of many small ones.
 //!
-//! In: a server that speaks RESP, and a flag that says when to stop. Out: what was done. Plain blocking sockets, on the
-//! CPU of whoever starts them. What must stay true: the calling CPU is never asleep while somebody is there or nobody
-//! is, so that the small requests' generator is woken at the same cost beside all of them; every reply is checked.
+//! In: a server that speaks RESP. Out: how much was read or written, in how much time. It goes on in short steps, taken
+//! by the thread that also asks for the small values: two threads would wait for each other on their CPU, and that
+//! would look like the server. What must stay true: a step takes some microseconds; every reply is checked.
 
 use std::fmt::Write as _;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use corering::load::items::mix;
 use rustix::net::{RecvFlags, recv};
 
 /// A large value's length: ten megabytes.
-pub(crate) const LARGE_BYTES: usize = 10_000_000;
+const LARGE_BYTES: usize = 10_000_000;
 
 /// Connections that fetch large values, each one of its own.
 const READERS: usize = 4;
 
-/// Taken by one call; the kernel lets nobody else run during it where it was built without preemption.
-const TAKEN_BYTES: usize = 64 << 10;
+/// What a step of a reader takes: about 5 µs, and no CPU's time for copies, since the kernel drops the bytes.
+const STEP_BYTES: usize = 64 << 10;
 
 /// Connections that write, and the requests that each has in flight.
 const WRITERS: usize = 2;
 const PIPELINE: u64 = 16;
 
-/// Small items come in bursts of so many, half of which expire together with those of another burst.
-const BURST_ITEMS: u64 = 125_000;
+/// Items whose replies are under way, at most.
+pub(crate) const UNDER_WAY_MAX: u64 = WRITERS as u64 * PIPELINE;
 
-/// From the begin of a burst to that of the next, unless it takes longer.
-const BURST_INTERVAL: Duration = Duration::from_millis(500);
+/// New items come in bursts of so many, and then none for so long.
+const BURST_ITEMS: u64 = 50_000;
+const BURST_PAUSE: Duration = Duration::from_millis(10);
 
-/// Times to live in turn, seconds; zero is for ever.
-const TTLS: [u64; 6] = [0, 1, 0, 2, 0, 3];
+/// Times to live of items in turn, seconds; zero is for ever.
+const TTLS: [u64; 4] = [0, 1, 0, 2];
+
+/// The reply to a write, and the replies to all that a writer has in flight.
+const OK: &[u8; 5] = b"+OK\r\n";
+const REPLIES_BYTES: usize = OK.len() * PIPELINE as usize;
 
 /// A server may take so long for anything.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Who is there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Company {
-    /// Nobody.
-    Nobody,
-    /// Readers of large values, which [`store_large`] has written.
-    Readers,
-    /// Writers of small items, numbered from here on.
-    Writers {
-        /// No item of this number or a higher one was written before.
-        first: u64,
-    },
+/// A longer time between two steps is none of theirs: nobody was there to take them.
+const STEP_MAX: Duration = Duration::from_millis(2);
+
+/// Connections that have something to do in turn.
+#[derive(Debug)]
+pub(crate) struct Company {
+    members: Members,
+    turn: usize,
+    stepped: Instant,
+    /// Bytes of large values that were read, or items that were written.
+    pub(crate) done: u64,
+    /// In so much time.
+    pub(crate) time: Duration,
+    /// What a server did wrong; nothing more is asked of it.
+    pub(crate) failure: Option<String>,
+}
+
+#[derive(Debug)]
+enum Members {
+    Readers(Vec<Reader>),
+    Writers(Vec<Writer>, Bursts),
 }
 
 impl Company {
-    /// Keeps at it until `stop` is set. Returns the bytes of the values that were read, or the items written.
+    fn new(members: Members) -> Self {
+        Self { members, turn: 0, stepped: Instant::now(), done: 0, time: Duration::ZERO, failure: None }
+    }
+
+    /// Readers of the values that [`store_large`] has written.
     ///
     /// # Errors
-    /// The server gives a wrong reply, or none.
-    pub(crate) fn keep(self, port: u16, stop: &AtomicBool) -> Result<u64, String> {
-        let is_over = || stop.load(Ordering::Relaxed);
-        match self {
-            Company::Nobody => {
-                while !is_over() {
-                    std::hint::spin_loop();
-                }
-                Ok(0)
-            }
-            Company::Readers => thread::scope(|scope| {
-                let readers: Vec<_> = (0..READERS).map(|number| scope.spawn(move || read(port, number, stop))).collect();
-                readers.into_iter().map(|reader| reader.join().expect("readers do not panic")).sum()
-            }),
-            Company::Writers { first } => write(port, first, is_over),
+    /// The server takes no connections.
+    pub(crate) fn readers(port: u16) -> Result<Self, String> {
+        (0..READERS)
+            .map(|number| Reader::new(port, number))
+            .collect::<Result<_, _>>()
+            .map(Members::Readers)
+            .map(Self::new)
+    }
+
+    /// Writers of items from number `first` on.
+    ///
+    /// # Errors
+    /// The server takes no connections.
+    pub(crate) fn writers(port: u16, first: u64) -> Result<Self, String> {
+        let writers = (0..WRITERS).map(|_| Ok(Writer { stream: connect(port)?, awaited: 0 }));
+        let bursts = Bursts { next: first, ends: first + BURST_ITEMS, resumes: Instant::now(), text: String::new() };
+        Ok(Self::new(Members::Writers(writers.collect::<Result<_, String>>()?, bursts)))
+    }
+
+    /// One of them goes on as far as it can without waiting.
+    pub(crate) fn step(&mut self) {
+        if self.failure.is_some() {
+            return;
         }
+        let now = Instant::now();
+        let since = now - self.stepped;
+        self.time += if since < STEP_MAX { since } else { Duration::ZERO };
+        self.stepped = now;
+        self.turn += 1;
+        let done = match &mut self.members {
+            Members::Readers(readers) => {
+                let turn = self.turn % readers.len();
+                readers[turn].step()
+            }
+            Members::Writers(writers, bursts) => {
+                let turn = self.turn % writers.len();
+                writers[turn].step(bursts, now)
+            }
+        };
+        match done {
+            Ok(done) => self.done += done,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => self.failure = Some(error.to_string()),
+        }
+    }
+}
+
+/// Fetches one large value back to back.
+#[derive(Debug)]
+struct Reader {
+    stream: TcpStream,
+    request: Vec<u8>,
+    head: Vec<u8>,
+    /// Bytes of the reply that have come.
+    come: usize,
+    /// What the kernel does not fill.
+    dropped: Vec<u8>,
+}
+
+impl Reader {
+    fn new(port: u16, number: usize) -> Result<Self, String> {
+        let mut stream = connect(port)?;
+        let request = get_large(number);
+        stream.write_all(&request).map_err(|error| lost(&error))?;
+        Ok(Self { stream, request, head: large_head(), come: 0, dropped: vec![0; STEP_BYTES] })
+    }
+
+    /// Bytes of the value that have come.
+    fn step(&mut self) -> io::Result<u64> {
+        let body = self.head.len()..self.head.len() + LARGE_BYTES;
+        if body.contains(&self.come) {
+            let most = STEP_BYTES.min(body.end - self.come);
+            let (_, len) = recv(&self.stream, &mut self.dropped[..most], RecvFlags::DONTWAIT | RecvFlags::TRUNC)?;
+            self.come += some(len)?;
+            return Ok(len as u64);
+        }
+        let wanted = if self.come < body.start { &self.head[self.come..] } else { &b"\r\n"[self.come - body.end..] };
+        self.come += take(&self.stream, wanted)?;
+        if self.come == body.end + 2 {
+            self.come = 0;
+            // It is short, and nothing else is on its way.
+            self.stream.write_all(&self.request)?;
+        }
+        Ok(0)
+    }
+}
+
+/// Writes some items, waits for the replies, and writes the next.
+#[derive(Debug)]
+struct Writer {
+    stream: TcpStream,
+    /// Bytes of replies.
+    awaited: usize,
+}
+
+/// What the writers share.
+#[derive(Debug)]
+struct Bursts {
+    /// The next item's number.
+    next: u64,
+    /// The first of the next burst.
+    ends: u64,
+    /// No earlier.
+    resumes: Instant,
+    text: String,
+}
+
+impl Writer {
+    /// Items that have been written.
+    fn step(&mut self, bursts: &mut Bursts, now: Instant) -> io::Result<u64> {
+        let mut done = 0;
+        if self.awaited > 0 {
+            let replies: [u8; REPLIES_BYTES] = std::array::from_fn(|at| OK[at % OK.len()]);
+            self.awaited -= take(&self.stream, &replies[REPLIES_BYTES - self.awaited..])?;
+            if self.awaited > 0 {
+                return Ok(0);
+            }
+            done = PIPELINE;
+        }
+        if bursts.next >= bursts.ends && now >= bursts.resumes {
+            bursts.ends = bursts.next + BURST_ITEMS;
+        }
+        if bursts.next < bursts.ends {
+            bursts.write(&mut self.stream)?;
+            self.awaited = REPLIES_BYTES;
+            bursts.resumes = now + BURST_PAUSE;
+        }
+        Ok(done)
+    }
+}
+
+impl Bursts {
+    fn write(&mut self, stream: &mut TcpStream) -> io::Result<()> {
+        let value = [b'v'; 64];
+        let value = std::str::from_utf8(&value).expect("letters");
+        self.text.clear();
+        for number in self.next..self.next + PIPELINE {
+            let ttl = TTLS[number as usize % TTLS.len()];
+            let written = match ttl {
+                0 => write!(self.text, "*3\r\n$3\r\nSET\r\n$16\r\nw{number:015}\r\n$64\r\n{value}\r\n"),
+                _ => {
+                    write!(self.text, "*4\r\n$5\r\nSETEX\r\n$16\r\nw{number:015}\r\n$1\r\n{ttl}\r\n$64\r\n{value}\r\n")
+                }
+            };
+            written.expect("a string takes everything");
+        }
+        self.next += PIPELINE;
+        stream.write_all(self.text.as_bytes())
     }
 }
 
@@ -82,21 +230,16 @@ impl Company {
 /// The server does not keep them.
 pub(crate) fn store_large(port: u16) -> Result<(), String> {
     let mut stream = connect(port)?;
-    for number in 0..READERS {
-        let value: Vec<u8> = (0..LARGE_BYTES).map(|at| mix((at + number) as u64) as u8).collect();
-        let mut request = format!("*3\r\n$3\r\nSET\r\n$5\r\nlarge\r\n${LARGE_BYTES}\r\n")
-            .replace("large", &large_key(number))
-            .into_bytes();
-        request.extend_from_slice(&value);
-        request.extend_from_slice(b"\r\n");
-        stream.write_all(&request).map_err(lost)?;
-        expect(&mut stream, b"+OK\r\n")?;
-        stream.write_all(&get_large(number)).map_err(lost)?;
-        expect(&mut stream, large_head().as_bytes())?;
-        expect(&mut stream, &value)?;
-        expect(&mut stream, b"\r\n")?;
-    }
-    Ok(())
+    (0..READERS)
+        .try_for_each(|number| {
+            let value: Vec<u8> = (0..LARGE_BYTES).map(|at| mix((at + number) as u64) as u8).collect();
+            let head = format!("*3\r\n$3\r\nSET\r\n$5\r\n{}\r\n${LARGE_BYTES}\r\n", large_key(number));
+            stream.write_all(&[head.as_bytes(), &value, b"\r\n"].concat())?;
+            expect(&mut stream, &OK[..])?;
+            stream.write_all(&get_large(number))?;
+            expect(&mut stream, &[&large_head(), &value[..], b"\r\n"].concat())
+        })
+        .map_err(|error| lost(&error))
 }
 
 fn large_key(number: usize) -> String {
@@ -107,85 +250,49 @@ fn get_large(number: usize) -> Vec<u8> {
     format!("*2\r\n$3\r\nGET\r\n$5\r\n{}\r\n", large_key(number)).into_bytes()
 }
 
-fn large_head() -> String {
-    format!("${LARGE_BYTES}\r\n")
+fn large_head() -> Vec<u8> {
+    format!("${LARGE_BYTES}\r\n").into_bytes()
 }
 
-/// Fetches one large value back to back. The kernel drops its bytes: copying them would take the generator's CPU.
-fn read(port: u16, number: usize, stop: &AtomicBool) -> Result<u64, String> {
-    let (mut stream, request, head) = (connect(port)?, get_large(number), large_head());
-    let mut dropped = vec![0; TAKEN_BYTES];
-    let mut bytes = 0;
-    while !stop.load(Ordering::Relaxed) {
-        stream.write_all(&request).map_err(lost)?;
-        expect(&mut stream, head.as_bytes())?;
-        let mut left = LARGE_BYTES;
-        while left > 0 {
-            let most = left.min(TAKEN_BYTES);
-            let (_, taken) = recv(&stream, &mut dropped[..most], RecvFlags::TRUNC).map_err(|errno| lost(errno.into()))?;
-            if taken == 0 {
-                return Err("it closed a connection in the middle of a value".to_owned());
-            }
-            left -= taken;
-            bytes += taken as u64;
-        }
-        expect(&mut stream, b"\r\n")?;
-    }
-    Ok(bytes)
-}
-
-/// Writes new items in bursts, as fast as the server takes them with [`WRITERS`] × [`PIPELINE`] requests in flight.
-fn write(port: u16, first: u64, is_over: impl Fn() -> bool) -> Result<u64, String> {
-    let mut streams: Vec<TcpStream> = (0..WRITERS).map(|_| connect(port)).collect::<Result<_, _>>()?;
-    let replies = b"+OK\r\n".repeat(PIPELINE as usize);
-    let value = "v".repeat(64);
-    let (mut next, mut text) = (first, String::new());
-    while !is_over() {
-        let (begin, last) = (Instant::now(), next + BURST_ITEMS);
-        while next < last && !is_over() {
-            for stream in &mut streams {
-                text.clear();
-                for number in next..next + PIPELINE {
-                    append_write(number, &value, &mut text);
-                }
-                next += PIPELINE;
-                stream.write_all(text.as_bytes()).map_err(lost)?;
-            }
-            streams.iter_mut().try_for_each(|stream| expect(stream, &replies))?;
-        }
-        while begin.elapsed() < BURST_INTERVAL && !is_over() {
-            std::hint::spin_loop();
-        }
-    }
-    Ok(next - first)
-}
-
-fn append_write(number: u64, value: &str, text: &mut String) {
-    let len = value.len();
-    let written = match TTLS[number as usize % TTLS.len()] {
-        0 => write!(text, "*3\r\n$3\r\nSET\r\n$16\r\nw{number:015}\r\n${len}\r\n{value}\r\n"),
-        ttl => write!(text, "*4\r\n$5\r\nSETEX\r\n$16\r\nw{number:015}\r\n$1\r\n{ttl}\r\n${len}\r\n{value}\r\n"),
-    };
-    written.expect("a string takes everything");
-}
-
+/// Whose reads and writes wait; a step's reads do not.
 fn connect(port: u16) -> Result<TcpStream, String> {
-    let stream = TcpStream::connect(("127.0.0.1", port)).map_err(lost)?;
-    stream.set_nodelay(true).and_then(|()| stream.set_read_timeout(Some(PATIENCE))).map_err(lost)?;
-    Ok(stream)
+    let connected = TcpStream::connect(("127.0.0.1", port)).and_then(|stream| {
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        Ok(stream)
+    });
+    connected.map_err(|error| lost(&error))
 }
 
-fn lost(error: std::io::Error) -> String {
+fn lost(error: &io::Error) -> String {
     format!("a connection failed: {error}")
 }
 
-/// Reads what must come next.
-fn expect(stream: &mut TcpStream, wanted: &[u8]) -> Result<(), String> {
+/// Takes what has come of the `wanted`, without waiting.
+fn take(stream: &TcpStream, wanted: &[u8]) -> io::Result<usize> {
+    let mut found = [0; REPLIES_BYTES];
+    let most = wanted.len().min(found.len());
+    let (_, len) = recv(stream, &mut found[..most], RecvFlags::DONTWAIT)?;
+    same(&found[..some(len)?], &wanted[..len])?;
+    Ok(len)
+}
+
+/// Reads all of the `wanted`.
+fn expect(stream: &mut TcpStream, wanted: &[u8]) -> io::Result<()> {
     let mut found = vec![0; wanted.len()];
-    stream.read_exact(&mut found).map_err(lost)?;
-    let is_right = found == wanted;
-    is_right.then_some(()).ok_or_else(|| {
-        let begin = |bytes: &[u8]| bytes[..bytes.len().min(40)].escape_ascii().to_string();
-        format!("\"{}\" was expected, it answers \"{}\"", begin(wanted), begin(&found))
-    })
+    stream.read_exact(&mut found)?;
+    same(&found, wanted)
+}
+
+fn some(len: usize) -> io::Result<usize> {
+    if len == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(len) }
+}
+
+fn same(found: &[u8], wanted: &[u8]) -> io::Result<()> {
+    if found == wanted {
+        return Ok(());
+    }
+    let begin = |bytes: &[u8]| bytes[..bytes.len().min(40)].escape_ascii().to_string();
+    Err(io::Error::other(format!("\"{}\" was expected, it answers \"{}\"", begin(wanted), begin(found))))
 }

@@ -47,9 +47,8 @@ const POPULATE_PIPELINE: usize = 16;
 /// Writes that wait for a connection, per node, while the keys are written for the first time.
 const POPULATE_BACKLOG: usize = 1024;
 
-/// A sleeper wakes up this much before the next arrival, and by the slack of its thread's timers earlier: 50 µs, nothing
-/// under real-time scheduling (PR_SET_TIMERSLACK(2const)).
-const WAKE_EARLY: Duration = Duration::from_micros(20);
+/// A sleeper wakes up this much before the next arrival: the kernel's timers are late by their slack of 50 µs.
+const WAKE_EARLY: Duration = Duration::from_micros(70);
 
 /// Longest sleep, and the interval of the checks for silent servers.
 const CHECK_INTERVAL: Duration = Duration::from_millis(5);
@@ -146,7 +145,6 @@ pub(super) struct Engine<'a, R> {
     /// Requests that a connection may have unanswered.
     depth: usize,
     is_closed_loop: bool,
-    wake_early: Duration,
     start: Instant,
     /// When the generator last had nothing to do.
     idle_ns: u64,
@@ -191,7 +189,6 @@ impl<'a, R: Ring> Engine<'a, R> {
             keys: Vec::new(),
             depth: plan.pipeline,
             is_closed_loop: false,
-            wake_early: WAKE_EARLY + timer_slack(),
             start: Instant::now(),
             idle_ns: 0,
             checked_ns: 0,
@@ -392,7 +389,12 @@ impl<'a, R: Ring> Engine<'a, R> {
 
     fn enter(&mut self, source: &Source, now_ns: u64) -> Result<(), LoadError> {
         let wait = match self.plan.waiting {
-            Waiting::Spin => Wait::No,
+            Waiting::Spin => {
+                if let Some(aside) = &self.plan.aside {
+                    (aside.0)();
+                }
+                Wait::No
+            }
             Waiting::Sleep => self.sleep(source, now_ns),
         };
         if wait == Wait::No && !self.ring.has_unsubmitted() && !self.ring.is_ready() {
@@ -409,7 +411,7 @@ impl<'a, R: Ring> Engine<'a, R> {
             Source::Open(arrivals) => Duration::from_nanos(arrivals.next_ns().saturating_sub(now_ns)),
             _ => CHECK_INTERVAL,
         };
-        let limit = limit.min(CHECK_INTERVAL).saturating_sub(self.wake_early);
+        let limit = limit.min(CHECK_INTERVAL).saturating_sub(WAKE_EARLY);
         if is_waiting_for_server && !limit.is_zero() { Wait::For(limit) } else { Wait::No }
     }
 
@@ -546,13 +548,6 @@ impl<'a, R: Ring> Engine<'a, R> {
     fn lost(&self, index: usize, errno: Errno) -> LoadError {
         LoadError::Lost { peer: self.peer(index), error: io::Error::from_raw_os_error(errno.0) }
     }
-}
-
-/// By how much the kernel lets this thread's timers be late.
-fn timer_slack() -> Duration {
-    // What a thread has unless it asked for something else.
-    const USUAL: Duration = Duration::from_micros(50);
-    rustix::thread::current_timer_slack().map_or(USUAL, Duration::from_nanos)
 }
 
 fn push_send(ring: &mut impl Ring, connection: &Connection, index: u32, output: Output) {

@@ -120,6 +120,17 @@ pub enum Waiting {
     Sleep,
 }
 
+/// What a thread that spins does once in each turn, some microseconds long: whatever shares its CPU with the requests
+/// and shall not wait for the kernel to share it out.
+#[derive(Clone)]
+pub struct Aside(pub Arc<dyn Fn() + Send + Sync>);
+
+impl std::fmt::Debug for Aside {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Aside")
+    }
+}
+
 /// Everything about a run.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -177,6 +188,8 @@ pub struct Plan {
     pub io: Io,
     /// How they wait.
     pub waiting: Waiting,
+    /// What else they do while they spin.
+    pub aside: Option<Aside>,
     /// Shows how it goes once a second.
     pub progress: bool,
     /// Report files.
@@ -224,6 +237,7 @@ impl Default for Plan {
             cpus: Vec::new(),
             io: Io::Uring,
             waiting: Waiting::Spin,
+            aside: None,
             progress: true,
             files: Files::default(),
         }

@@ -25,9 +25,6 @@ const STEP_BYTES: usize = 64 << 10;
 const WRITERS: usize = 2;
 const PIPELINE: u64 = 16;
 
-/// Items whose replies are under way, at most.
-pub(crate) const UNDER_WAY_MAX: u64 = WRITERS as u64 * PIPELINE;
-
 /// New items come in bursts of so many, and then none for so long.
 const BURST_ITEMS: u64 = 50_000;
 const BURST_PAUSE: Duration = Duration::from_millis(10);
@@ -82,13 +79,13 @@ impl Company {
             .map(Self::new)
     }
 
-    /// Writers of items from number `first` on.
+    /// Writers of new items.
     ///
     /// # Errors
     /// The server takes no connections.
-    pub(crate) fn writers(port: u16, first: u64) -> Result<Self, String> {
+    pub(crate) fn writers(port: u16) -> Result<Self, String> {
         let writers = (0..WRITERS).map(|_| Ok(Writer { stream: connect(port)?, awaited: 0 }));
-        let bursts = Bursts { next: first, ends: first + BURST_ITEMS, resumes: Instant::now(), text: String::new() };
+        let bursts = Bursts { next: 0, ends: BURST_ITEMS, resumes: Instant::now(), text: String::new() };
         Ok(Self::new(Members::Writers(writers.collect::<Result<_, String>>()?, bursts)))
     }
 

@@ -7,7 +7,6 @@
 use crate::command::Front;
 use crate::instance::Phase;
 use crate::observe::Metric;
-use crate::protocol::Output;
 use crate::ring::{Carried, Completion, Errno, Fd, Kind, Op, Ring, Token};
 
 use super::connection::{Connection, Receive, State};
@@ -174,7 +173,7 @@ impl<R: Ring> Worker<R> {
                 if connection.sending_bytes == 0 && connection.has_output_to_send() {
                     let pushed_ns = core.stages.moment(&core.clock, core.now.mono_ns);
                     let output = connection.take_output(core.now.mono_ns, pushed_ns);
-                    let limit = core.settings.send_bytes as usize;
+                    let limit = core.sends.begin(output.len(), core.settings.send_bytes, core.now.mono_ns);
                     push(ring, connection, Kind::Send, Op::Send { fd, output, from: 0, limit });
                 }
                 let wants_input = connection.wants_input();
@@ -190,7 +189,8 @@ impl<R: Ring> Worker<R> {
                     connection.is_shut = true;
                     push(ring, connection, Kind::Shutdown, Op::Shutdown { fd, how: std::net::Shutdown::Write });
                 }
-                core.awaits_completion |= connection.awaits_sent(core.settings.send_bytes as usize);
+                core.awaits_completion |=
+                    connection.awaits_sent(core.sends.limit(core.settings.send_bytes, core.now.mono_ns));
             }
             State::Closing => {
                 if !connection.is_cancelled {
@@ -215,23 +215,6 @@ impl<R: Ring> Worker<R> {
         }
         core.watch(slot);
         core.account(slot);
-    }
-
-    /// A send that stopped before its end goes on; called for sends whose connection still wants it.
-    pub(super) fn continue_sends(&mut self) {
-        let mut unfinished = std::mem::take(&mut self.core.unfinished);
-        for (token, output, from) in unfinished.drain(..) {
-            let Some(connection) = self.core.connections.get_mut(token.slot() as usize) else { continue };
-            if connection.state == State::Closing {
-                connection.sending_bytes = 0;
-                continue;
-            }
-            connection.in_flight += 1;
-            self.core.awaits_completion = true;
-            let limit = self.core.settings.send_bytes as usize;
-            self.ring.push(token, Op::Send { fd: connection.fd, output, from, limit });
-        }
-        self.core.unfinished = unfinished;
     }
 }
 
@@ -282,8 +265,8 @@ impl Connection {
 
     /// Whether something follows the end of the send in flight, which is noticed with whatever comes next otherwise.
     #[inline]
-    fn awaits_sent(&self, send_bytes: usize) -> bool {
-        self.sending_bytes > send_bytes || (self.sending_bytes > 0 && !self.rests_once_sent())
+    fn awaits_sent(&self, limit: usize) -> bool {
+        self.sending_bytes > limit || (self.sending_bytes > 0 && !self.rests_once_sent())
     }
 
     /// Moves on to the next state when the present one is done.
@@ -357,7 +340,7 @@ impl Core {
         }
         if connection.sending_bytes > 0 {
             let from = output.len() - connection.sending_bytes;
-            self.unfinished.push((completion.token, output, from));
+            self.sends.put_off((completion.token, output, from));
             return;
         }
         // What `weigh` would find.
@@ -487,6 +470,3 @@ impl Connection {
         }
     }
 }
-
-/// A send to be continued: its token, its bytes, and how many of them were sent.
-pub(super) type Unfinished = (Token, Output, usize);

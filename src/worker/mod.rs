@@ -38,6 +38,7 @@ mod hop;
 mod hot;
 mod lifecycle;
 mod monitor;
+mod sends;
 mod serve;
 mod slots;
 pub mod spin;
@@ -50,8 +51,9 @@ use budget::Budget;
 use connection::Connection;
 use hop::Hops;
 use hot::HotSampling;
-use lifecycle::{Listener, Unfinished};
+use lifecycle::Listener;
 use monitor::Watcher;
+use sends::Sends;
 use serve::{UNTIL_READ, Waiting};
 use slots::Leftovers;
 use spin::Spin;
@@ -161,8 +163,7 @@ struct Core {
     waiting: Vec<Waiting>,
     /// Connections stopped by `CLIENT PAUSE`.
     paused: Vec<Timed>,
-    /// Sends to be continued.
-    unfinished: Vec<Unfinished>,
+    sends: Sends,
     spin: Spin,
     stages: Stages,
     hot: HotSampling,
@@ -243,7 +244,7 @@ impl<R: Ring> Worker<R> {
             runnable: Vec::new(),
             waiting: Vec::new(),
             paused: Vec::new(),
-            unfinished: Vec::new(),
+            sends: Sends::default(),
             wait: Wait::No,
             budget: Budget::new(options.shard.budget_bytes),
             descriptors_warning_ns: 0,
@@ -554,7 +555,7 @@ impl Core {
         self.has_news()
             || !self.runnable.is_empty()
             || !self.dirty.is_empty()
-            || !self.unfinished.is_empty()
+            || !self.sends.is_empty()
             || !self.hops.serving.is_empty()
             || self.is_upkeep_due
             || self.waiting.iter().any(|waiting| waiting.at_ms <= self.now.mono_ns / 1_000_000)

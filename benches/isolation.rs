@@ -48,7 +48,7 @@ const READERS_RATE_MIN: f64 = 0.8;
 const WRITERS_P999_MAX: f64 = 1.5;
 
 /// A latency beyond this, and beyond all that were seen alone, is a stall.
-const STALL_US: f64 = 5_000.0;
+const STALL_NS: u64 = 5_000_000;
 
 /// Name and command.
 const SERVERS: [(&str, &str); 2] = [
@@ -65,7 +65,7 @@ const GENERATOR_CPU: usize = 1;
 const RATE: f64 = 20_000.0;
 const WINDOW: Duration = Duration::from_millis(100);
 
-/// A window is left out where the generator was later than this at p99.9.
+/// A window is left out where the generator was later than this at p99.9, and by more than a part of the latency there.
 const LATENESS_NS_MAX: u64 = 100_000;
 
 /// Latencies of small requests, µs.
@@ -235,7 +235,8 @@ fn visit(server: &Running, windows: usize, company: Option<Company>, seed: u64) 
         if !report.is_clean() {
             return Err(format!("{} errors, {} wrong replies", report.counts.errors, report.counts.wrong));
         }
-        if report.quantile(0.999).lateness_ns <= LATENESS_NS_MAX {
+        let tail = report.quantile(0.999);
+        if tail.is_valid || tail.lateness_ns <= LATENESS_NS_MAX {
             visit.on_time.push(QUANTILES.map(|(_, quantile)| report.quantile(quantile).latency_ns as f64 / 1e3));
         }
         visit.latencies.add(&report.latencies).map_err(|error| error.to_string())?;
@@ -349,16 +350,19 @@ impl Verdicts {
         self.tell(0, &what, found.map(|found| found.median >= READERS_RATE_MIN));
     }
 
-    /// Of the windows in which the generator was not late.
+    /// In company, of the windows in which the generator was on time: a pause of its own is none of the server's.
     fn stalls(&mut self, rounds: &Rounds) {
         for server in 0..SERVERS.len() {
-            let [alone, beside] = [0, 1].map(|who| {
-                let windows = rounds.iter().flat_map(|round| &round[server][who].on_time);
-                windows.map(|window| window[LONGEST]).reduce(f64::max)
-            });
-            let ms = |longest: Option<f64>| longest.map_or("–".to_owned(), |us| format!("{:.2} ms", us / 1e3));
-            let what = format!("the longest took {}, alone {}; 5 ms at most, or as alone", ms(beside), ms(alone));
-            self.tell(server, &what, beside.map(|beside| beside <= STALL_US.max(alone.unwrap_or(0.0))));
+            let alone = rounds.iter().map(|round| round[server][0].latencies.max()).max().unwrap_or(0);
+            let on_time = rounds.iter().flat_map(|round| &round[server][1].on_time);
+            let longest = on_time.map(|window| (window[LONGEST] * 1e3) as u64).max();
+            let text = |ns: Option<u64>| ns.map_or("–".to_owned(), report::duration);
+            let what = format!("the longest took {}, alone {}", text(longest), text(Some(alone)));
+            self.tell(
+                server,
+                &(what + "; 5 ms at most, or as alone"),
+                longest.map(|longest| longest <= alone.max(STALL_NS)),
+            );
         }
     }
 }

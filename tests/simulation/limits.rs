@@ -122,6 +122,45 @@ fn one_reply_beyond_the_hard_limit_closes_its_client() {
 }
 
 #[test]
+fn many_large_replies_leave_a_tick_to_small_ones() {
+    const LEN: usize = 1 << 20;
+    const READERS: usize = 8;
+    let reply_len = LEN + format!("${LEN}\r\n\r\n").len();
+    for is_shared in [true, false] {
+        // A socket takes all that it is given.
+        let options = Options { socket_bytes: 4 << 20, ..Options::default() };
+        let mut cluster = Cluster::with(1, Settings::default(), options);
+        set_big(&mut cluster, LEN);
+        let witness = cluster.connect(0);
+        let readers: Vec<_> = (0..READERS).map(|_| cluster.connect(0)).collect();
+        cluster.pass(SECOND);
+        if is_shared {
+            cluster.say(witness, &encode(PROBE));
+        }
+        readers.iter().for_each(|reader| cluster.say(*reader, &encode("GET big")));
+        let (mut most, mut heard) = (0, 0);
+        for turn in 0.. {
+            // One goes away while it waits, another takes its place.
+            if is_shared && turn == 10 {
+                cluster.reset(readers[0]);
+                let other = cluster.connect(0);
+                cluster.say(other, &encode(PROBE));
+            }
+            let goes_on = cluster.turn();
+            let now = readers.iter().map(|reader| cluster.heard(*reader).len()).sum();
+            (most, heard) = (most.max(now - heard), now);
+            if !goes_on {
+                break;
+            }
+        }
+        // When all of them begin at once, each has a piece of 32 KiB.
+        assert_eq!(most <= READERS * (32 << 10), is_shared, "{most} bytes in one tick");
+        assert!(readers[1..].iter().all(|reader| cluster.heard(*reader).len() == reply_len), "all have their replies");
+        cluster.end(Phase::Stopping);
+    }
+}
+
+#[test]
 fn half_a_request_and_silence_is_closed_in_time() {
     let mut cluster = with(2, |settings| settings.timeout = 10 * SECOND);
     let silent = cluster.connect(0);

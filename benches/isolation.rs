@@ -65,8 +65,9 @@ const GENERATOR_CPU: usize = 1;
 const RATE: f64 = 20_000.0;
 const WINDOW: Duration = Duration::from_millis(100);
 
-/// A window is left out where the generator was later than this at p99.9, and by more than a part of the latency there.
+/// A window is left out where the generator was later than this at p99.9, and later than this share of the latency there.
 const LATENESS_NS_MAX: u64 = 100_000;
+const LATENESS_SHARE: u64 = 100;
 
 /// Latencies of small requests, µs.
 const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("longest", 1.0)];
@@ -236,7 +237,7 @@ fn visit(server: &Running, windows: usize, company: Option<Company>, seed: u64) 
             return Err(format!("{} errors, {} wrong replies", report.counts.errors, report.counts.wrong));
         }
         let tail = report.quantile(0.999);
-        if tail.is_valid || tail.lateness_ns <= LATENESS_NS_MAX {
+        if tail.lateness_ns <= LATENESS_NS_MAX.max(tail.latency_ns / LATENESS_SHARE) {
             visit.on_time.push(QUANTILES.map(|(_, quantile)| report.quantile(quantile).latency_ns as f64 / 1e3));
         }
         visit.latencies.add(&report.latencies).map_err(|error| error.to_string())?;

@@ -65,7 +65,7 @@ const GENERATOR_CPU: usize = 1;
 const RATE: f64 = 20_000.0;
 const WINDOW: Duration = Duration::from_millis(100);
 
-/// A window is left out where the generator was later than this at p99.9, and later than this share of the latency there.
+/// A window is left out where the generator was later at p99.9 than this, and than this share of the latency there.
 const LATENESS_NS_MAX: u64 = 100_000;
 const LATENESS_SHARE: u64 = 100;
 

@@ -208,8 +208,8 @@ settings! {
         lease_timeout: Duration = Duration::from_secs(10), "lease-timeout" live Time::seconds(0, 86400),
             "How long a client that was told to compute a missing or stale value may take before the next is told so.";
         send_bytes: u32 = 256 << 10, "send-bytes" live Bytes(4096, 1 << 30),
-            "Bytes sent to one client before the others have their turn. While small replies leave as well, it is 32 KiB at \
-             most, and 128 KiB for all clients whose replies go on.";
+            "Bytes sent to one client before the others have their turn. While small replies leave as well, 32 KiB at \
+             most, and 128 KiB for all whose replies go on.";
     }
     "Rings" {
         io: Io = Io::Uring, "io" fixed Choice(Io::NAMES),

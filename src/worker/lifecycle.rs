@@ -174,6 +174,7 @@ impl<R: Ring> Worker<R> {
                     let pushed_ns = core.stages.moment(&core.clock, core.now.mono_ns);
                     let output = connection.take_output(core.now.mono_ns, pushed_ns);
                     let limit = core.sends.begin(output.len(), core.settings.send_bytes, core.now.mono_ns);
+                    let limit = core.sends.begin(output.len(), core.settings.send_bytes, core.now.mono_ns);
                     push(ring, connection, Kind::Send, Op::Send { fd, output, from: 0, limit });
                 }
                 let wants_input = connection.wants_input();

@@ -7,6 +7,7 @@
 use crate::command::Front;
 use crate::instance::Phase;
 use crate::observe::Metric;
+use crate::protocol::Output;
 use crate::ring::{Carried, Completion, Errno, Fd, Kind, Op, Ring, Token};
 
 use super::connection::{Connection, Receive, State};
@@ -173,7 +174,6 @@ impl<R: Ring> Worker<R> {
                 if connection.sending_bytes == 0 && connection.has_output_to_send() {
                     let pushed_ns = core.stages.moment(&core.clock, core.now.mono_ns);
                     let output = connection.take_output(core.now.mono_ns, pushed_ns);
-                    let limit = core.sends.begin(output.len(), core.settings.send_bytes, core.now.mono_ns);
                     let limit = core.sends.begin(output.len(), core.settings.send_bytes, core.now.mono_ns);
                     push(ring, connection, Kind::Send, Op::Send { fd, output, from: 0, limit });
                 }

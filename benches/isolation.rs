@@ -1,6 +1,6 @@
 //! What do small requests notice of large values beside them, and of a cache that fills, evicts and expires?
 //!
-//! `cargo bench --bench isolation -- [ROUNDS]` (needs redis-server; the usual 8 rounds take three and a half minutes).
+//! `cargo bench --bench isolation -- [ROUNDS]` (needs redis-server; the usual 8 rounds take two and a half minutes).
 //! GETs of 64-byte values arrive at 20,000/s, an open loop: alone, and beside four connections that fetch values of
 //! 10 MB back to back; then alone, and beside two that write new items in bursts, 16 in flight on each, half of which
 //! expire within two seconds, into 64 MB, which hold a part of them. Corering with one worker and redis-server are

@@ -11,8 +11,8 @@
 //! ones by `--peer`, with `{port}` in the command, `NAME:memcache=COMMAND` for one that speaks memcached's protocol,
 //! `NAME:cluster=COMMAND` for a cluster. All are up at once, on CPU 0, each with one thread but where it says two; the
 //! load comes from CPU 1, spins, and checks every reply. The method is that of `side/rounds.rs`: figures move with the
-//! host, ratios of CPU time, throughput and the median hardly do. A difference below 8 % is not resolved; nor, on a
-//! shared host, is one below half of p99 or p99.9.
+//! host, ratios of CPU time, throughput and the median hardly do. A difference below 8 % is not resolved, nor is any
+//! where the table says `~`: mostly those of p99 and p99.9 on a shared host.
 //!
 //! Three rows run only when `--rows` names them: OL60, P16-10M (some gigabytes) and B1M (longer windows suit it).
 //! Memory is what is resident beyond an empty server: with a million items, less their keys and values, and with 10,000

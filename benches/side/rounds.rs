@@ -215,12 +215,21 @@ pub(crate) fn rotate(method: Method, workloads: &[Workload], entrants: &[Entrant
     Ok(Rounds { samples })
 }
 
+/// Two medians that differ by less are taken for equal.
+const RESOLUTION: f64 = 0.08;
+
+/// Times the distance of the quartiles, divided by the root of the number of values: so far may a median be off (McGill,
+/// Tukey, Larsen: Variations of Box Plots, The American Statistician 32, 1978).
+const NOTCH: f64 = 1.57;
+
 /// A figure of a server under a workload.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Figure {
     pub(crate) value: Spread,
     /// To the first server's in the same round.
     pub(crate) ratio: Spread,
+    /// The run tells this ratio's median from one [`RESOLUTION`] beside it.
+    pub(crate) is_resolved: bool,
     /// Round by round.
     pub(crate) values: Vec<Option<f64>>,
 }
@@ -240,9 +249,12 @@ impl Rounds {
         if ratios.len() * 2 <= own.len() {
             return None;
         }
+        let count = ratios.len() as f64;
+        let ratio = Spread::of(ratios)?;
         Some(Figure {
             value: Spread::of(values)?,
-            ratio: Spread::of(ratios)?,
+            is_resolved: NOTCH * (ratio.quartile3 - ratio.quartile1) / count.sqrt() < RESOLUTION / 2.0 * ratio.median,
+            ratio,
             values: own.iter().map(|sample| sample[figure]).collect(),
         })
     }
@@ -264,11 +276,13 @@ pub(crate) fn table(rounds: &Rounds, workloads: &[Workload], entrants: &[Entrant
         }
         text.push('\n');
     }
-    text + "\nEach figure: median, ratio to the first server within a round [its quartiles].\n"
+    text + "\nEach figure: median, ratio to the first server within a round [its quartiles]; ~ where so many rounds do not\n\
+            tell a ratio from one 8 % beside it.\n"
 }
 
-fn cell(Figure { value, ratio, .. }: &Figure) -> String {
+fn cell(Figure { value, ratio, is_resolved, .. }: &Figure) -> String {
     let digits = if value.median < 100.0 { 2 } else { 0 };
     let Spread { quartile1, median, quartile3 } = ratio;
-    format!("{:.digits$}  {median:.2} [{quartile1:.2} {quartile3:.2}]", value.median)
+    let mark = if *is_resolved { "" } else { "~" };
+    format!("{:.digits$}  {mark}{median:.2} [{quartile1:.2} {quartile3:.2}]", value.median)
 }

@@ -218,8 +218,8 @@ pub(crate) fn rotate(method: Method, workloads: &[Workload], entrants: &[Entrant
 /// Two medians that differ by less are taken for equal.
 const RESOLUTION: f64 = 0.08;
 
-/// Times the distance of the quartiles, divided by the root of the number of values: so far may a median be off (McGill,
-/// Tukey, Larsen: Variations of Box Plots, The American Statistician 32, 1978).
+/// Times the distance of the quartiles, divided by the root of the number of values: so far may a median be off
+/// (McGill, Tukey, Larsen: Variations of Box Plots, The American Statistician 32, 1978).
 const NOTCH: f64 = 1.57;
 
 /// A figure of a server under a workload.
@@ -276,7 +276,7 @@ pub(crate) fn table(rounds: &Rounds, workloads: &[Workload], entrants: &[Entrant
         }
         text.push('\n');
     }
-    text + "\nEach figure: median, ratio to the first server within a round [its quartiles]; ~ where so many rounds do not\n\
+    text + "\nEach figure: median, ratio to the first server within a round [its quartiles]; ~ where so many\nrounds do not \
             tell a ratio from one 8 % beside it.\n"
 }
 

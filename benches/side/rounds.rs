@@ -276,8 +276,7 @@ pub(crate) fn table(rounds: &Rounds, workloads: &[Workload], entrants: &[Entrant
         }
         text.push('\n');
     }
-    text + "\nEach figure: median, ratio to the first server within a round [its quartiles]; ~ where so many\nrounds do not \
-            tell a ratio from one 8 % beside it.\n"
+    text + "\nEach figure: median, ratio to the first server in a round [its quartiles]; ~: not resolved to 8 %.\n"
 }
 
 fn cell(Figure { value, ratio, is_resolved, .. }: &Figure) -> String {

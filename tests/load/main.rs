@@ -88,6 +88,19 @@ fn the_rate_is_kept_and_every_reply_counted() {
 }
 
 #[test]
+fn a_sleeping_generator_knows_its_own_cpu_time() {
+    let _alone = alone();
+    let fake = Fake::resp(NO_DELAY);
+    // It ends as soon as its time is over, when whoever reads the account may not have woken up yet.
+    for _ in 0..5 {
+        let plan = Plan { connections: 1, warmup: millis(20), duration: millis(100), ..plan(Rate::Max) };
+        let report = run(&plan, &fake.target()).unwrap();
+        let (cpu_ns, all_ns) = (report.generator_ns, 1e9 / report.throughput);
+        assert!(cpu_ns > 100.0 && cpu_ns < 1.5 * all_ns, "{cpu_ns} ns of CPU time in {all_ns} ns for each reply");
+    }
+}
+
+#[test]
 fn every_key_is_written_first_and_found_then() {
     let _alone = alone();
     for protocol in [Protocol::Resp2, Protocol::Resp3, Protocol::Memcache, Protocol::Http] {

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, WaitOptions, waitpid};
 
 use crate::observed::{Client, Observed};
 
@@ -137,6 +137,38 @@ fn a_blocked_core_is_blamed_on_the_socket_of_its_clients() {
 }
 
 #[test]
+fn arrivals_are_stamped_on_one_connection_in_so_many() {
+    const REQUESTS: usize = 5;
+    for (sampling, stamped) in [(4, 2), (100, 0)] {
+        let observed = Observed::start(&["--workers", "1", "--stage-sampling", &sampling.to_string()]);
+        let mut clients: Vec<TcpStream> = (0..8).map(|_| observed.serving.connect()).collect();
+        let mut ask = |what: &str| {
+            for client in &mut clients {
+                write(client, what);
+                read_line(client);
+            }
+        };
+        ask("PING\r\n");
+        // The kernel begins to stamp a moment after it was asked to.
+        pause(200);
+        observed.client().ask("CONFIG RESETSTAT");
+        (0..REQUESTS).for_each(|_| ask("GET key\r\n"));
+        let count = observed.metrics().get("corering_stage_seconds_count{stage=\"socket\"}").copied().unwrap_or(0.0);
+        // Each stands for as many as there are connections to a stamped one.
+        assert_eq!(count, (stamped * REQUESTS * sampling) as f64, "one connection in {sampling}");
+    }
+}
+
+/// Stops the server; all of its threads have stopped when this returns.
+fn stop(observed: &Observed) {
+    let process = &observed.serving.process;
+    process.signal(Signal::STOP);
+    let pid = Pid::from_raw(process.id() as i32);
+    let stopped = waitpid(pid, WaitOptions::UNTRACED).expect("our child");
+    assert!(stopped.is_some_and(|(_, status)| status.stopped()), "it ended instead");
+}
+
+#[test]
 fn a_cpu_taken_away_is_blamed_on_the_socket() {
     let observed = Observed::start(&[OPTIONS, &["--workers", "1"]].concat());
     let mut client = observed.serving.connect();
@@ -144,7 +176,7 @@ fn a_cpu_taken_away_is_blamed_on_the_socket() {
     read_line(&mut client);
     // The kernel begins to stamp a moment after it was asked to.
     pause(200);
-    observed.serving.process.signal(Signal::STOP);
+    stop(&observed);
     write(&mut client, "GET waiting\r\n");
     pause(300);
     observed.serving.process.signal(Signal::CONT);

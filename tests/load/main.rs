@@ -11,6 +11,7 @@ use std::time::Duration;
 use corering::load::plan::{Operation, Protocol, Rate, Waiting};
 use corering::load::sizes::Sizes;
 use corering::load::{LoadError, Plan, Report, Target, measure};
+use corering::topology;
 
 #[path = "../fronts/defaults.rs"]
 mod defaults;
@@ -91,9 +92,12 @@ fn the_rate_is_kept_and_every_reply_counted() {
 fn a_sleeping_generator_knows_its_own_cpu_time() {
     let _alone = alone();
     let fake = Fake::resp(NO_DELAY);
-    // It ends as soon as its time is over, when whoever reads the account may not have woken up yet.
-    for _ in 0..5 {
-        let plan = Plan { connections: 1, warmup: millis(20), duration: millis(100), ..plan(Rate::Max) };
+    // It ends as soon as its time is over, when this thread, which shares its CPU, may not have woken up yet.
+    let cpu = topology::usable_cpus()[0];
+    topology::pin(cpu);
+    for _ in 0..10 {
+        let plan =
+            Plan { connections: 1, cpus: vec![cpu], warmup: millis(20), duration: millis(100), ..plan(Rate::Max) };
         let report = run(&plan, &fake.target()).unwrap();
         let (cpu_ns, all_ns) = (report.generator_ns, 1e9 / report.throughput);
         assert!(cpu_ns > 100.0 && cpu_ns < 1.5 * all_ns, "{cpu_ns} ns of CPU time in {all_ns} ns for each reply");

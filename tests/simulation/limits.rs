@@ -161,6 +161,45 @@ fn many_large_replies_leave_a_tick_to_small_ones() {
 }
 
 #[test]
+fn a_large_reply_whose_turn_has_not_come_ends_with_its_client() {
+    const LEN: usize = 1 << 20;
+    let options = Options { socket_bytes: 4 << 20, ..Options::default() };
+    let mut cluster = Cluster::with(1, Settings::default(), options);
+    set_big(&mut cluster, LEN);
+    let killer = cluster.connect(0);
+    let readers: Vec<_> = (0..96).map(|_| cluster.connect(0)).collect();
+    readers.iter().for_each(|reader| cluster.say(*reader, &encode("CLIENT ID")));
+    cluster.settle();
+    let (going, staying) = readers.split_at(48);
+    let kills: Vec<u8> = going
+        .iter()
+        .flat_map(|reader| {
+            let id = String::from_utf8_lossy(&cluster.heard(*reader)[1..]).trim().to_owned();
+            encode(&format!("CLIENT KILL ID {id}"))
+        })
+        .collect();
+    cluster.say(killer, &encode(PROBE));
+    staying.iter().chain(going).for_each(|reader| cluster.say(*reader, &encode("GET big")));
+    let mut others = Vec::new();
+    for turn in 0..60 {
+        if turn == 10 {
+            cluster.say(killer, &kills);
+        }
+        // They take the places of those that have gone.
+        if (11..19).contains(&turn) {
+            others.extend((0..6).map(|_| cluster.connect(0)));
+            others.iter().rev().take(6).for_each(|other| cluster.say(*other, &encode(PROBE)));
+        }
+        cluster.turn();
+    }
+    cluster.settle();
+    assert!(going.iter().all(|reader| cluster.has_ended(*reader) && cluster.heard(*reader).len() < LEN));
+    assert!(staying.iter().all(|reader| cluster.heard(*reader).len() > LEN), "all have their replies");
+    assert!(others.iter().all(|other| cluster.heard(*other) == PROBED), "none has what another was to have");
+    cluster.end(Phase::Stopping);
+}
+
+#[test]
 fn half_a_request_and_silence_is_closed_in_time() {
     let mut cluster = with(2, |settings| settings.timeout = 10 * SECOND);
     let silent = cluster.connect(0);

@@ -52,8 +52,7 @@ fn look_up(criterion: &mut Criterion) {
                         key(first + ((u128::from(number) * u128::from(items)) >> 64) as u64)
                     });
                     let hashes = keys.map(|key| shard.hash(&key));
-                    hashes.iter().for_each(|hash: &KeyHash| shard.prefetch(*hash));
-                    hashes.iter().for_each(|hash| shard.prefetch_item(*hash));
+                    shard.prefetch(&hashes);
                     keys.iter().filter(|key| black_box(shard.get(&key[..], 1)).is_some()).count()
                 });
             });

@@ -115,12 +115,7 @@ impl Cache for Shard {
 
 /// What a worker does with the keys of a pipeline before it executes the requests.
 fn prefetch(shard: &Shard, keys: &[[u8; 16]; BATCH]) {
-    let mut hashes = [KeyHash(0); BATCH];
-    for (hash, key) in hashes.iter_mut().zip(keys) {
-        *hash = shard.hash(key);
-        shard.prefetch(*hash);
-    }
-    hashes.iter().for_each(|hash| shard.prefetch_item(*hash));
+    shard.prefetch(&keys.map(|key| shard.hash(&key)));
 }
 
 /// An item in the list, the least recently used one last.

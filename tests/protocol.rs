@@ -52,6 +52,32 @@ fn request(args: &[&str]) -> Request {
 }
 
 #[test]
+fn the_first_key_is_known_before_a_request_is_decoded() {
+    let rows: &[(Front, &str, Option<&str>)] = &[
+        (Front::Resp, "*2\r\n$3\r\nGET\r\n$3\r\nkey\r\n", Some("key")),
+        (Front::Resp, "*3\r\n$3\r\nSET\r\n$3\r\nkey\r\n$5\r\nhal", Some("key")),
+        (Front::Resp, "*1\r\n$4\r\nPING\r\n", None),
+        (Front::Resp, "*2\r\n$3\r\nGET\r\n$3\r\nke", None),
+        (Front::Resp, "*2\r\n$9223372036854775807\r\n$3\r\nkey\r\n", None),
+        (Front::Resp, "*2\r\n$3\r\nGET\r\n$-1\r\n", None),
+        (Front::Resp, "GET key\r\n", None),
+        (Front::Resp, "", None),
+        (Front::Memcache, "get key\r\n", Some("key")),
+        (Front::Memcache, "set key 0 0 5\r\nhal", Some("key")),
+        (Front::Memcache, "version\r\n", None),
+        (Front::Memcache, "get ke", None),
+        (Front::Http, "GET /v1/keys/key HTTP/1.1\r\n\r\n", None),
+    ];
+    for (front, stream, key) in rows {
+        assert_eq!(front.decoder().first_key(stream.as_bytes()), key.map(str::as_bytes), "{stream:?}");
+    }
+    // What goes on with a request that has begun begins with none.
+    let mut decoder = Front::Resp.decoder();
+    decoder.hold(b"*2\r\n");
+    assert_eq!(decoder.first_key(b"*2\r\n$3\r\nGET\r\n$3\r\nkey\r\n"), None);
+}
+
+#[test]
 fn requests_are_the_same_however_they_are_cut() {
     let rows: &[(&str, &[&[&str]])] = &[
         ("*1\r\n$4\r\nPING\r\n", &[&["PING"]]),
@@ -316,6 +342,8 @@ proptest! {
         let stream = output.to_vec();
         let limits = Limits { body_bytes_min, ..LIMITS };
         let heard = decode(&stream, cut_places(stream.len(), &cuts), limits, requests_max);
+        let decoder = Front::Resp.decoder();
+        prop_assert_eq!(decoder.first_key(&stream), requests.first().and_then(|request| request.get(1)).map(Vec::as_slice));
         let bodies = requests.iter().flatten().filter(|arg| arg.len() >= body_bytes_min).count();
         prop_assert_eq!(heard, Heard { bodies, ..self::heard(requests) });
     }

@@ -248,6 +248,16 @@ impl Decoder {
         each!(self, decoder => decoder.hold(input));
     }
 
+    /// What is probably the key of the first request in `input`: a hint, for prefetching.
+    #[inline]
+    pub fn first_key<'a>(&self, input: &'a [u8]) -> Option<&'a [u8]> {
+        match self {
+            Self::Resp(Incremental { partial: None }) => resp::first_key(input),
+            Self::Memcache(Incremental { partial: None }) => memcache::first_key(input),
+            Self::Resp(_) | Self::Memcache(_) | Self::Http(_) => None,
+        }
+    }
+
     /// Bytes held for incomplete or held requests.
     #[inline]
     pub fn buffered_bytes(&self) -> usize {

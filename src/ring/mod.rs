@@ -270,6 +270,9 @@ pub trait Ring {
     /// Takes the next completion that has arrived.
     fn complete(&mut self) -> Option<Completion>;
 
+    /// Shows a received buffer to `read` and keeps it: it is still to be lent.
+    fn peek<T>(&self, buffer: &BufferId, read: impl FnOnce(&[u8]) -> T) -> T;
+
     /// Lends a received buffer to `read`, then gives it back to the kernel.
     fn lend<T>(&mut self, buffer: BufferId, read: impl FnOnce(&[u8]) -> T) -> T;
 

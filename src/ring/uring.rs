@@ -471,6 +471,10 @@ impl Ring for UringRing {
         }
     }
 
+    fn peek<T>(&self, buffer: &BufferId, read: impl FnOnce(&[u8]) -> T) -> T {
+        read(&self.buffers.bytes(buffer.id, buffer.from + buffer.len)[buffer.from as usize..])
+    }
+
     fn lend<T>(&mut self, buffer: BufferId, read: impl FnOnce(&[u8]) -> T) -> T {
         struct Recycle<'a>(&'a mut BufferRing, u16);
         impl Drop for Recycle<'_> {

@@ -143,15 +143,7 @@ impl Reservation {
     /// Brings the cache line at a byte towards the processor.
     #[inline]
     pub(super) fn prefetch(&self, at: usize) {
-        let place = self.start.as_ptr().wrapping_add(at);
-        #[cfg(all(target_arch = "x86_64", not(miri)))]
-        // SAFETY: needs a processor with SSE; holds because every x86-64 has it, and a prefetch of whatever address
-        // faults on nothing.
-        unsafe {
-            std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(place.cast());
-        };
-        #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-        let _ = place;
+        prefetch(self.start.as_ptr().wrapping_add(at));
     }
 
     /// Gives the pages of `range` back to the kernel; they read as zero from now on. Whole pages only.
@@ -159,6 +151,19 @@ impl Reservation {
         assert!(range.start.is_multiple_of(PAGE_BYTES) && range.end.is_multiple_of(PAGE_BYTES), "whole pages");
         release(&mut self.bytes_mut()[range]);
     }
+}
+
+/// Brings a cache line towards the processor.
+#[inline]
+pub(super) fn prefetch(place: *const u8) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: needs a processor with SSE; holds because every x86-64 has it, and a prefetch of whatever address faults
+    // on nothing.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(place.cast());
+    };
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = place;
 }
 
 /// Gives the pages that lie wholly within some allocated bytes back to the kernel; these read as zero from now on.

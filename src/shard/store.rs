@@ -17,7 +17,7 @@ use super::ghost::Ghost;
 use super::index::{Index, LOCATION_MAX, Slot};
 use super::large::{Alive, Large, Source};
 use super::log::{Draft, EXPIRY_MAX, Log, Record};
-use super::memory::RELEASED_BYTES;
+use super::memory::{self, RELEASED_BYTES};
 use super::queues::Queues;
 use super::shadow::Shadow;
 use super::{Expiry, Item, KeyHash, NewValue, ShardOptions, ShardStats, Stored, TimeToLive, UnixMs, Usage, When};
@@ -207,16 +207,27 @@ impl Shard {
         KeyHash(self.hasher.hash_one(key))
     }
 
-    /// Brings the index entry of a key towards the cache: first for all keys of a batch. Never changes a result.
+    /// Brings the index entries and items of some keys towards the processor: what would be waited for one after the
+    /// other arrives together. Never changes a result.
     #[inline]
-    pub fn prefetch(&self, hash: KeyHash) {
-        self.index.prefetch(hash);
+    pub fn prefetch(&self, hashes: &[KeyHash]) {
+        hashes.iter().for_each(|hash| self.index.prefetch(*hash));
+        let locations = hashes.iter().filter_map(|hash| self.index.guess(*hash));
+        locations.clone().for_each(|location| self.log.prefetch(location));
+        if !self.larges.is_empty() {
+            locations.for_each(|location| self.prefetch_large(location));
+        }
     }
 
-    /// Brings a key's item towards the cache, once its index entry is there. Never changes a result.
-    #[inline]
-    pub fn prefetch_item(&self, hash: KeyHash) {
-        self.index.guess(hash).into_iter().for_each(|location| self.log.prefetch(location));
+    /// The same for what a large item has elsewhere.
+    fn prefetch_large(&self, location: u64) {
+        let record = self.log.record(location);
+        if record.is_large
+            && let Some(large) = self.larges.get(record.number())
+        {
+            memory::prefetch(large.key.as_ptr());
+            memory::prefetch(large.value.as_ptr());
+        }
     }
 
     pub(super) fn hash_at(&self, location: u64) -> KeyHash {

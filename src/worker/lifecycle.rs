@@ -159,7 +159,7 @@ impl<R: Ring> Worker<R> {
     }
 
     fn settle_connection(&mut self, slot: usize) {
-        let Self { ring, core } = self;
+        let Self { ring, core, .. } = self;
         let Some(connection) = core.connections.get_mut(slot) else { return };
         connection.is_dirty = false;
         connection.advance(core.now.mono_ns);

@@ -27,7 +27,7 @@ use crate::instance::{Instance, Phase};
 use crate::mailbox::Mailboxes;
 use crate::observe::{Metric, WorkerMetrics};
 use crate::protocol::{Limits, Output, Requests};
-use crate::ring::{Fd, Ring, Wait};
+use crate::ring::{Completion, Fd, Ring, Wait};
 use crate::shard::{Shard, ShardOptions};
 
 mod budget;
@@ -38,6 +38,7 @@ mod hop;
 mod hot;
 mod lifecycle;
 mod monitor;
+mod received;
 mod sends;
 mod serve;
 mod slots;
@@ -123,6 +124,8 @@ pub struct Options<R> {
 pub struct Worker<R: Ring> {
     ring: R,
     core: Core,
+    /// Completions that carry bytes, to be handled together.
+    received: Vec<Completion>,
 }
 
 /// Everything of a worker but its ring, so that a received buffer can be lent by the one and read by the other.
@@ -253,7 +256,7 @@ impl<R: Ring> Worker<R> {
             due: Vec::new(),
         };
         core.budget.compare(core.shard.budget_max(), core.index);
-        let mut worker = Self { ring: options.ring, core };
+        let mut worker = Self { ring: options.ring, core, received: Vec::with_capacity(BATCH_REQUESTS) };
         worker.settle();
         worker
     }
@@ -334,12 +337,6 @@ impl<R: Ring> Worker<R> {
         if let Some(advice) = self.core.shard.advise() {
             let token = crate::ring::Token::new(crate::ring::Kind::Advise, 0, 0);
             self.ring.push(token, crate::ring::Op::Advise(advice));
-        }
-    }
-
-    fn take_completions(&mut self) {
-        while let Some(completion) = self.ring.complete() {
-            self.on_completion(completion);
         }
     }
 

@@ -230,8 +230,7 @@ impl Core {
         batch.len()
     }
 
-    /// Brings the index entries of the keys of up to [`BATCH_REQUESTS`] requests, and then the items, towards the cache
-    /// before the first of them is needed: what would be waited for one after the other arrives together.
+    /// Brings what up to [`BATCH_REQUESTS`] requests will look up towards the processor before the first is executed.
     fn prefetch(&self, requests: &Requests, range: Range<usize>, received: &[u8], is_own: impl Fn(usize) -> bool) {
         if range.len() < 2 {
             return;
@@ -242,11 +241,10 @@ impl Core {
             let args = requests.get(index, received);
             if args.len() > 1 && is_own(index) {
                 hashes[count] = self.shard.hash(args.get(1));
-                self.shard.prefetch(hashes[count]);
                 count += 1;
             }
         }
-        hashes[..count].iter().for_each(|hash| self.shard.prefetch_item(*hash));
+        self.shard.prefetch(&hashes[..count]);
     }
 
     /// Executes one request; the slot of its argument 1 may be known.

@@ -35,6 +35,8 @@ impl Connection {
 
     pub(crate) fn receive(&mut self, mut input: &[u8]) {
         let is_http = matches!(self.decoder, Decoder::Http(_));
+        // A hint, of which nothing is asked but that it hurts nobody.
+        let _ = self.decoder.first_key(input);
         loop {
             let decoded = self.decoder.decode(input, self.requests_max, &self.limits, &mut self.batch);
             assert!(self.batch.len() <= self.requests_max);

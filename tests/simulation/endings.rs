@@ -101,6 +101,24 @@ fn a_stop_while_clients_connect_forgets_none_of_them() {
 }
 
 #[test]
+fn what_came_before_an_end_is_executed_before_it() {
+    for ends_by_reset in [false, true] {
+        let mut cluster = Cluster::new(1);
+        let peers = [0, 1, 2].map(|_| cluster.connect(0));
+        cluster.settle();
+        // All of it arrives in one tick.
+        for (index, peer) in peers.into_iter().enumerate() {
+            let client = &cluster.peer(peer).client;
+            client.write(&encode(&format!("SET key{index} value")));
+            if ends_by_reset { client.reset() } else { client.close() }
+        }
+        cluster.settle();
+        cluster.ask(&encode("EXISTS key0 key1 key2"), b":3\r\n");
+        cluster.end(Phase::Draining);
+    }
+}
+
+#[test]
 fn a_draining_server_accepts_nobody() {
     let mut cluster = Cluster::new(2);
     let busy = cluster.connect(0);

@@ -47,6 +47,14 @@ impl Bounds {
     }
 }
 
+/// The word after the first one.
+#[inline]
+pub fn first_key(bytes: &[u8]) -> Option<&[u8]> {
+    let from = memchr::memchr(b' ', bytes)? + 1;
+    let len = memchr::memchr2(b' ', b'\r', &bytes[from..])?;
+    Some(&bytes[from..from + len])
+}
+
 /// Why no further request could be parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stop {

@@ -17,7 +17,7 @@ mod line;
 mod reply;
 mod request;
 
-pub use decode::Decoder;
+pub use decode::{Decoder, first_key};
 pub use line::{BAD, UNSTORABLE};
 pub use reply::{text, write_key, write_number, write_opaque_key, write_refusal, write_value_line};
 pub use request::{Exptime, Meta, Store, delta, exptime, is_quiet, key, meta, store};

@@ -133,6 +133,18 @@ fn parse_multibulk(bytes: &[u8], start: usize, bounds: &Bounds, batch: &mut Requ
 }
 
 /// Parses one line of words; the place after it.
+/// Argument 1 of the first request, if it is sent as an array and is all there.
+#[inline]
+pub fn first_key(bytes: &[u8]) -> Option<&[u8]> {
+    let range = |marker: u8, at: usize| {
+        bytes.get(at).filter(|byte| **byte == marker)?;
+        let (len, from) = length::read_length(bytes, at)?;
+        Some(from..from + usize::try_from(len).ok()?)
+    };
+    let name = range(b'$', range(b'*', 0)?.start)?;
+    bytes.get(range(b'$', name.end + 2)?)
+}
+
 #[inline(never)]
 fn parse_inline(bytes: &[u8], start: usize, batch: &mut Requests) -> Option<usize> {
     let Line::End(end) = inline::find_line(bytes, start, start) else { return None };

@@ -22,7 +22,7 @@ mod reply;
 mod value;
 
 pub use super::{Decoded, Limits, ProtocolError};
-pub use decode::Decoder;
+pub use decode::{Decoder, first_key};
 pub use reply::Reply;
 pub use value::{DEPTH_MAX, Skipped, Skipper, Value, encode_request, parse, skip};
 

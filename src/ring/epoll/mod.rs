@@ -461,9 +461,13 @@ impl Ring for EpollRing {
         Some(completion)
     }
 
-    fn lend<T>(&mut self, buffer: BufferId, read: impl FnOnce(&[u8]) -> T) -> T {
+    fn peek<T>(&self, buffer: &BufferId, read: impl FnOnce(&[u8]) -> T) -> T {
         let start = usize::from(buffer.id) * self.buffer_bytes;
-        let result = read(&self.buffers[start..start + buffer.len as usize]);
+        read(&self.buffers[start..start + buffer.len as usize])
+    }
+
+    fn lend<T>(&mut self, buffer: BufferId, read: impl FnOnce(&[u8]) -> T) -> T {
+        let result = self.peek(&buffer, read);
         self.free.push(buffer.id);
         result
     }

@@ -268,6 +268,13 @@ impl Ring for SimRing {
         Some(completion)
     }
 
+    fn peek<T>(&self, buffer: &BufferId, read: impl FnOnce(&[u8]) -> T) -> T {
+        let Buffer::Filled(memory) = &self.state.borrow().rings[self.index].buffers[buffer.id as usize] else {
+            panic!("buffer {} was given back already", buffer.id)
+        };
+        read(&memory[..buffer.len as usize])
+    }
+
     fn lend<T>(&mut self, buffer: BufferId, read: impl FnOnce(&[u8]) -> T) -> T {
         let id = buffer.id as usize;
         let taken = std::mem::replace(&mut self.state.borrow_mut().rings[self.index].buffers[id], Buffer::Lent);

@@ -9,7 +9,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use corering::config::Policy;
-use corering::shard::{Expiry, KeyHash, NewValue, Shard, ShardOptions, When};
+use corering::shard::{Expiry, NewValue, Shard, ShardOptions, When};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 /// Look-ups that are made together.

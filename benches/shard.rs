@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use ahash::RandomState;
 use corering::config::Policy;
-use corering::shard::{Expiry, KeyHash, NewValue, Shard, ShardOptions, When};
+use corering::shard::{Expiry, NewValue, Shard, ShardOptions, When};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;

@@ -215,16 +215,21 @@ impl Shard {
         let locations = hashes.iter().filter_map(|hash| self.index.guess(*hash));
         locations.clone().for_each(|location| self.log.prefetch(location));
         if !self.larges.is_empty() {
-            locations.for_each(|location| self.prefetch_large(location));
+            self.prefetch_larges(locations);
         }
     }
 
-    /// The same for what a large item has elsewhere.
-    fn prefetch_large(&self, location: u64) {
-        let record = self.log.record(location);
-        if record.is_large
-            && let Some(large) = self.larges.get(record.number())
-        {
+    /// The same for what large items have elsewhere, in rounds so short that the processor overlaps them.
+    fn prefetch_larges(&self, locations: impl Iterator<Item = u64>) {
+        const ROUND: usize = 16;
+        let mut numbers = [0; ROUND];
+        let mut count = 0;
+        let records = locations.map(|location| self.log.record(location)).filter(|record| record.is_large);
+        for (number, record) in numbers.iter_mut().zip(records) {
+            *number = record.number();
+            count += 1;
+        }
+        for large in numbers[..count].iter().filter_map(|number| self.larges.get(*number)) {
             memory::prefetch(large.key.as_ptr());
             memory::prefetch(large.value.as_ptr());
         }

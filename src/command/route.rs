@@ -7,7 +7,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::fanout::{Fanout, Round, Spread};
+use super::fanout::{Fanout, Merge, Round, Spread};
 use super::session::Front;
 use super::slot::{self, slot_of};
 use super::table::Spec;
@@ -64,10 +64,13 @@ impl Entrance<'_> {
         if worker == self.here { Route::Here } else { Route::Worker(worker) }
     }
 
+    #[inline]
     fn to_slot(self, slot: u16) -> Route {
-        if self.map.is_own(self.here, slot) {
-            return Route::Here;
-        }
+        if self.map.is_own(self.here, slot) { Route::Here } else { self.to_owner(slot) }
+    }
+
+    #[inline(never)]
+    fn to_owner(self, slot: u16) -> Route {
         match self.map.worker_of(slot) {
             Some(worker) if self.reach().contains(&worker) => Route::Worker(worker),
             _ => Route::Moved(slot),
@@ -76,17 +79,35 @@ impl Entrance<'_> {
 }
 
 /// Decides where a request runs. The slot of its argument 1, the usual place of a key, may be known already.
-#[inline]
+#[inline(always)]
 pub fn route(command: CommandId, spec: &Spec, args: Args<'_>, known: Option<u16>, from: Entrance<'_>) -> Route {
-    // The usual case: one worker has everything, and nothing waits.
-    if from.is_whole() && !matches!(spec.run, Run::Spread(..)) {
-        return Route::Here;
+    match spec.run {
+        Run::Spread(_, spread) => spread_out(command, spread, args, from),
+        _ if from.is_whole() => Route::Here,
+        Run::Session(_) | Run::Container => Route::Here,
+        Run::Keyed(_) => match known {
+            Some(slot) if spec.keys.first == 1 => from.to_slot(slot),
+            _ => from.to_slot(slot_of(args.get(spec.keys.first as usize))),
+        },
+        Run::Everywhere(_, merge) => everywhere(command, merge, args, from),
     }
-    decide(command, spec, args, known, from)
 }
 
-fn decide(command: CommandId, spec: &Spec, args: Args<'_>, known: Option<u16>, from: Entrance<'_>) -> Route {
-    if let Run::Spread(_, Spread::Batch) = spec.run {
+/// A command for every worker that can be reached.
+#[inline(never)]
+fn everywhere(command: CommandId, merge: Merge, args: Args<'_>, from: Entrance<'_>) -> Route {
+    let reach = from.reach();
+    if reach.len() == 1 {
+        return from.to(reach.start);
+    }
+    let (fanout, round) = Fanout::everywhere(command, merge, args, reach);
+    Route::Fanout(Box::new(fanout), round)
+}
+
+/// A command that may have to ask several workers, or the same one again.
+#[inline(never)]
+fn spread_out(command: CommandId, spread: Spread, args: Args<'_>, from: Entrance<'_>) -> Route {
+    if let Spread::Batch = spread {
         return http::batch::plan(args, from)
             .map_or(Route::Here, |(batch, round)| Route::Fanout(Box::new(Fanout::batch(batch)), round));
     }
@@ -97,37 +118,22 @@ fn decide(command: CommandId, spec: &Spec, args: Args<'_>, known: Option<u16>, f
             wait_ms => wait_for(command, args, from.here, wait_ms),
         };
     }
-    match spec.run {
-        Run::Session(_) | Run::Container => Route::Here,
-        Run::Keyed(_) => match known {
-            Some(slot) if spec.keys.first == 1 => from.to_slot(slot),
-            _ => from.to_slot(slot_of(args.get(spec.keys.first as usize))),
-        },
-        Run::Everywhere(_, merge) => {
-            let reach = from.reach();
-            if reach.len() == 1 {
-                return from.to(reach.start);
-            }
-            let (fanout, round) = Fanout::everywhere(command, merge, args, reach);
-            Route::Fanout(Box::new(fanout), round)
-        }
-        Run::Spread(_, Spread::Cursor) => {
+    match spread {
+        Spread::Cursor => {
             let reach = from.reach();
             from.to(slot::cursor_worker(args.get(1)).filter(|worker| reach.contains(worker)).unwrap_or(reach.start))
         }
-        Run::Spread(_, Spread::Lease | Spread::Read) => {
-            match (from.to_slot(slot_of(args.get(1))), wait_ms(command, args)) {
-                (Route::Here, wait_ms @ 1..) => wait_for(command, args, from.here, wait_ms),
-                (Route::Worker(worker), wait_ms @ 1..) => wait_for(command, args, worker, wait_ms),
-                (route, _) => route,
-            }
-        }
-        Run::Spread(_, Spread::Slot) => {
+        Spread::Lease | Spread::Read => match (from.to_slot(slot_of(args.get(1))), wait_ms(command, args)) {
+            (Route::Here, wait_ms @ 1..) => wait_for(command, args, from.here, wait_ms),
+            (Route::Worker(worker), wait_ms @ 1..) => wait_for(command, args, worker, wait_ms),
+            (route, _) => route,
+        },
+        Spread::Slot => {
             let slot = slot::number(args.get(2)).filter(|slot| *slot < SLOTS);
             let owner = slot.and_then(|slot| from.map.worker_of(slot));
             from.to(owner.filter(|worker| from.reach().contains(worker)).unwrap_or(from.here))
         }
-        Run::Spread(_, spread) => spread_out(command, spread, args, from),
+        spread => several_keys(command, spread, args, from),
     }
 }
 
@@ -146,7 +152,7 @@ fn wait_for(command: CommandId, args: Args<'_>, worker: u16, wait_ms: u64) -> Ro
 }
 
 /// A command with several keys.
-fn spread_out(command: CommandId, spread: Spread, args: Args<'_>, from: Entrance<'_>) -> Route {
+fn several_keys(command: CommandId, spread: Spread, args: Args<'_>, from: Entrance<'_>) -> Route {
     let mut slots = command.spec().keys.positions(args.len()).map(|key| slot_of(args.get(key)));
     let Some(first) = slots.next() else { return Route::Here };
     let owner = from.map.worker_of(first);

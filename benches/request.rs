@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --bench request`. Batches of 16 GETs of 16-byte keys drawn from 10,000, whose values have 64 bytes, in
 //! the steps in which a worker takes them; a `time` is for one batch, `thrpt` counts requests. The aim is 100 ns a
-//! request, 1.6 µs a batch. What the kernel, the ring and a connection's turn cost comes on top: `compare` shows the sum.
+//! request, 1.6 µs a batch. What the kernel, the ring and a connection's turn cost comes on top.
 
 #![allow(missing_docs, reason = "criterion_main! makes the entry point")]
 

@@ -25,13 +25,29 @@ const BUCKETS: usize = 64;
 /// Entries of a unit.
 pub(super) const UNIT_ENTRIES: usize = BUCKETS * BUCKET_ENTRIES;
 
-/// The table grows by this share of itself: less would move every entry more often, more would leave more room unused.
-const GROWTH: usize = 16;
-
-/// The table grows when more than this share of a unit is used in the mean, and shrinks below the other.
+/// The table grows when more than this share of a unit is used in the mean.
 /// Two choices and displacement fill a unit to 97 %; unequal units need the rest.
 const LOAD_MAX: usize = UNIT_ENTRIES * 4 / 5;
-const LOAD_MIN: usize = UNIT_ENTRIES * 11 / 20;
+
+/// How a table changes its size.
+#[derive(Clone, Copy, Debug)]
+struct Steps {
+    /// It grows by this share of itself: less would move every entry more often, more would leave more room unused.
+    growth: usize,
+    /// It shrinks by this share, when less than `load_min` of a unit is used in the mean.
+    shrinkage: usize,
+    load_min: usize,
+}
+
+/// To move the entries of a small table takes a look at each item, and the room is little: it does so less often.
+const SMALL: Steps = Steps { growth: 2, shrinkage: 3, load_min: UNIT_ENTRIES * 3 / 10 };
+const LARGE: Steps = Steps { growth: 16, shrinkage: 9, load_min: UNIT_ENTRIES / 2 };
+
+impl Steps {
+    const fn of(units: usize) -> Self {
+        if units < UNITS_TOLD_APART { SMALL } else { LARGE }
+    }
+}
 
 /// Changes of the table for each unit that migrates: a growth ends before the next begins.
 const CHANGES_PER_UNIT: usize = 24;
@@ -46,7 +62,7 @@ const SMALL_PAGES_BYTES: usize = 16 * 1024 * 1024;
 const DISPLACED_MAX: usize = 64;
 
 const _: () = assert!(UNIT_ENTRIES * size_of::<u64>() == PAGE_BYTES);
-const _: () = assert!(CHANGES_PER_UNIT < LOAD_MAX / GROWTH);
+const _: () = assert!(CHANGES_PER_UNIT < LOAD_MAX / LARGE.growth);
 
 /// One entry of the table.
 ///
@@ -208,7 +224,7 @@ impl Index {
     /// When the address space cannot be reserved.
     pub(super) fn new(entries_max: usize) -> std::io::Result<Self> {
         // The next size must fit as well.
-        let units_max = entries_max / LOAD_MIN + 2;
+        let units_max = entries_max / LARGE.load_min + 2;
         Ok(Self {
             memory: Reservation::new(units_max * PAGE_BYTES)?,
             units_old: 1,
@@ -237,15 +253,17 @@ impl Index {
     /// Memory that the larger table will take beyond that, which is to be there when this one is full. It becomes more
     /// with every entry, so that nothing else has to give way all at once.
     pub(super) fn growth_bytes(&self) -> usize {
-        let units = (self.len * (GROWTH + 1)).div_ceil(LOAD_MAX * GROWTH);
+        let Steps { growth, .. } = Steps::of(self.units());
+        let units = (self.len * (growth + 1)).div_ceil(LOAD_MAX * growth);
         (units * PAGE_BYTES).saturating_sub(self.memory_bytes())
     }
 
     /// What is to be populated next, because the table will grow into it before long; it counts as taken.
     pub(super) fn populate(&mut self) -> Option<Range<usize>> {
         let (start, units) = (self.memory_bytes(), self.units());
-        let is_soon = self.len * (2 * GROWTH + 1) > units * LOAD_MAX * 2 * GROWTH;
-        let is_short = is_soon && start < (units + units.div_ceil(GROWTH)) * PAGE_BYTES;
+        let Steps { growth, .. } = LARGE;
+        let is_soon = self.len * (2 * growth + 1) > units * LOAD_MAX * 2 * growth;
+        let is_short = is_soon && start < (units + units.div_ceil(growth)) * PAGE_BYTES;
         let is_wanted = start >= SMALL_PAGES_BYTES && self.stale_end <= units && is_short;
         let end = (start + 1).next_multiple_of(HUGE_PAGE_BYTES);
         if !is_wanted || end > self.memory.bytes().len() {
@@ -477,8 +495,9 @@ impl Index {
     fn begin_change(&mut self) {
         let units = self.units_old;
         let units_max = self.memory.bytes().len() / PAGE_BYTES;
+        let Steps { growth, shrinkage, load_min } = Steps::of(units);
         if self.len > units * LOAD_MAX {
-            let units_new = (units + units.div_ceil(GROWTH)).min(units_max);
+            let units_new = (units + units.div_ceil(growth)).min(units_max);
             // What it grows into must read as zero.
             if units_new - units > COOLED_UNITS {
                 if self.cool() {
@@ -489,8 +508,8 @@ impl Index {
             }
             self.units_new = units_new;
             self.frontier = units;
-        } else if units > 1 && self.len < units * LOAD_MIN {
-            self.units_new = units - (units / 9).max(1);
+        } else if units > 1 && self.len < units * load_min {
+            self.units_new = units - (units / shrinkage).max(1);
             self.frontier = 0;
         }
         self.changes = 0;

@@ -64,7 +64,8 @@ fn the_first_key_is_known_before_a_request_is_decoded() {
         (Front::Resp, "", None),
         (Front::Memcache, "get key\r\n", Some("key")),
         (Front::Memcache, "set key 0 0 5\r\nhal", Some("key")),
-        (Front::Memcache, "version\r\n", None),
+        (Front::Memcache, "version\r\nget key\r\n", None),
+        (Front::Memcache, "get key\nget other\n", Some("key")),
         (Front::Memcache, "get ke", None),
         (Front::Http, "GET /v1/keys/key HTTP/1.1\r\n\r\n", None),
     ];

@@ -133,7 +133,12 @@ fn next<R: Real>(ring: &mut R, kind: Kind) -> Completion {
 
 fn received<R: Real>(ring: &mut R, completion: Completion) -> Vec<u8> {
     match completion.carried {
-        Carried::Buffer(buffer) => ring.lend(buffer, <[u8]>::to_vec),
+        Carried::Buffer(buffer) => {
+            let seen = ring.peek(&buffer, <[u8]>::to_vec);
+            let lent = ring.lend(buffer, <[u8]>::to_vec);
+            assert_eq!(seen, lent);
+            lent
+        }
         _ => Vec::new(),
     }
 }

@@ -9,7 +9,7 @@
 //! - Memory handed to the kernel is owned by the ring until the last completion of its operation.
 //! - At most one [`Op::Send`] is in flight per token slot; [`Ring::push`] asserts it.
 //! - A descriptor that operations were pushed for is closed by [`Op::Close`], or after the ring.
-//! - A receive buffer is lent inside a closure and recycled when the closure ends, so no client can hold one.
+//! - A receive buffer is shown and lent inside closures, and recycled when the lending ends, so no client can hold one.
 //! - The ring knows descriptors and bytes; never a command or a key.
 
 use std::io;

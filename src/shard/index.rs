@@ -41,7 +41,7 @@ struct Steps {
 
 /// To move the entries of a small table takes a look at each item, and the room is little: it does so less often.
 const SMALL: Steps = Steps { growth: 2, shrinkage: 3, load_min: UNIT_ENTRIES * 3 / 10 };
-const LARGE: Steps = Steps { growth: 16, shrinkage: 9, load_min: UNIT_ENTRIES / 2 };
+const LARGE: Steps = Steps { growth: 16, shrinkage: 9, load_min: UNIT_ENTRIES * 9 / 20 };
 
 impl Steps {
     const fn of(units: usize) -> Self {
@@ -63,6 +63,9 @@ const DISPLACED_MAX: usize = 64;
 
 const _: () = assert!(UNIT_ENTRIES * size_of::<u64>() == PAGE_BYTES);
 const _: () = assert!(CHANGES_PER_UNIT < LOAD_MAX / LARGE.growth);
+// A small table may have to grow by fewer units; and whatever its size, the next one has address space.
+const _: () = assert!(CHANGES_PER_UNIT * UNITS_TOLD_APART < LOAD_MAX * COOLED_UNITS);
+const _: () = assert!(LARGE.load_min * (SMALL.growth + 1) < LOAD_MAX * SMALL.growth);
 
 /// One entry of the table.
 ///
@@ -497,13 +500,14 @@ impl Index {
         let units_max = self.memory.bytes().len() / PAGE_BYTES;
         let Steps { growth, shrinkage, load_min } = Steps::of(units);
         if self.len > units * LOAD_MAX {
-            let units_new = (units + units.div_ceil(growth)).min(units_max);
-            // What it grows into must read as zero.
-            if units_new - units > COOLED_UNITS {
+            let mut units_new = (units + units.div_ceil(growth)).min(units_max);
+            // What it grows into must read as zero. A large table has room enough to wait for that.
+            if units >= UNITS_TOLD_APART && units_new - units > COOLED_UNITS {
                 if self.cool() {
                     return;
                 }
             } else if units < self.stale_end {
+                units_new = units_new.min(units + COOLED_UNITS);
                 self.memory.release(units * PAGE_BYTES..units_new.min(self.stale_end) * PAGE_BYTES);
             }
             self.units_new = units_new;
@@ -600,7 +604,8 @@ mod tests {
 
     #[test]
     fn every_entry_is_found_while_the_table_grows_and_shrinks() {
-        let entries = if cfg!(miri) { 600 } else { 20_000 };
+        // Small, large, and small again.
+        let entries = if cfg!(miri) { 600 } else { 130_000 };
         // Locations tell the hashes, as items tell their keys; a tag of zero is looked for in another way.
         let hash_of = |location: u64| match location % 7 {
             0 => KeyHash(location << (u64::BITS - PLACE_BITS + 22) | location),
@@ -626,5 +631,20 @@ mod tests {
         }
         let left = (1..=entries).filter(|location| find(&index, *location).is_some()).count();
         assert_eq!((left, index.len()), (entries as usize / 10, entries as usize / 10));
+    }
+
+    #[test]
+    fn a_table_that_was_large_does_not_wait_for_what_is_left_of_it() {
+        let hash_of = |location: u64| KeyHash(Random(location).below(u64::MAX));
+        let mut index = Index::new(60_000_000).unwrap();
+        index.stale_end = 100_000;
+        for location in 1..=120_000 {
+            index.insert(hash_of(location), location);
+            index.step(|_| {}, hash_of);
+            if location % 16 == 0 {
+                index.cool();
+            }
+            assert!(index.stash.len() < 8, "{} of {location} found no room", index.stash.len());
+        }
     }
 }

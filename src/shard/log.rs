@@ -390,6 +390,12 @@ impl Log {
         self.header(location).0 & (HAS_EXTRAS | IS_LARGE) != 0
     }
 
+    /// The number of a large item, if the record at a location is one's.
+    #[inline]
+    pub(super) fn large_number(&self, location: u64) -> Option<usize> {
+        self.header(location).is_large().then(|| self.record(location).number())
+    }
+
     /// Brings the first lines of a record towards the processor.
     #[inline]
     pub(super) fn prefetch(&self, location: u64) {

@@ -32,7 +32,7 @@ const RESERVE_BYTES_MIN: usize = 2 << 20;
 /// The log's share of the address space, where that has a limit: beside it are the index, large values and buffers.
 const RESERVE_SHARE: u64 = 4;
 
-/// Bytes of a small item beyond key and value and expiry: its header, and its share of an index at its mean load.
+/// Bytes of a small item beyond key and value and expiry: its header, and its share of a large index at its mean load.
 const SMALL_OVERHEAD_BYTES: usize = 4 + 11;
 
 /// Large items of a cleared shard that are freed in one call, and their bytes: the allocator gives few of them back.
@@ -219,19 +219,20 @@ impl Shard {
         }
     }
 
-    /// The same for what large items have elsewhere, in rounds so short that the processor overlaps them.
+    /// The same for what large items have elsewhere: all their numbers first, so that the processor need not wait for
+    /// one before it asks for the next.
     fn prefetch_larges(&self, locations: impl Iterator<Item = u64>) {
-        const ROUND: usize = 16;
-        let mut numbers = [0; ROUND];
-        let mut count = 0;
-        let records = locations.map(|location| self.log.record(location)).filter(|record| record.is_large);
-        for (number, record) in numbers.iter_mut().zip(records) {
-            *number = record.number();
-            count += 1;
-        }
-        for large in numbers[..count].iter().filter_map(|number| self.larges.get(*number)) {
-            memory::prefetch(large.key.as_ptr());
-            memory::prefetch(large.value.as_ptr());
+        let mut numbers = locations.filter_map(|location| self.log.large_number(location));
+        let mut some = [0; 16];
+        loop {
+            let count = some.iter_mut().zip(&mut numbers).map(|(place, number)| *place = number).count();
+            for large in some[..count].iter().filter_map(|number| self.larges.get(*number)) {
+                memory::prefetch(large.key.as_ptr());
+                memory::prefetch(large.value.as_ptr());
+            }
+            if count < some.len() {
+                return;
+            }
         }
     }
 

@@ -544,6 +544,19 @@ fn what_is_only_to_be_given_back_refuses_and_displaces_nothing() {
 }
 
 #[test]
+fn what_is_on_its_way_changes_nothing() {
+    let mut cache = shard(64 * MIB, Policy::Cache);
+    (0..100).for_each(|key| set_large(&mut cache, key, if key % 2 == 0 { 100 } else { 20_000 }));
+    cache.delete(&1_u64.to_be_bytes(), 1_000);
+    let before = cache.stats();
+    // More than go together, and some that are not there.
+    let hashes: Vec<_> = (0_u64..120).map(|key| cache.hash(&key.to_be_bytes())).collect();
+    cache.prefetch(&hashes);
+    cache.prefetch(&[]);
+    assert_eq!(format!("{:?}", cache.stats()), format!("{before:?}"));
+}
+
+#[test]
 fn large_items_displace_small_ones_within_the_budget() {
     let budget = 64 * MIB;
     let mut cache = shard(budget, Policy::Cache);

@@ -104,16 +104,19 @@ fn a_stop_while_clients_connect_forgets_none_of_them() {
 fn what_came_before_an_end_is_executed_before_it() {
     for ends_by_reset in [false, true] {
         let mut cluster = Cluster::new(1);
-        let peers = [0, 1, 2].map(|_| cluster.connect(0));
+        let peers: Vec<_> = (0..40).map(|_| cluster.connect(0)).collect();
         cluster.settle();
         // All of it arrives in one tick.
-        for (index, peer) in peers.into_iter().enumerate() {
+        for (index, peer) in peers.iter().copied().enumerate() {
+            cluster.peer(peer).client.write(&encode(&format!("SET key{index} value")));
+        }
+        for peer in peers {
             let client = &cluster.peer(peer).client;
-            client.write(&encode(&format!("SET key{index} value")));
             if ends_by_reset { client.reset() } else { client.close() }
         }
         cluster.settle();
-        cluster.ask(&encode("EXISTS key0 key1 key2"), b":3\r\n");
+        let keys: String = (0..40).map(|index| format!(" key{index}")).collect();
+        cluster.ask(&encode(&format!("EXISTS{keys}")), b":40\r\n");
         cluster.end(Phase::Draining);
     }
 }

@@ -8,7 +8,7 @@
 use bytes::Bytes;
 
 use super::line::{Follows, push_line, refuse};
-use super::{LINE_BYTES_MAX, is_quiet, meta, text};
+use super::{KEY_BYTES_MAX, LINE_BYTES_MAX, is_quiet, meta, text};
 use crate::protocol::decode::{self, Incremental, Kept};
 use crate::protocol::request::SPAN_OFFSET_MAX;
 use crate::protocol::{Decoded, Limits, ProtocolError, Requests};
@@ -47,12 +47,13 @@ impl Bounds {
     }
 }
 
-/// The word after the first one.
+/// The second word of the first line, which is the key in most requests; `None` when it is too long for one.
 #[inline]
 pub fn first_key(bytes: &[u8]) -> Option<&[u8]> {
-    let from = memchr::memchr(b' ', bytes)? + 1;
-    let len = memchr::memchr2(b' ', b'\r', &bytes[from..])?;
-    Some(&bytes[from..from + len])
+    let end = memchr::memchr2(b' ', b'\n', bytes).filter(|end| bytes[*end] == b' ')?;
+    let rest = &bytes[end + 1..];
+    let len = memchr::memchr3(b' ', b'\r', b'\n', &rest[..rest.len().min(KEY_BYTES_MAX + 1)])?;
+    Some(&rest[..len])
 }
 
 /// Why no further request could be parsed.

@@ -132,7 +132,6 @@ fn parse_multibulk(bytes: &[u8], start: usize, bounds: &Bounds, batch: &mut Requ
     (!is_too_large).then_some(at)
 }
 
-/// Parses one line of words; the place after it.
 /// Argument 1 of the first request, if it is sent as an array and is all there.
 #[inline]
 pub fn first_key(bytes: &[u8]) -> Option<&[u8]> {
@@ -145,6 +144,7 @@ pub fn first_key(bytes: &[u8]) -> Option<&[u8]> {
     bytes.get(range(b'$', name.end + 2)?)
 }
 
+/// Parses one line of words; the place after it.
 #[inline(never)]
 fn parse_inline(bytes: &[u8], start: usize, batch: &mut Requests) -> Option<usize> {
     let Line::End(end) = inline::find_line(bytes, start, start) else { return None };

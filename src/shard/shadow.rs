@@ -7,9 +7,10 @@
 //! the shard does.
 //!
 //! One key in 16 is seen at first; whenever the largest of the three remembers too many, half of the keys are left out
-//! from then on, until the shard is emptied or its policy changes. What is left out: segments, pages being cleaned up,
-//! how the share of the small queue would adapt (it is the shard's own), and items larger than the sample's share of
-//! the memory, which all three miss. Where nothing is evicted, or only what expires, there is nothing to tell.
+//! from then on, until the shard is emptied or its policy changes; one of the three does so in a call, for it takes
+//! 0.1 ms. What is left out: segments, pages being cleaned up, how the share of the small queue would adapt (it is the
+//! shard's own), and items larger than the sample's share of the memory, which all three miss. Where nothing is evicted,
+//! or only what expires, there is nothing to tell.
 //! Source: Waldspurger, Park, Garthwaite, Ahmad, "Efficient MRC Construction with SHARDS" (FAST 2015), and "Cache
 //! Modeling and Optimization using Miniature Simulations" (ATC 2017) by most of the same.
 
@@ -23,9 +24,9 @@ use crate::config::Policy;
 /// Zero bits at the end of a hash that is seen, at first: one in 16.
 const BITS_START: u32 = 4;
 
-/// Keys that one of the caches remembers at most, those that it has evicted included: one more, and its map has 4096
-/// places and no more room. And bytes of the budget for each.
-const KEYS_MAX: u64 = 4096 / 8 * 7 - 1;
+/// Keys that one of the caches remembers at most, those that it has evicted included, but for one for each of the caches
+/// while others leave keys out: then its map has 4096 places and no more room. And bytes of the budget for each.
+const KEYS_MAX: u64 = 4096 / 8 * 7 - HALVES.len() as u64;
 const BUDGET_PER_KEY: u64 = 8192;
 
 /// Bytes that the three caches take at most for each key that one may remember.
@@ -130,8 +131,10 @@ struct Rules {
 }
 
 /// One simulated cache.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Simulated {
+    /// Zero bits at the end of a hash that it sees.
+    bits: u32,
     entries: HashMap<u32, Entry, BuildHasherDefault<AsItIs>>,
     /// Small queue, main queue, ghosts: keys with the stamps that they had when they came there. One whose entry has
     /// another is not there any more.
@@ -150,6 +153,19 @@ const MAIN: usize = 1;
 const GHOSTS: usize = 2;
 
 impl Simulated {
+    fn new() -> Self {
+        Self {
+            bits: BITS_START,
+            entries: HashMap::default(),
+            queues: Default::default(),
+            bytes: [0; 2],
+            ghosts: 0,
+            stamp: 0,
+            keeping: Keeping::default(),
+            walked: 0,
+        }
+    }
+
     /// Whether a look-up finds its key.
     fn read(&mut self, key: u32, now: u32) -> bool {
         match self.entries.get_mut(&key) {
@@ -271,8 +287,10 @@ impl Simulated {
         }
     }
 
-    /// Leaves out keys with fewer zero bits.
-    fn thin(&mut self, bits: u32) {
+    /// Leaves out half of the keys from now on.
+    fn thin(&mut self) {
+        self.bits += 1;
+        let bits = self.bits;
         let others: Vec<u32> =
             self.entries.iter().filter(|(_, entry)| u32::from(entry.zeros) < bits).map(|(key, _)| *key).collect();
         for key in others {
@@ -302,7 +320,7 @@ impl Simulated {
 /// The three caches.
 #[derive(Debug)]
 pub(super) struct Shadow {
-    /// These bits of a hash are zero if it is seen.
+    /// These bits of a hash are zero if it is seen by one of them.
     mask: u64,
     caches: [Simulated; HALVES.len()],
     /// Look-ups that each would have missed, those of keys that are not seen included.
@@ -317,7 +335,7 @@ impl Shadow {
     /// Empty caches, which see nothing while they have nothing to tell.
     pub(super) fn new(is_on: bool) -> Self {
         let mask = if is_on { (1 << BITS_START) - 1 } else { OFF };
-        Self { mask, caches: Default::default(), misses: [0; HALVES.len()], memory_bytes: 0 }
+        Self { mask, caches: std::array::from_fn(|_| Simulated::new()), misses: [0; HALVES.len()], memory_bytes: 0 }
     }
 
     fn is_on(&self) -> bool {
@@ -347,16 +365,15 @@ impl Shadow {
         *self = Self { misses: self.misses, ..Self::new(self.is_on()) };
     }
 
-    fn bits(&self) -> u32 {
-        self.mask.trailing_ones()
-    }
-
-    /// Keeps to its memory.
+    /// Keeps to its memory: when a cache remembers too many it leaves keys out, and in the next calls the others do.
     fn settle(&mut self, keys_max: u64) {
-        while self.caches.iter().any(|cache| cache.entries.len() as u64 > keys_max) {
-            self.mask = self.mask << 1 | 1;
-            let bits = self.bits();
-            self.caches.iter_mut().for_each(|cache| cache.thin(bits));
+        let most = self.caches.iter().map(|cache| cache.bits).max();
+        let lags = |cache: &Simulated| Some(cache.bits) < most;
+        let is_full = |cache: &Simulated| cache.entries.len() as u64 > keys_max;
+        let next = self.caches.iter().position(lags).or_else(|| self.caches.iter().position(is_full));
+        if let Some(index) = next {
+            self.caches[index].thin();
+            self.mask = self.caches.iter().map(|cache| (1 << cache.bits) - 1).min().unwrap_or(OFF);
         }
         self.memory_bytes = self.caches.iter().map(Simulated::memory_bytes).sum();
     }
@@ -396,15 +413,20 @@ impl Shard {
         if !self.has_shadow() {
             return;
         }
-        let weight = 1 << self.shadow.bits();
+        let zeros = hash.0.trailing_zeros();
+        // What a miss of a key that a cache sees stands for.
+        let weights = self.shadow.caches.each_ref().map(|cache| if zeros < cache.bits { 0 } else { 1 << cache.bits });
         if self.used_bytes() < self.budget_bytes / NEEDLESS {
             // Half the memory, too, would hold whatever there is.
-            let missed = if location.is_none() { weight } else { 0 };
-            return self.shadow.misses.iter_mut().for_each(|misses| *misses += missed);
+            let share = u64::from(location.is_none());
+            let misses = self.shadow.misses.iter_mut().zip(weights);
+            return misses.for_each(|(misses, weight)| *misses += weight * share);
         }
         let key = part(hash);
-        let was_found = [0, 1, 2].map(|index: usize| self.shadow.caches[index].read(key, moment(now)));
-        for (misses, was_found) in self.shadow.misses.iter_mut().zip(was_found) {
+        let was_found = [0, 1, 2].map(|index: usize| {
+            zeros < self.shadow.caches[index].bits || self.shadow.caches[index].read(key, moment(now))
+        });
+        for (misses, (was_found, weight)) in self.shadow.misses.iter_mut().zip(was_found.into_iter().zip(weights)) {
             *misses += if was_found { 0 } else { weight };
         }
         // Whoever would have missed what was there would have written it anew.
@@ -425,7 +447,6 @@ impl Shard {
         }
         let held = self.stats.dataset_bytes + OVERHEAD_BYTES * self.index.len() as u64;
         let available = held + self.budget_bytes.saturating_sub(self.used_bytes());
-        let seen = (available >> self.shadow.bits()) / 2;
         let rules = Rules { policy: self.policy, small_percent: self.balance.small_percent(), now: moment(now) };
         let coming = Coming {
             key: part(hash),
@@ -434,7 +455,9 @@ impl Shard {
             expires: expiry(expires_at, now),
         };
         for (cache, halves) in self.shadow.caches.iter_mut().zip(HALVES) {
-            cache.write(coming, is_used, seen * halves, rules);
+            if u32::from(coming.zeros) >= cache.bits {
+                cache.write(coming, is_used, (available >> cache.bits) / 2 * halves, rules);
+            }
         }
         self.shadow.settle(self.shadow_keys_max());
     }
@@ -604,7 +627,7 @@ mod tests {
     #[test]
     #[cfg_attr(miri, ignore = "millions of steps")]
     fn what_is_remembered_is_bounded() {
-        let mut cache = Simulated::default();
+        let mut cache = Simulated::new();
         let rules = Rules { policy: Policy::Cache, small_percent: 10, now: 5 };
         for number in 0..200_000_u32 {
             let key = number.wrapping_mul(0x9e37_79b9) % 5_000;

@@ -9,8 +9,8 @@
 //! One key in 16 is seen at first; whenever the largest of the three remembers too many, half of the keys are left out
 //! from then on, until the shard is emptied or its policy changes; one of the three does so in a call, for it takes
 //! 0.1 ms. What is left out: segments, pages being cleaned up, how the share of the small queue would adapt (it is the
-//! shard's own), and items larger than the sample's share of the memory, which all three miss. Where nothing is evicted,
-//! or only what expires, there is nothing to tell.
+//! shard's own), and items larger than the sample's share of the memory, which all three miss. Where nothing is
+//! evicted, or only what expires, there is nothing to tell.
 //! Source: Waldspurger, Park, Garthwaite, Ahmad, "Efficient MRC Construction with SHARDS" (FAST 2015), and "Cache
 //! Modeling and Optimization using Miniature Simulations" (ATC 2017) by most of the same.
 

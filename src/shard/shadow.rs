@@ -24,8 +24,8 @@ use crate::config::Policy;
 /// Zero bits at the end of a hash that is seen, at first: one in 16.
 const BITS_START: u32 = 4;
 
-/// Keys that one of the caches remembers at most, those that it has evicted included, but for one for each of the caches
-/// while others leave keys out: then its map has 4096 places and no more room. And bytes of the budget for each.
+/// Keys that one of the caches remembers at most, those that it has evicted included, but for one a cache while another
+/// leaves keys out: then its map has 4096 places and no more room. And bytes of the budget for each.
 const KEYS_MAX: u64 = 4096 / 8 * 7 - HALVES.len() as u64;
 const BUDGET_PER_KEY: u64 = 8192;
 

@@ -8,21 +8,15 @@
 
 use std::hint::black_box;
 
+use corering::config::Settings;
 use corering::protocol::resp::{Decoder, Limits, Reply, Skipper, Version, encode_request};
 use corering::protocol::{Output, Requests};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 const BATCH: usize = 64;
 
-const LIMITS: Limits = Limits {
-    bulk_bytes_max: 512 << 20,
-    request_bytes_max: 1 << 30,
-    body_bytes_min: 16 << 10,
-    body_room_bytes: u64::MAX,
-    is_unauthenticated: false,
-};
-
 fn parse(criterion: &mut Criterion) {
+    let limits = Limits::new(&Settings::default());
     let (value, page) = ([b'v'; 64], [b'v'; 4096]);
     let keys: Vec<String> = (0..100).map(|key| format!("key:{key:012}")).collect();
     let key = keys[0].as_bytes();
@@ -43,7 +37,7 @@ fn parse(criterion: &mut Criterion) {
         let (mut decoder, mut batch) = (Decoder::default(), Requests::default());
         group.bench_function(*name, |bencher| {
             bencher.iter(|| {
-                let decoded = decoder.decode(black_box(&stream), BATCH, &LIMITS, &mut batch);
+                let decoded = decoder.decode(black_box(&stream), BATCH, &limits, &mut batch);
                 assert_eq!((decoded.consumed, batch.len()), (stream.len(), BATCH));
             });
         });
@@ -51,7 +45,7 @@ fn parse(criterion: &mut Criterion) {
     let inline = b"GET key:000000000042\r\n".repeat(BATCH);
     let (mut decoder, mut batch) = (Decoder::default(), Requests::default());
     group.bench_function("inline GET", |bencher| {
-        bencher.iter(|| decoder.decode(black_box(&inline), BATCH, &LIMITS, &mut batch).consumed);
+        bencher.iter(|| decoder.decode(black_box(&inline), BATCH, &limits, &mut batch).consumed);
     });
     let mut stream = Output::new();
     (0..BATCH).for_each(|_| encode_request(&mut stream, &[b"GET", key]));
@@ -59,8 +53,8 @@ fn parse(criterion: &mut Criterion) {
     group.bench_function("GET cut in the middle of the batch", |bencher| {
         bencher.iter(|| {
             let (first, second) = black_box(&stream).split_at(stream.len() / 2 + 10);
-            decoder.decode(first, BATCH, &LIMITS, &mut batch);
-            decoder.decode(second, BATCH, &LIMITS, &mut batch);
+            decoder.decode(first, BATCH, &limits, &mut batch);
+            decoder.decode(second, BATCH, &limits, &mut batch);
         });
     });
     group.finish();

@@ -1,4 +1,4 @@
-//! What does a pipelined GET cost, all that is ours: parse, command, slot, hash, look-up, encode?
+//! What does a pipelined GET cost of what is ours: parse, command, slot, hash, look-up, encode?
 //!
 //! `cargo bench --bench request`. Batches of 16 GETs of 16-byte keys drawn from 10,000, whose values have 64 bytes, in
 //! the steps in which a worker takes them; a `time` is for one batch, `thrpt` counts requests. The aim is 100 ns a
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use corering::command::slot::slot_of;
 use corering::command::{self, Session};
-use corering::config::{Policy, Settings};
+use corering::config::Settings;
 use corering::protocol::resp::{Decoder, Limits, Reply, Version, encode_request};
 use corering::protocol::{Output, Requests};
 use corering::ring::sim::Random;
@@ -22,26 +22,12 @@ const BATCH: usize = 16;
 
 const KEYS: usize = 10_000;
 
-const LIMITS: Limits = Limits {
-    bulk_bytes_max: 512 << 20,
-    request_bytes_max: 1 << 30,
-    body_bytes_min: 16 << 10,
-    body_room_bytes: u64::MAX,
-    is_unauthenticated: false,
-};
-
 fn key(number: usize) -> [u8; 16] {
     format!("key:{number:012}").into_bytes().try_into().expect("sixteen letters")
 }
 
-fn filled() -> Shard {
-    let mut shard = Shard::new(ShardOptions {
-        budget_bytes: u64::MAX,
-        address_bytes: u64::MAX,
-        policy: Policy::Cache,
-        huge_pages: false,
-        seed: 1,
-    });
+fn filled(settings: &Settings) -> Shard {
+    let mut shard = Shard::new(ShardOptions::new(settings, 1, 1));
     for number in 0..KEYS {
         let stored = shard.set(&key(number), NewValue::Copied(&[b'v'; 64]), Expiry::Never, When::Always, 1);
         assert!(matches!(stored, Stored::Done { .. }));
@@ -53,10 +39,10 @@ fn filled() -> Shard {
 fn serve(
     stream: &[u8],
     (shard, decoder, batch, output): (&mut Shard, &mut Decoder, &mut Requests, &mut Output),
-    (session, settings): (&Session, &Settings),
+    (session, settings, limits): (&Session, &Settings, &Limits),
     has_slots: bool,
 ) {
-    let decoded = decoder.decode(stream, BATCH, &LIMITS, batch);
+    let decoded = decoder.decode(stream, BATCH, limits, batch);
     let hashes: [_; BATCH] = std::array::from_fn(|index| shard.hash(batch.get(index, decoded.received).get(1)));
     shard.prefetch(&hashes);
     for index in 0..batch.len() {
@@ -71,8 +57,8 @@ fn serve(
 }
 
 fn request(criterion: &mut Criterion) {
-    let (mut shard, mut random) = (filled(), Random::new(1));
     let (session, settings) = (Session::default(), Settings::default());
+    let (mut shard, mut random, limits) = (filled(&settings), Random::new(1), Limits::new(&settings));
     let (mut decoder, mut batch, mut output) = (Decoder::default(), Requests::default(), Output::new());
     let mut group = criterion.benchmark_group("request");
     group.throughput(Throughput::Elements(BATCH as u64));
@@ -87,7 +73,7 @@ fn request(criterion: &mut Criterion) {
                     output.clear();
                     let start = Instant::now();
                     let state = (&mut shard, &mut decoder, &mut batch, &mut output);
-                    serve(black_box(&stream), state, (&session, &settings), has_slots);
+                    serve(black_box(&stream), state, (&session, &settings, &limits), has_slots);
                     taken += start.elapsed();
                     assert_eq!(output.len(), BATCH * "$64\r\n\r\n".len() + BATCH * 64);
                 }

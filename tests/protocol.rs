@@ -60,6 +60,8 @@ fn the_first_key_is_known_before_a_request_is_decoded() {
         (Front::Resp, "*2\r\n$3\r\nGET\r\n$3\r\nke", None),
         (Front::Resp, "*2\r\n$9223372036854775807\r\n$3\r\nkey\r\n", None),
         (Front::Resp, "*2\r\n$3\r\nGET\r\n$-1\r\n", None),
+        (Front::Resp, "*1\r\n$0\r\n\r\n*1\r\n$0\r\n\r\n", None),
+        (Front::Resp, "$0\r\n\r\n", None),
         (Front::Resp, "GET key\r\n", None),
         (Front::Resp, "", None),
         (Front::Memcache, "get key\r\n", Some("key")),

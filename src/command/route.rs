@@ -79,6 +79,7 @@ impl Entrance<'_> {
 }
 
 /// Decides where a request runs. The slot of its argument 1, the usual place of a key, may be known already.
+// Small where requests are executed: what is rare stays outside, with the room that its plans take.
 #[inline(always)]
 pub fn route(command: CommandId, spec: &Spec, args: Args<'_>, known: Option<u16>, from: Entrance<'_>) -> Route {
     match spec.run {

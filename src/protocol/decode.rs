@@ -5,6 +5,7 @@
 
 use super::request::SPAN_OFFSET_MAX;
 use super::{Requests, http, memcache, resp};
+use crate::config::Settings;
 
 /// What one call of [`Decoder::decode`] found.
 #[derive(Debug)]
@@ -47,6 +48,19 @@ pub struct Limits {
     /// The client has not authenticated: small requests only, and one a batch, since the next one may be judged
     /// differently. RESP: at most 10 arguments of 16 KiB.
     pub is_unauthenticated: bool,
+}
+
+impl Limits {
+    /// What the settings say, for a client that has authenticated.
+    pub fn new(settings: &Settings) -> Self {
+        Self {
+            bulk_bytes_max: settings.proto_max_bulk_len,
+            request_bytes_max: settings.client_query_buffer_limit,
+            body_bytes_min: settings.large_value_bytes as usize,
+            body_room_bytes: u64::MAX,
+            is_unauthenticated: false,
+        }
+    }
 }
 
 /// Why a client's bytes are no request, or a server's no reply. For RESP requests the text after `-ERR ` is Redis'.

@@ -634,6 +634,21 @@ mod tests {
     }
 
     #[test]
+    fn the_entries_of_a_small_table_hardly_ever_move() {
+        let entries = if cfg!(miri) { 2_000 } else { 100_000 };
+        let hash_of = |location: u64| KeyHash(Random(location).below(u64::MAX));
+        let mut index = Index::new(entries as usize).unwrap();
+        let mut moved = 0;
+        for location in 1..=entries {
+            index.insert(hash_of(location), location);
+            index.step(|_| {}, hash_of);
+            moved += index.moved as u64;
+        }
+        assert!(moved < 3 * entries, "{moved} moves of {entries} entries");
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "many steps")]
     fn a_table_that_was_large_does_not_wait_for_what_is_left_of_it() {
         let hash_of = |location: u64| KeyHash(Random(location).below(u64::MAX));
         let mut index = Index::new(60_000_000).unwrap();

@@ -605,6 +605,22 @@ mod tests {
 
     #[test]
     #[cfg_attr(miri, ignore = "millions of steps")]
+    fn one_cache_at_a_time_leaves_keys_out() {
+        let mut shard = shard(64 * MIB, Policy::Cache);
+        let bits = |shard: &Shard| shard.shadow.caches.each_ref().map(|cache| cache.bits);
+        let mut before = bits(&shard);
+        for key in 0..300_000_u32 {
+            shard.set(&key.to_be_bytes(), NewValue::Copied(b"value"), Expiry::Never, When::Always, 1_000);
+            let after = bits(&shard);
+            let changed = before.iter().zip(after).filter(|(before, after)| **before != *after).count();
+            assert!(changed <= 1, "{before:?} {after:?}");
+            before = after;
+        }
+        assert!(before[0] > BITS_START + 1 && before.iter().all(|bits| *bits == before[0]), "{before:?}");
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "millions of steps")]
     fn its_memory_is_bounded_and_planned_for() {
         for budget in [MIB, 3 * MIB, 50 * MIB] {
             let mut shard = shard(budget, Policy::Cache);

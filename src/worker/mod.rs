@@ -215,7 +215,7 @@ impl<R: Ring> Worker<R> {
             index: options.index,
             workers: options.instance.workers,
             settings_version: options.instance.settings_version(),
-            limits: limits(&settings),
+            limits: Limits::new(&settings),
             spin: Spin::new(spin_max(&settings, options.has_own_cpu)),
             stages: Stages::new(&settings),
             hot: HotSampling::new(settings.hotkeys_sampling),
@@ -459,7 +459,7 @@ impl Core {
     fn adopt_settings(&mut self) {
         self.settings_version = self.instance.settings_version();
         self.settings = self.instance.settings();
-        self.limits = limits(&self.settings);
+        self.limits = Limits::new(&self.settings);
         self.shard.set_policy(self.settings.maxmemory_policy);
         self.shard.set_large_value_bytes(self.settings.large_value_bytes as usize);
         let share = std::mem::replace(&mut self.budget.share, self.settings.worker_budget_bytes(self.workers));
@@ -614,14 +614,4 @@ impl Core {
 
 fn spin_max(settings: &Settings, has_own_cpu: bool) -> Duration {
     if has_own_cpu { settings.spin } else { Duration::ZERO }
-}
-
-fn limits(settings: &Settings) -> Limits {
-    Limits {
-        bulk_bytes_max: settings.proto_max_bulk_len,
-        request_bytes_max: settings.client_query_buffer_limit,
-        body_bytes_min: settings.large_value_bytes as usize,
-        body_room_bytes: u64::MAX,
-        is_unauthenticated: false,
-    }
 }

@@ -3,8 +3,7 @@
 //! In: the completions that have arrived. Out: each is handled, in its order. Look-ups wait for memory more than for
 //! anything else, and most connections send one request at a time; so before the first of a group is executed, the
 //! index entries and the items of all its keys are on their way. What must stay true: a completion without bytes is
-//! handled after those that came before it; no buffer is kept beyond the
-//! call.
+//! handled after those that came before it; no buffer is kept beyond the call.
 
 use crate::ring::{Carried, Ring};
 use crate::shard::KeyHash;

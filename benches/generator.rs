@@ -35,8 +35,11 @@ const GENERATOR_CPU: usize = 1;
 
 const KEYS: u64 = 10_000;
 
-/// Connections and pipeline, each with the requests that take redis-benchmark about half a second.
-const ROWS: [(usize, usize, u64); 3] = [(1, 1, 15_000), (32, 1, 60_000), (32, 16, 400_000)];
+/// Connections and pipeline, each with the requests that take redis-benchmark about as long as [`WINDOW`].
+const ROWS: [(usize, usize, u64); 3] = [(1, 1, 4_000), (32, 1, 24_000), (32, 16, 160_000)];
+
+/// What each has in a round: short, so that both see the same host.
+const WINDOW: Duration = Duration::from_millis(200);
 
 /// Throughput (1/s), median latency (ns), the generator's CPU time per request (ns).
 type Sample = [f64; 3];
@@ -62,7 +65,7 @@ fn limits(connections: usize, pipeline: usize, busy: f64) -> [(f64, f64); 3] {
 
 fn main() {
     let rounds = std::env::args().skip(1).find(|word| !word.starts_with('-'));
-    let rounds = rounds.map_or(Ok(20), |text| text.parse().map_err(|_| format!("{text:?} is no number of rounds")));
+    let rounds = rounds.map_or(Ok(60), |text| text.parse().map_err(|_| format!("{text:?} is no number of rounds")));
     match rounds.and_then(compare) {
         Ok(true) => {}
         Ok(false) => std::process::exit(1),
@@ -76,6 +79,7 @@ fn main() {
 /// Whether all limits are kept.
 fn compare(rounds: usize) -> Result<bool, String> {
     let redis = Peer::new("redis", "redis-server --port {port} --save '' --appendonly no").start(SERVER_CPU)?;
+    let host = report::host();
     // From here on this process is a generator like the other one.
     topology::pin(GENERATOR_CPU);
     let mut are_kept = true;
@@ -108,7 +112,7 @@ fn compare(rounds: usize) -> Result<bool, String> {
             }
         }
     }
-    println!("\n{}, {}, {rounds} rounds", report::host(), report::date());
+    println!("\n{host}, {}, {rounds} rounds", report::date());
     Ok(are_kept)
 }
 
@@ -149,8 +153,8 @@ fn ours(
         pipeline,
         keys: KEYS,
         mix: vec![(Operation::Get, 1)],
-        duration: Duration::from_millis(400),
-        warmup: Duration::from_millis(50),
+        duration: WINDOW,
+        warmup: WINDOW / 8,
         cpus: vec![GENERATOR_CPU],
         waiting,
         populate,
@@ -167,7 +171,6 @@ fn ours(
 
 /// Throughput and median latency of a loop over one connection that can do nothing else.
 fn plain_loop(port: u16) -> Result<[f64; 2], String> {
-    const DURATION: Duration = Duration::from_millis(400);
     let failed = |error: std::io::Error| format!("the plain loop: {error}");
     let mut stream = TcpStream::connect(("127.0.0.1", port)).map_err(failed)?;
     stream.set_nodelay(true).map_err(failed)?;
@@ -176,7 +179,7 @@ fn plain_loop(port: u16) -> Result<[f64; 2], String> {
     let start = Instant::now();
     for key in (0..KEYS).cycle() {
         let begin = Instant::now();
-        if begin - start >= DURATION {
+        if begin - start >= WINDOW {
             break;
         }
         stream.write_all(format!("*2\r\n$3\r\nGET\r\n$16\r\nk{key:015}\r\n").as_bytes()).map_err(failed)?;

@@ -104,6 +104,8 @@ struct Connection {
     /// How much of the output in flight earlier sends have delivered.
     delivered: usize,
     is_ready: bool,
+    /// When requests were last handed to the ring.
+    sent_ns: u64,
     /// When bytes last arrived, or when it began to wait for some.
     progressed_ns: u64,
 }
@@ -174,6 +176,7 @@ impl<'a, R: Ring> Engine<'a, R> {
             is_sending: false,
             delivered: 0,
             is_ready: false,
+            sent_ns: 0,
             progressed_ns: 0,
         });
         Self {
@@ -184,7 +187,7 @@ impl<'a, R: Ring> Engine<'a, R> {
             dirty: Vec::new(),
             plan,
             items,
-            encoder: Encoder::new(plan),
+            encoder: Encoder::new(plan, items),
             draw: Draw::new(plan, thread as u64),
             keys: Vec::new(),
             depth: plan.pipeline,
@@ -377,10 +380,13 @@ impl<'a, R: Ring> Engine<'a, R> {
     }
 
     fn flush(&mut self) {
+        // Of a closed loop's latencies, making the requests is no part.
+        let now_ns = if self.is_closed_loop && !self.dirty.is_empty() { self.now_ns() } else { 0 };
         while let Some(index) = self.dirty.pop() {
             let connection = &mut self.connections[index as usize];
             if !connection.is_sending {
                 connection.is_sending = true;
+                connection.sent_ns = now_ns;
                 let output = std::mem::take(&mut connection.output);
                 push_send(&mut self.ring, connection, index, output);
             }
@@ -452,10 +458,11 @@ impl<'a, R: Ring> Engine<'a, R> {
         let connection = &mut self.connections[index];
         connection.progressed_ns = now_ns;
         let (recorder, answered, items) = (&mut self.recorder, &mut self.answered, self.items);
+        let sent_ns = self.is_closed_loop.then_some(connection.sent_ns);
         let read = self.ring.lend(buffer, |bytes| {
             connection.reader.read(bytes, &mut connection.pending, items, |asked, reply| {
                 *answered += 1;
-                recorder.reply(&asked, reply, now_ns);
+                recorder.reply(sent_ns.unwrap_or(asked.since_ns), reply, now_ns);
             })
         });
         self.offer(index);

@@ -14,6 +14,9 @@ use super::sizes::Sizes;
 /// Values begin at one of so many places in the block: two keys share a value of the same length once in 4096 times.
 const OFFSETS: usize = 4096;
 
+/// Of a key's number.
+const DIGITS_MAX: usize = u32::MAX.ilog10() as usize + 1;
+
 /// Begins the name of a key that holds a value.
 pub const VALUE_KEY: u8 = b'k';
 
@@ -75,10 +78,18 @@ impl Items {
     pub fn name(&self, letter: u8, key: u32) -> Name {
         let mut name = Name { text: [b'0'; KEY_BYTES_MAX], len: self.key_bytes };
         name.text[0] = letter;
-        let mut number = itoa::Buffer::new();
-        let digits = number.format(key).as_bytes();
-        name.text[self.key_bytes - digits.len()..self.key_bytes].copy_from_slice(digits);
+        Self::set_number(&mut name.text[..self.key_bytes], key);
         name
+    }
+
+    /// Puts another key's number into a name.
+    #[inline]
+    pub fn set_number(name: &mut [u8], key: u32) {
+        let mut left = key;
+        for digit in name[1..].iter_mut().rev().take(DIGITS_MAX) {
+            *digit = b'0' + (left % 10) as u8;
+            left /= 10;
+        }
     }
 
     /// The number in a name; `None` when it is not ours.
@@ -132,7 +143,12 @@ mod tests {
         for (key, name) in [(0, "k00000"), (42, "k00042"), (9999, "k09999")] {
             assert_eq!(items.name(VALUE_KEY, key).as_bytes(), name.as_bytes());
             assert_eq!(Items::number(name.as_bytes()), Some(key));
+            let mut other = *b"k98765";
+            Items::set_number(&mut other, key);
+            assert_eq!(other, name.as_bytes());
         }
+        let long = Items::new(&Plan { key_bytes: 16, ..Plan::default() });
+        assert_eq!(long.name(VALUE_KEY, u32::MAX).as_bytes(), b"k000004294967295");
         assert_eq!(Items::number(b"c00001"), None);
         assert_eq!(Items::number(b""), None);
     }

@@ -9,7 +9,7 @@ use std::sync::mpsc::Sender;
 
 use hdrhistogram::Histogram;
 
-use super::wire::{Asked, Reply};
+use super::wire::Reply;
 
 /// Longest latency that is told apart: an hour, in nanoseconds.
 const LATENCY_NS_MAX: u64 = 3_600_000_000_000;
@@ -131,29 +131,47 @@ pub(super) struct Recorder {
     slice_index: u64,
     slices: Sender<Slice>,
     seen: Seen,
+    /// The last replies, as long as they have taken equally long: those of a pipeline are recorded together.
+    alike: Alike,
+}
+
+/// Replies that were waited for at the same time.
+#[derive(Clone, Copy, Debug, Default)]
+struct Alike {
+    since_ns: u64,
+    now_ns: u64,
+    count: u32,
 }
 
 impl Recorder {
     /// Records nothing until a window is set.
     pub(super) fn new(slices: Sender<Slice>) -> Self {
         let slice = Histogram::new_with_bounds(1, LATENCY_NS_MAX, 2).expect("constant bounds");
-        Self { window: Window::default(), slice, slice_index: 0, slices, seen: Seen::default() }
+        Self {
+            window: Window::default(),
+            slice,
+            slice_index: 0,
+            slices,
+            seen: Seen::default(),
+            alike: Alike::default(),
+        }
     }
 
     /// Measures in `window` from now on.
     pub(super) fn set_window(&mut self, window: Window) {
+        self.record_alike();
         self.window = window;
     }
 
-    /// A reply has arrived.
+    /// A reply has arrived that was waited for since `since_ns`.
     #[inline]
-    pub(super) fn reply(&mut self, asked: &Asked, reply: &Reply, now_ns: u64) {
-        let latency_ns = now_ns.saturating_sub(asked.since_ns).max(1);
-        if self.window.contains(asked.since_ns) {
-            self.seen.latencies.saturating_record(latency_ns);
+    pub(super) fn reply(&mut self, since_ns: u64, reply: &Reply, now_ns: u64) {
+        if (since_ns, now_ns) != (self.alike.since_ns, self.alike.now_ns) {
+            self.record_alike();
+            self.alike = Alike { since_ns, now_ns, count: 0 };
         }
+        self.alike.count += 1;
         if self.window.contains(now_ns) {
-            self.slice.saturating_record(latency_ns);
             self.seen.counts.answered += 1;
             self.seen.counts.hits += u64::from(reply.hits);
             self.seen.counts.misses += u64::from(reply.misses);
@@ -163,6 +181,21 @@ impl Recorder {
             self.seen.count_error(error, 1);
         }
         self.seen.counts.wrong += u64::from(reply.is_wrong);
+    }
+
+    #[inline]
+    fn record_alike(&mut self) {
+        let Alike { since_ns, now_ns, count } = std::mem::take(&mut self.alike);
+        if count == 0 {
+            return;
+        }
+        let latency_ns = now_ns.saturating_sub(since_ns).max(1);
+        if self.window.contains(since_ns) {
+            self.seen.latencies.saturating_record_n(latency_ns, count.into());
+        }
+        if self.window.contains(now_ns) {
+            self.slice.saturating_record_n(latency_ns, count);
+        }
     }
 
     /// A request that was due at `due_ns` has had no reply when the run ends.
@@ -210,6 +243,7 @@ impl Recorder {
 
     /// Ends the present slice and leaves out those in which nothing was looked at.
     fn end_slice(&mut self, next: u64) {
+        self.record_alike();
         // Nobody listening: the run is being given up.
         let _ = self.slices.send(Slice { index: self.slice_index, latencies: self.slice.clone() });
         self.slice.reset();
@@ -217,7 +251,8 @@ impl Recorder {
     }
 
     /// What was seen.
-    pub(super) fn finish(self) -> Seen {
+    pub(super) fn finish(mut self) -> Seen {
+        self.record_alike();
         self.seen
     }
 }

@@ -53,7 +53,10 @@ impl Pending {
     pub(super) fn push(&mut self, asked: Asked, keys: &[u32]) {
         debug_assert_eq!(asked.keys as usize, keys.len());
         self.asked.push_back(asked);
-        self.keys.extend(keys);
+        match keys {
+            [only] => self.keys.push_back(*only),
+            _ => self.keys.extend(keys),
+        }
     }
 
     /// How many requests are unanswered.
@@ -94,6 +97,19 @@ pub(super) struct Reply {
     /// HTTP: the announced length of the body.
     body_bytes: u64,
 }
+
+/// The value that was asked for.
+static HIT: Reply = Reply {
+    hits: 1,
+    misses: 0,
+    is_wrong: false,
+    error: None,
+    keys_taken: 1,
+    lines: 1,
+    elements: 0,
+    status: 0,
+    body_bytes: 0,
+};
 
 impl Reply {
     /// Takes the next key of the request that is being answered.
@@ -142,16 +158,18 @@ impl Broken {
 #[derive(Clone, Debug)]
 pub(super) struct Encoder {
     protocol: Protocol,
+    resp_get: resp::Get,
     http_prefix: Vec<u8>,
     http_suffix: Vec<u8>,
     ttl_seconds: Vec<u8>,
 }
 
 impl Encoder {
-    /// For the protocol of `plan`.
-    pub(super) fn new(plan: &Plan) -> Self {
+    /// For the protocol of `plan`, and its items.
+    pub(super) fn new(plan: &Plan, items: &Items) -> Self {
         Self {
             protocol: plan.protocol,
+            resp_get: resp::Get::new(items),
             http_prefix: plan.http_prefix.clone().into_bytes(),
             http_suffix: plan.http_suffix.clone().into_bytes(),
             ttl_seconds: plan.ttl.as_secs().max(1).to_string().into_bytes(),
@@ -160,9 +178,11 @@ impl Encoder {
 
     /// Appends a request for `keys`, of which there is at least one.
     #[inline]
-    pub(super) fn encode(&self, operation: Operation, keys: &[u32], items: &Items, output: &mut Output) {
+    pub(super) fn encode(&mut self, operation: Operation, keys: &[u32], items: &Items, output: &mut Output) {
         match self.protocol {
-            Protocol::Resp2 | Protocol::Resp3 => resp::encode(operation, keys, items, &self.ttl_seconds, output),
+            Protocol::Resp2 | Protocol::Resp3 => {
+                resp::encode(operation, keys, items, (&mut self.resp_get, &self.ttl_seconds), output);
+            }
             Protocol::Memcache => memcache::encode(operation, keys, items, &self.ttl_seconds, output),
             Protocol::Http => http::encode(operation, keys[0], items, self, output),
         }
@@ -229,6 +249,12 @@ impl Reader {
         mut answered: impl FnMut(Asked, &Reply),
     ) -> Result<(), Broken> {
         while !bytes.is_empty() {
+            if let Some(len) = self.whole_value(bytes, pending, items) {
+                bytes = &bytes[len..];
+                pending.keys.pop_front();
+                pending.asked.pop_front().into_iter().for_each(|asked| answered(asked, &HIT));
+                continue;
+            }
             let (taken, is_complete) = match self.stage {
                 Stage::Line => self.read_line(bytes, pending, items)?,
                 Stage::Body { .. } => self.read_body(bytes, items),
@@ -240,6 +266,17 @@ impl Reader {
             }
         }
         Ok(())
+    }
+
+    /// The length of the reply that begins here, if it is the usual one, all there: the value that was asked for. All
+    /// others are read step by step.
+    #[inline]
+    fn whole_value(&self, bytes: &[u8], pending: &Pending, items: &Items) -> Option<usize> {
+        let is_resp = matches!(self.protocol, Protocol::Resp2 | Protocol::Resp3);
+        let begins = matches!(self.stage, Stage::Line) && self.cut.is_empty() && self.reply.lines == 0;
+        let asked = pending.asked.front().filter(|_| is_resp && begins)?;
+        let key = pending.keys.front().filter(|_| asked.operation == Operation::Get)?;
+        resp::whole_value(bytes, items.value(*key))
     }
 
     /// How many bytes were taken, and whether the reply is complete.

@@ -2,16 +2,46 @@
 //!
 //! In: operations and bytes of replies. Out: requests, and what each reply was. Source: the RESP specification.
 
+use std::ops::Range;
+
 use super::{Broken, Items, Next, Operation, Output, Pending, Reply, append_value, number};
 use crate::load::items::{COUNTER_KEY, VALUE_KEY};
 use crate::protocol::resp::encode_request;
 
-pub(super) fn encode(operation: Operation, keys: &[u32], items: &Items, ttl_seconds: &[u8], output: &mut Output) {
-    let name = items.name(VALUE_KEY, keys[0]);
+/// A request for one value, as most are, ready but for the number of its key.
+#[derive(Clone, Debug)]
+pub(super) struct Get {
+    text: Vec<u8>,
+    name: Range<usize>,
+}
+
+impl Get {
+    pub(super) fn new(items: &Items) -> Self {
+        let (name, mut output) = (items.name(VALUE_KEY, 0), Output::new());
+        encode_request(&mut output, &[b"GET", name.as_bytes()]);
+        let end = output.len() - b"\r\n".len();
+        Self { text: output.to_vec(), name: end - name.as_bytes().len()..end }
+    }
+
+    #[inline]
+    pub(super) fn encode(&mut self, key: u32, output: &mut Output) {
+        Items::set_number(&mut self.text[self.name.clone()], key);
+        output.extend(&self.text);
+    }
+}
+
+pub(super) fn encode(
+    operation: Operation,
+    keys: &[u32],
+    items: &Items,
+    (get, ttl_seconds): (&mut Get, &[u8]),
+    output: &mut Output,
+) {
+    let name = || items.name(VALUE_KEY, keys[0]);
     let counter = || items.name(COUNTER_KEY, keys[0]);
     match operation {
-        Operation::Get => encode_request(output, &[b"GET", name.as_bytes()]),
-        Operation::Delete => encode_request(output, &[b"DEL", name.as_bytes()]),
+        Operation::Get => get.encode(keys[0], output),
+        Operation::Delete => encode_request(output, &[b"DEL", name().as_bytes()]),
         Operation::Increment => encode_request(output, &[b"INCR", counter().as_bytes()]),
         Operation::ResetCounter => encode_request(output, &[b"SET", counter().as_bytes(), b"0"]),
         Operation::MultiGet(_) => {
@@ -22,13 +52,13 @@ pub(super) fn encode(operation: Operation, keys: &[u32], items: &Items, ttl_seco
         Operation::Set => {
             begin(output, b'*', 3);
             argument(output, b"SET");
-            argument(output, name.as_bytes());
+            argument(output, name().as_bytes());
             value(items, keys[0], output);
         }
         Operation::SetExpiring => {
             begin(output, b'*', 4);
             argument(output, b"SETEX");
-            argument(output, name.as_bytes());
+            argument(output, name().as_bytes());
             argument(output, ttl_seconds);
             value(items, keys[0], output);
         }
@@ -51,6 +81,16 @@ fn value(items: &Items, key: u32, output: &mut Output) {
     begin(output, b'$', items.value_bytes(key));
     append_value(items, key, output);
     output.extend(b"\r\n");
+}
+
+/// The length of the reply that `bytes` begin with, if that is this value and all there.
+#[inline]
+pub(super) fn whole_value(bytes: &[u8], value: &[u8]) -> Option<usize> {
+    let from = bytes.iter().position(|byte| *byte == b'\n')? + 1;
+    let len = number(bytes[..from].strip_prefix(b"$")?.strip_suffix(b"\r\n")?)?;
+    let end = from + value.len();
+    let is_right = len == value.len() as u64 && bytes.get(from..end)? == value;
+    (is_right && bytes.get(end..end + 2)? == b"\r\n").then_some(end + 2)
 }
 
 #[inline]

@@ -198,7 +198,7 @@ fn requests_are_framed() {
         ),
     ];
     for (protocol, operation, keys, expected) in rows {
-        let encoder = Encoder::new(&Plan { protocol, ..Plan::default() });
+        let mut encoder = Encoder::new(&Plan { protocol, ..Plan::default() }, &items);
         let mut output = Output::new();
         encoder.encode(operation, keys, &items, &mut output);
         assert_eq!(String::from_utf8(output.to_vec()).unwrap(), expected, "{protocol:?} {operation:?}");

@@ -256,3 +256,30 @@ impl Recorder {
         self.seen
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replies_count_where_they_begin_and_where_they_arrive() {
+        let (sender, slices) = std::sync::mpsc::channel();
+        let mut recorder = Recorder::new(sender);
+        let mut hit = Reply::default();
+        hit.hits = 1;
+        recorder.reply(10, &hit, 20);
+        recorder.set_window(Window { from_ns: 100, until_ns: 1100, slice_ns: 500 });
+        // since, now: three of a pipeline; one that began too early; two of a slice's end and the next one's begin;
+        // one that arrives too late
+        for (since_ns, now_ns) in [(150, 250), (150, 250), (150, 250), (50, 250), (150, 590), (150, 600), (1090, 1190)] {
+            recorder.turn(now_ns);
+            recorder.reply(since_ns, &hit, now_ns);
+        }
+        let seen = recorder.finish();
+        assert_eq!(seen.latencies.iter_recorded().map(|at| at.count_at_value()).collect::<Vec<_>>(), [4, 1, 1]);
+        assert_eq!((seen.latencies.min(), seen.latencies.max()), (100, 450));
+        assert_eq!((seen.counts.answered, seen.counts.hits), (6, 6));
+        let slices: Vec<_> = slices.iter().map(|slice| (slice.index, slice.latencies.len())).collect();
+        assert_eq!(slices, [(0, 5), (1, 1)]);
+    }
+}

@@ -432,7 +432,7 @@ impl<'a, R: Ring> Engine<'a, R> {
                 (Kind::Recv, _) => match result {
                     Ok(_) => return Err(self.closed(index)),
                     // The buffers were all taken for a moment.
-                    Err(Errno(libc::ENOBUFS)) => {}
+                    Err(Errno(libc::ENOBUFS | libc::EAGAIN)) => {}
                     Err(errno) => return Err(self.lost(index, errno)),
                 },
                 (Kind::Send, Carried::Output(output)) => match result {

@@ -1,8 +1,11 @@
 //! The shared receive buffers of a ring: memory that the kernel picks from when bytes arrive.
 //!
 //! In: a buffer's number, when its bytes have been read. Out: the bytes of a buffer that a completion named. What must
-//! stay true: a buffer belongs either to the kernel (its entry lies between the kernel's head and our tail) or to
-//! exactly one completion that was not yet recycled.
+//! stay true: a buffer belongs either to the kernel (its entry lies between the kernel's head and our tail), or to
+//! exactly one completion that was not yet recycled, or was never handed out.
+//!
+//! The kernel takes the buffer that has lain there longest, so all that it has pass through the processor's cache in
+//! turn. It is given few at first, and more as more is in flight.
 //!
 //! Source: io_uring_register_buf_ring(3).
 #![allow(unsafe_code, reason = "memory shared with the kernel")]
@@ -17,6 +20,9 @@ use io_uring::types::BufRingEntry;
 /// The one buffer group of a ring.
 pub(super) const GROUP: u16 = 0;
 
+/// So many the kernel has from the beginning.
+const FIRST: u16 = 64;
+
 /// Between two buffers, so that the beginnings of all do not compete for the same few places of the processor's caches.
 const GAP_BYTES: usize = 64;
 
@@ -29,6 +35,8 @@ pub(super) struct BufferRing {
     count: u16,
     buffer_bytes: u32,
     tail: u16,
+    /// The first so many have been handed out.
+    in_play: u16,
 }
 
 impl BufferRing {
@@ -51,12 +59,26 @@ impl BufferRing {
             return Err(io::Error::last_os_error());
         }
         let memory = NonNull::new(memory.cast()).expect("mmap does not return null");
-        let mut buffers = Self { memory, mapped_bytes, count, buffer_bytes, tail: 0 };
-        (0..count).for_each(|id| buffers.recycle(id));
+        let mut buffers = Self { memory, mapped_bytes, count, buffer_bytes, tail: 0, in_play: 0 };
+        buffers.play(FIRST.into());
         // SAFETY: needs entries that stay valid until the ring is gone; holds because `UringRing` drops its ring first,
         // and leaks this memory when the kernel may still use it.
         unsafe { ring.submitter().register_buf_ring_with_flags(memory.as_ptr() as u64, count, GROUP, 0) }?;
         Ok(buffers)
+    }
+
+    /// Hands out so many, or all there are.
+    #[inline]
+    pub(super) fn play(&mut self, wanted: usize) {
+        while usize::from(self.in_play) < wanted && self.in_play < self.count {
+            self.recycle(self.in_play);
+            self.in_play += 1;
+        }
+    }
+
+    /// Whether there are more than the kernel has been given.
+    pub(super) fn has_more(&self) -> bool {
+        self.in_play < self.count
     }
 
     /// Bytes of the entries, rounded up so that the buffers begin on a page.

@@ -103,6 +103,8 @@ pub struct UringRing {
     /// Submissions that found the queue full and the kernel busy.
     backlog: VecDeque<Entry>,
     in_flight: usize,
+    /// Receives have ended since the last `enter` because buffers were not in play.
+    expected_fewer: bool,
 }
 
 impl std::fmt::Debug for UringRing {
@@ -160,6 +162,7 @@ impl UringRing {
             spares: Vec::new(),
             backlog: VecDeque::new(),
             in_flight: 0,
+            expected_fewer: false,
         })
     }
 
@@ -249,7 +252,14 @@ impl UringRing {
     fn take_completion(&mut self, entry: &cqueue::Entry) -> Option<Completion> {
         let token = Token::from_user_data(entry.user_data())?;
         let has_more = cqueue::more(entry.flags());
-        let result = u32::try_from(entry.result()).map_err(|_| Errno(-entry.result()));
+        let mut result = u32::try_from(entry.result()).map_err(|_| Errno(-entry.result()));
+        let is_receive = matches!(token.kind(), Kind::Recv | Kind::Control);
+        if result == Err(Errno(libc::ENOBUFS)) && is_receive && (self.buffers.has_more() || self.expected_fewer) {
+            // Somebody sends more at a time than was expected; nothing is short.
+            self.buffers.play(usize::MAX);
+            self.expected_fewer = true;
+            result = Err(Errno(libc::EAGAIN));
+        }
         if token.kind() == Kind::Wake {
             return Some(Completion { token, result, has_more, carried: Carried::Nothing });
         }
@@ -419,6 +429,7 @@ impl Ring for UringRing {
             }
         };
         self.in_flight += 1;
+        self.buffers.play(self.in_flight);
         self.push_entry(entry.user_data(token.user_data()));
     }
 
@@ -428,6 +439,7 @@ impl Ring for UringRing {
         if !must_wait && !self.has_unsubmitted() && !self.is_ready_in_kernel() {
             return Ok(());
         }
+        self.expected_fewer = false;
         let submitted = match wait {
             Wait::For(limit) if must_wait => {
                 let limit = Timespec::from(limit);

@@ -54,10 +54,9 @@ impl Entrance<'_> {
         reach(self.map, self.front, self.here)
     }
 
-    /// Whether every key there is lies with this worker, and is served here.
     #[inline]
     fn is_whole(self) -> bool {
-        matches!(self.front, Front::Resp | Front::Memcache | Front::Http) && self.map.is_one_workers()
+        is_whole(self.map, self.front)
     }
 
     fn to(self, worker: u16) -> Route {
@@ -86,12 +85,26 @@ pub fn route(command: CommandId, spec: &Spec, args: Args<'_>, known: Option<u16>
         Run::Spread(_, spread) => spread_out(command, spread, args, from),
         _ if from.is_whole() => Route::Here,
         Run::Session(_) | Run::Container => Route::Here,
-        Run::Keyed(_) => match known {
-            Some(slot) if spec.keys.first == 1 => from.to_slot(slot),
-            _ => from.to_slot(slot_of(args.get(spec.keys.first as usize))),
-        },
+        Run::Keyed(_) => from.to_slot(key_slot(spec, args, known)),
         Run::Everywhere(_, merge) => everywhere(command, merge, args, from),
     }
+}
+
+/// Whether a command over keys of one slot runs on the worker that has the connection; its front, and the worker.
+#[inline]
+pub fn is_here(map: &Map, from: (Front, u16), spec: &Spec, args: Args<'_>, known: Option<u16>) -> bool {
+    is_whole(map, from.0) || map.is_own(from.1, key_slot(spec, args, known))
+}
+
+#[inline]
+fn key_slot(spec: &Spec, args: Args<'_>, known: Option<u16>) -> u16 {
+    known.filter(|_| spec.keys.first == 1).unwrap_or_else(|| slot_of(args.get(spec.keys.first as usize)))
+}
+
+/// Whether every key there is lies with this worker, and is served here.
+#[inline]
+fn is_whole(map: &Map, front: Front) -> bool {
+    matches!(front, Front::Resp | Front::Memcache | Front::Http) && map.is_one_workers()
 }
 
 /// A command for every worker that can be reached.

@@ -271,7 +271,8 @@ mod tests {
         recorder.set_window(Window { from_ns: 100, until_ns: 1100, slice_ns: 500 });
         // since, now: three of a pipeline; one that began too early; two of a slice's end and the next one's begin;
         // one that arrives too late
-        for (since_ns, now_ns) in [(150, 250), (150, 250), (150, 250), (50, 250), (150, 590), (150, 600), (1090, 1190)] {
+        for (since_ns, now_ns) in [(150, 250), (150, 250), (150, 250), (50, 250), (150, 590), (150, 600), (1090, 1190)]
+        {
             recorder.turn(now_ns);
             recorder.reply(since_ns, &hit, now_ns);
         }

@@ -4,8 +4,8 @@
 //! stores, and others read them relaxed. Sums are made when somebody asks.
 
 use std::ops::Range;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crossbeam_utils::CachePadded;
 
@@ -286,25 +286,25 @@ impl WorkerMetrics {
 /// All workers' rows.
 #[derive(Debug)]
 pub struct Metrics {
-    workers: Box<[CachePadded<WorkerMetrics>]>,
+    workers: Box<[Arc<CachePadded<WorkerMetrics>>]>,
 }
 
 impl Metrics {
     /// Rows of zeros.
     pub fn new(workers: usize) -> Self {
         let row = || {
-            CachePadded::new(WorkerMetrics {
+            Arc::new(CachePadded::new(WorkerMetrics {
                 values: std::array::from_fn(|_| AtomicU64::new(0)),
                 errors: std::array::from_fn(|_| AtomicU64::new(0)),
                 commands: (0..COMMANDS_MAX).map(|_| CommandMetrics::default()).collect(),
                 stages: std::array::from_fn(|_| OnceLock::new()),
-            })
+            }))
         };
         Self { workers: (0..workers).map(|_| row()).collect() }
     }
 
     /// One worker's row.
-    pub fn worker(&self, index: u16) -> &WorkerMetrics {
+    pub fn worker(&self, index: u16) -> &Arc<CachePadded<WorkerMetrics>> {
         &self.workers[index as usize]
     }
 
@@ -327,7 +327,7 @@ impl Metrics {
     }
 
     fn rows(&self, workers: Range<u16>) -> impl Iterator<Item = &WorkerMetrics> {
-        workers.map(|worker| self.worker(worker))
+        workers.map(|worker| &***self.worker(worker))
     }
 
     /// A command's statistics over some workers, by its row in the command table.

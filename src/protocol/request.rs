@@ -90,7 +90,7 @@ impl<'a> Args<'a> {
     }
 }
 
-/// A giant request's scratch is not kept: what is above this is given back by [`Requests::clear`].
+/// What a giant request took is not kept: with more than this [`Requests::clear`] gives everything back.
 const KEPT_BYTES_MAX: usize = 256 * 1024;
 
 /// A batch of complete requests.
@@ -119,11 +119,19 @@ impl Requests {
     /// Empties it and keeps the allocations.
     #[inline]
     pub fn clear(&mut self) {
-        recycle(&mut self.carried);
-        recycle(&mut self.scratch);
-        recycle(&mut self.bodies);
-        recycle(&mut self.spans);
-        recycle(&mut self.ends);
+        self.carried.clear();
+        self.scratch.clear();
+        self.bodies.clear();
+        self.spans.clear();
+        self.ends.clear();
+        if self.capacity() + self.bodies.capacity() * size_of::<Bytes>() > KEPT_BYTES_MAX {
+            self.give_back();
+        }
+    }
+
+    #[cold]
+    fn give_back(&mut self) {
+        *self = Self::default();
     }
 
     /// Request `index`, whose received arguments lie in `received` (unless the batch carries them itself).
@@ -268,15 +276,6 @@ impl Requests {
             + self.scratch.capacity()
             + self.spans.capacity() * size_of::<Span>()
             + self.ends.capacity() * 4
-    }
-}
-
-/// Empties a vector and keeps its allocation unless that is large.
-#[inline]
-fn recycle<T>(vector: &mut Vec<T>) {
-    vector.clear();
-    if vector.capacity() > KEPT_BYTES_MAX / size_of::<T>() {
-        vector.shrink_to(KEPT_BYTES_MAX / size_of::<T>());
     }
 }
 

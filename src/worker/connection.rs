@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::command::{Front, Session};
+use crate::config::Settings;
 use crate::protocol::{Decoder, Output, Requests};
 use crate::ring::Fd;
 
@@ -57,6 +58,28 @@ pub(super) struct Held {
 
 /// The peer's address and our own.
 pub(super) type Addresses = (SocketAddr, SocketAddr);
+
+/// How long a connection may take for what, nanoseconds; `u64::MAX` for as long as it likes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TimeLimits {
+    /// To take some of its replies.
+    pub(super) send_ns: u64,
+    /// To ask for something.
+    pub(super) idle_ns: u64,
+    /// For a request that has begun to arrive.
+    pub(super) request_ns: u64,
+}
+
+impl TimeLimits {
+    pub(super) fn new(settings: &Settings) -> Self {
+        let limit_ns = |limit: Duration| if limit.is_zero() { u64::MAX } else { limit.as_nanos() as u64 };
+        Self {
+            send_ns: limit_ns(settings.send_timeout),
+            idle_ns: limit_ns(settings.timeout),
+            request_ns: settings.http_request_timeout.as_nanos() as u64,
+        }
+    }
+}
 
 /// One client's connection.
 #[derive(Debug)]
@@ -216,11 +239,28 @@ impl Connection {
     }
 
     /// When the request that is arriving is given up, if it is for the client to go on: each KiB buys a second.
+    /// `u64::MAX` for never.
     #[inline]
-    pub(super) fn request_deadline_ns(&self, limit: Duration) -> Option<u64> {
+    pub(super) fn request_deadline_ns(&self, limits: &TimeLimits) -> u64 {
         let is_awaited = self.request_ns != u64::MAX && !self.must_wait() && !self.is_runnable && self.held.is_none();
-        let bought = Duration::from_millis(self.decoder.buffered_bytes() as u64);
-        is_awaited.then(|| self.request_ns.saturating_add((limit + bought).as_nanos() as u64))
+        if !is_awaited {
+            return u64::MAX;
+        }
+        let bought_ns = self.decoder.buffered_bytes() as u64 * 1_000_000;
+        self.request_ns.saturating_add(limits.request_ns).saturating_add(bought_ns)
+    }
+
+    /// When the connection is to be closed unless something happens before; `u64::MAX` for never.
+    #[inline]
+    pub(super) fn deadline_ns(&self, limits: &TimeLimits) -> u64 {
+        match self.state {
+            State::Open | State::Flushing if self.sending_bytes > 0 => self.progress_ns.saturating_add(limits.send_ns),
+            State::Open if self.is_admitted => {
+                self.active_ns.saturating_add(limits.idle_ns).min(self.request_deadline_ns(limits))
+            }
+            State::Lingering => self.progress_ns + super::LINGER_NS,
+            State::Open | State::Flushing | State::Closing | State::Closed => u64::MAX,
+        }
     }
 
     /// Whether bytes should be received.

@@ -13,7 +13,7 @@ use crate::ring::{Carried, Completion, Errno, Fd, Kind, Op, Ring, Token};
 use super::connection::{Connection, Receive, State};
 use super::gather::keep;
 use super::serve::UNTIL_READ;
-use super::{ACCEPT_PAUSE_NS, Core, LINGER_NS, Worker};
+use super::{ACCEPT_PAUSE_NS, Core, Worker};
 
 /// A listening socket of this worker.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ impl<R: Ring> Worker<R> {
             Kind::Recv | Kind::Send | Kind::Cancel | Kind::Shutdown | Kind::Close => {
                 let is_current = |connection: &Connection| connection.generation == token.generation();
                 if !self.core.connections.get(token.slot() as usize).is_some_and(is_current) {
-                    self.core.metrics().add(Metric::StaleCompletions, 1);
+                    self.core.metrics.add(Metric::StaleCompletions, 1);
                     return self.discard(completion.carried);
                 }
                 self.on_connection(completion);
@@ -88,7 +88,7 @@ impl<R: Ring> Worker<R> {
                 connection.has_eof = true;
                 self.discard(carried);
             }
-            (Err(Errno(libc::ENOBUFS)), _) => self.core.metrics().add(Metric::BuffersExhausted, 1),
+            (Err(Errno(libc::ENOBUFS)), _) => self.core.metrics.add(Metric::BuffersExhausted, 1),
             (Err(Errno(libc::ECANCELED | libc::EINTR | libc::EAGAIN)), _) => {}
             (Err(_), carried) => {
                 connection.abandon();
@@ -299,7 +299,7 @@ impl Core {
         let generation = self.next_generation();
         let mut connection = Connection::new(fd, front, generation, addresses, self.now.mono_ns);
         let open = self.instance.metrics.total(Metric::ConnectionsOpen);
-        let metrics = self.instance.metrics.worker(self.index);
+        let metrics = &self.metrics;
         metrics.add(Metric::ConnectionsAccepted, 1);
         if self.phase != Phase::Running {
             connection.abandon();
@@ -328,7 +328,7 @@ impl Core {
         let Carried::Output(output) = completion.carried else { return };
         match completion.result {
             Ok(sent) if sent > 0 => {
-                self.instance.metrics.worker(self.index).add(Metric::OutputBytes, u64::from(sent));
+                self.metrics.add(Metric::OutputBytes, u64::from(sent));
                 connection.sending_bytes -= sent as usize;
                 connection.progress_ns = self.now.mono_ns;
             }
@@ -369,7 +369,7 @@ impl Core {
         self.budget.held -= held;
         self.budget.announced -= announced;
         if connection.is_admitted {
-            let metrics = self.metrics();
+            let metrics = &self.metrics;
             metrics.set(Metric::ConnectionsOpen, metrics.get(Metric::ConnectionsOpen) - 1);
         }
     }
@@ -394,9 +394,8 @@ impl Core {
     fn watch(&mut self, slot: usize) {
         let connection = &mut self.connections[slot];
         // An earlier place is good enough: the deadline is looked at again then.
-        if let Some(deadline_ns) = connection.deadline_ns(&self.settings)
-            && deadline_ns < connection.timed_ns.saturating_sub(super::timer::SPOKE_NS)
-        {
+        let deadline_ns = connection.deadline_ns(&self.time_limits);
+        if deadline_ns < connection.timed_ns.saturating_sub(super::timer::SPOKE_NS) {
             connection.timed_ns = self.timers.insert(deadline_ns, (slot as u32, connection.generation));
         }
     }
@@ -413,12 +412,12 @@ impl Core {
                 continue;
             }
             connection.timed_ns = u64::MAX;
-            if connection.deadline_ns(&self.settings).is_some_and(|deadline| deadline <= self.now.mono_ns) {
+            if connection.deadline_ns(&self.time_limits) <= self.now.mono_ns {
                 if connection.sending_bytes > 0 {
-                    self.instance.metrics.worker(self.index).add(Metric::OutputLimitClosed, 1);
+                    self.metrics.add(Metric::OutputLimitClosed, 1);
                 }
-                let request = connection.request_deadline_ns(self.settings.http_request_timeout);
-                if connection.state == State::Open && request.is_some_and(|deadline| deadline <= self.now.mono_ns) {
+                let is_request_late = connection.request_deadline_ns(&self.time_limits) <= self.now.mono_ns;
+                if connection.state == State::Open && is_request_late {
                     connection.state = State::Flushing;
                     self.refuse(slot, b"TIMEOUT the request did not arrive within http-request-timeout");
                 } else {
@@ -435,7 +434,7 @@ impl Core {
         let connection = &mut self.connections[slot];
         let is_closing = matches!(connection.state, State::Closing | State::Closed);
         if !is_closing && connection.output_bytes() as u64 > self.settings.output_hard_limit {
-            self.instance.metrics.worker(self.index).add(Metric::OutputLimitClosed, 1);
+            self.metrics.add(Metric::OutputLimitClosed, 1);
             connection.abandon();
             self.mark_dirty(slot);
         }
@@ -450,24 +449,5 @@ impl Core {
         connection.accounted = (connection.memory_bytes(), connection.decoder.announced_bytes());
         self.budget.held = self.budget.held + connection.accounted.0 - held;
         self.budget.announced = self.budget.announced + connection.accounted.1 - announced;
-    }
-}
-
-impl Connection {
-    /// When the connection is to be closed unless something happens before.
-    #[inline]
-    fn deadline_ns(&self, settings: &crate::config::Settings) -> Option<u64> {
-        let after = |since_ns: u64, limit: std::time::Duration| {
-            (!limit.is_zero()).then(|| since_ns.saturating_add(limit.as_nanos() as u64))
-        };
-        match self.state {
-            State::Open | State::Flushing if self.sending_bytes > 0 => after(self.progress_ns, settings.send_timeout),
-            State::Open if self.is_admitted => {
-                let request = self.request_deadline_ns(settings.http_request_timeout);
-                [after(self.active_ns, settings.timeout), request].into_iter().flatten().min()
-            }
-            State::Lingering => Some(self.progress_ns + LINGER_NS),
-            State::Open | State::Flushing | State::Closing | State::Closed => None,
-        }
     }
 }

@@ -16,6 +16,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crossbeam_utils::CachePadded;
 use slab::Slab;
 
 use crate::clock::{Clock, Now};
@@ -33,6 +34,7 @@ use crate::shard::{Shard, ShardOptions};
 mod budget;
 mod census;
 mod connection;
+mod direct;
 mod gather;
 mod hop;
 mod hot;
@@ -49,7 +51,7 @@ mod timer;
 pub use hop::{MAILBOX_CAPACITY, Message};
 
 use budget::Budget;
-use connection::Connection;
+use connection::{Connection, TimeLimits};
 use hop::Hops;
 use hot::HotSampling;
 use lifecycle::Listener;
@@ -134,10 +136,13 @@ struct Core {
     index: u16,
     workers: u16,
     instance: Arc<Instance>,
+    /// This worker's row of the instance's.
+    metrics: Arc<CachePadded<WorkerMetrics>>,
     map: Arc<Map>,
     settings: Arc<Settings>,
     settings_version: u64,
     limits: Limits,
+    time_limits: TimeLimits,
     clock: Clock,
     now: Now,
     tick: u64,
@@ -216,6 +221,7 @@ impl<R: Ring> Worker<R> {
             workers: options.instance.workers,
             settings_version: options.instance.settings_version(),
             limits: Limits::new(&settings),
+            time_limits: TimeLimits::new(&settings),
             spin: Spin::new(spin_max(&settings, options.has_own_cpu)),
             stages: Stages::new(&settings),
             hot: HotSampling::new(settings.hotkeys_sampling),
@@ -225,6 +231,7 @@ impl<R: Ring> Worker<R> {
             awaits_completion: false,
             settings,
             map: options.instance.map(),
+            metrics: Arc::clone(options.instance.metrics.worker(options.index)),
             instance: options.instance,
             clock: options.clock,
             now,
@@ -344,7 +351,7 @@ impl<R: Ring> Worker<R> {
     fn post_mail(&mut self) -> bool {
         let Core { hops, stages, clock, now, .. } = &mut self.core;
         let posted = hops.post_all(|| stages.stamp_letter(clock, now.mono_ns));
-        let metrics = self.core.instance.metrics.worker(self.core.index);
+        let metrics = &self.core.metrics;
         metrics.add(Metric::LettersSent, posted);
         for peer in self.core.hops.bells() {
             metrics.add(Metric::Wakes, 1);
@@ -398,10 +405,6 @@ impl<R: Ring> Worker<R> {
 }
 
 impl Core {
-    fn metrics(&self) -> &WorkerMetrics {
-        self.instance.metrics.worker(self.index)
-    }
-
     fn begin_tick(&mut self) {
         self.tick += 1;
         let before_ns = self.now.mono_ns;
@@ -414,7 +417,7 @@ impl Core {
         }
         self.stages.begin_turn(self.now.mono_ns);
         self.is_watched = self.instance.feed.is_watched();
-        self.metrics().add(Metric::Ticks, 1);
+        self.metrics.add(Metric::Ticks, 1);
         self.shard.begin(self.now.unix_ms);
         self.take_up_changes();
         if self.phase == Phase::Draining && self.now.mono_ns >= self.drained_by_ns {
@@ -460,6 +463,7 @@ impl Core {
         self.settings_version = self.instance.settings_version();
         self.settings = self.instance.settings();
         self.limits = Limits::new(&self.settings);
+        self.time_limits = TimeLimits::new(&self.settings);
         self.shard.set_policy(self.settings.maxmemory_policy);
         self.shard.set_large_value_bytes(self.settings.large_value_bytes as usize);
         let share = std::mem::replace(&mut self.budget.share, self.settings.worker_budget_bytes(self.workers));
@@ -592,7 +596,7 @@ impl Core {
 
     /// Copies the shard's gauges to where INFO finds them, before any reply of this tick leaves.
     fn publish(&self) {
-        let (stats, metrics) = (self.shard.stats(), self.metrics());
+        let (stats, metrics) = (self.shard.stats(), &self.metrics);
         metrics.set(Metric::Keys, stats.keys);
         metrics.set(Metric::Expires, stats.expires);
         metrics.set(Metric::TtlMsMean, stats.ttl_ms_mean);

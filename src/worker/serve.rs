@@ -20,6 +20,7 @@ use crate::protocol::{Args, Output, Requests};
 use crate::shard::{KeyHash, LARGE_VALUE_BYTES};
 
 use super::connection::{Connection, Held, State};
+use super::direct::{Meter, Timing};
 use super::gather::{Fan, FanStep, keep};
 use super::hop::{Caller, Envelope, Letter, Message, WHOLE};
 use super::{BATCH_REQUESTS, Core, LINGER_BYTES_MAX, PENDING_MIN};
@@ -51,7 +52,7 @@ enum Flow {
 impl Core {
     /// Bytes have arrived on a connection.
     pub(super) fn receive(&mut self, slot: usize, bytes: &[u8], arrived_unix_ns: u64) {
-        let metrics = self.instance.metrics.worker(self.index);
+        let metrics = &self.metrics;
         metrics.add(Metric::InputBytes, bytes.len() as u64);
         let connection = &mut self.connections[slot];
         if connection.state != State::Open {
@@ -206,13 +207,9 @@ impl Core {
     }
 
     fn execute_in_order(&mut self, slot: usize, batch: &Requests, received: &[u8]) -> usize {
-        if batch.len() == 1 {
-            // The usual case without a pipeline: nothing overlaps.
-            return usize::from(!matches!(self.execute_one(slot, batch.get(0, received), None), Flow::Hold));
-        }
-        let may_hop = self.workers > 1 && self.connections[slot].session.front != Front::RespCore;
         let mut slots = [None; BATCH_REQUESTS];
-        if may_hop {
+        // Alone, a request's slot is found where it is needed.
+        if batch.len() > 1 && self.workers > 1 && self.connections[slot].session.front != Front::RespCore {
             for (index, slot) in slots.iter_mut().enumerate().take(batch.len()) {
                 let args = batch.get(index, received);
                 *slot = (args.len() > 1).then(|| slot_of(args.get(1)));
@@ -220,14 +217,21 @@ impl Core {
         }
         let is_own = |index: usize| slots[index].is_none_or(|slot| self.map.is_own(self.index, slot));
         self.prefetch(batch, 0..batch.len(), received, is_own);
-        for (index, key_slot) in slots.into_iter().enumerate().take(batch.len()) {
-            match self.execute_one(slot, batch.get(index, received), key_slot) {
-                Flow::Next => {}
+        let mut index = 0;
+        loop {
+            index += self.execute_direct(slot, (batch, received), index, &slots);
+            if index == batch.len() || self.connections[slot].must_wait() {
+                return index;
+            }
+            match self.execute_one(slot, batch.get(index, received), slots[index]) {
+                Flow::Next => index += 1,
                 Flow::Stop => return index + 1,
                 Flow::Hold => return index,
             }
+            if index == batch.len() {
+                return index;
+            }
         }
-        batch.len()
     }
 
     /// Brings what up to [`BATCH_REQUESTS`] requests will look up towards the processor before the first is executed.
@@ -308,13 +312,13 @@ impl Core {
             output = self.spare_output();
         }
         let start = output.len();
-        let timing = self.begin(command);
+        let timing = self.meter().begin(command);
         let connection = &mut self.connections[slot];
         if let Run::Session(converse) = spec.run {
             let mut session = std::mem::take(&mut connection.session);
             let (version, was_monitor) = (session.version, session.is_monitor);
             let caller = Caller::of(&session);
-            self.with_call(caller, |call| {
+            self.with_call(caller, |call, _| {
                 converse(call, &mut session, args, &mut Reply { output: &mut output, version });
             });
             let begins_to_watch = session.is_monitor && !was_monitor;
@@ -326,7 +330,7 @@ impl Core {
             let (version, caller) = (connection.session.version, Caller::of(&connection.session));
             self.run(spec, args, version, caller, &mut output);
         }
-        self.instance.metrics.worker(self.index).add(Metric::Commands, 1);
+        self.metrics.add(Metric::Commands, 1);
         self.end(command, timing, (&output, start), args, Some(slot));
         let connection = &mut self.connections[slot];
         if mutes(&mut connection.session.reply_mode) {
@@ -351,21 +355,23 @@ impl Core {
                 // An HTTP request's command: there is no session that it could change.
                 let mut session =
                     Session { front: caller.front, is_authenticated: true, version, ..Session::default() };
-                return self.with_call(caller, |call| {
+                return self.with_call(caller, |call, _| {
                     converse(call, &mut session, args, &mut Reply { output, version });
                 });
             }
             Run::Container => return,
         };
-        self.with_call(caller, |call| execute(call, args, &mut Reply { output, version }));
+        self.with_call(caller, |call, _| execute(call, args, &mut Reply { output, version }));
     }
 
-    fn with_call(&mut self, caller: Caller, run: impl FnOnce(&mut Call<'_>)) {
+    #[inline]
+    pub(super) fn with_call(&mut self, caller: Caller, run: impl FnOnce(&mut Call<'_>, Meter<'_>)) {
         let connections = &mut self.connections;
         let clock = &self.clock;
+        let meter = Meter { metrics: &self.metrics, stages: &self.stages, clock };
         let mut clients =
             WorkerClients { connections, clock, caller: caller.id, now_ns: self.now.mono_ns, killed: Vec::new() };
-        run(&mut Call {
+        let mut call = Call {
             shard: &mut self.shard,
             clients: &mut clients,
             instance: &self.instance,
@@ -375,7 +381,8 @@ impl Core {
             worker: self.index,
             caller: caller.id,
             now: self.now,
-        });
+        };
+        run(&mut call, meter);
         if !clients.killed.is_empty() {
             clients.killed.into_iter().for_each(|slot| self.mark_dirty(slot));
         }
@@ -388,7 +395,7 @@ impl Core {
         write(&mut Reply { output: &mut output, version: connection.session.version });
         if !mutes(&mut connection.session.reply_mode) {
             if let Some((b'-', text)) = output.head().split_first() {
-                self.instance.metrics.worker(self.index).add_error(text);
+                self.metrics.add_error(text);
             }
             if connection.gather.is_empty() {
                 connection.output.append(&output);
@@ -422,7 +429,7 @@ impl Core {
             caller: Caller::of(&connection.session),
         };
         self.hops.send(to, envelope, args);
-        let metrics = self.instance.metrics.worker(self.index);
+        let metrics = &self.metrics;
         metrics.add(Metric::HopsSent, 1);
         metrics.add(Metric::Commands, 1);
     }
@@ -430,13 +437,13 @@ impl Core {
     /// Begins a command over several workers.
     fn fan_out(&mut self, slot: usize, command: CommandId, plan: Box<Fanout>, round: &command::Round) {
         // What its parts take is not timed: they run on several workers at once.
-        let _ = self.metrics().command(command.0).begin(TIME_SOME);
+        let _ = self.metrics.command(command.0).begin(TIME_SOME);
         let connection = &mut self.connections[slot];
         let fan = Fan::new(plan, connection.session.version);
         let is_muted = mutes(&mut connection.session.reply_mode);
         connection.is_sequential = fan.is_sequential();
         let sequence = connection.gather.push_fan(fan, is_muted);
-        self.instance.metrics.worker(self.index).add(Metric::Commands, 1);
+        self.metrics.add(Metric::Commands, 1);
         self.send_round(slot, sequence, round);
     }
 
@@ -456,7 +463,7 @@ impl Core {
             let envelope =
                 Envelope { slot: slot as u32, generation, sequence, part, command: *command, version, caller };
             self.hops.send(*worker, envelope, round.requests.get(index, &[]));
-            self.instance.metrics.worker(self.index).add(Metric::HopsSent, 1);
+            self.metrics.add(Metric::HopsSent, 1);
         }
         for part in local {
             let mut output = self.spare_output();
@@ -550,7 +557,8 @@ impl Core {
             let start = letter.replies.len();
             // A part of a command is counted with the whole, where that is asked for.
             let is_whole = envelope.part == WHOLE;
-            let timing = if is_whole { self.begin(envelope.command) } else { self.begin_part(envelope.command) };
+            let timing =
+                if is_whole { self.meter().begin(envelope.command) } else { self.begin_part(envelope.command) };
             self.run(envelope.command.spec(), args, envelope.version, envelope.caller, &mut letter.replies);
             letter.served_ns += if is_whole {
                 self.end(envelope.command, timing, (&letter.replies, start), args, None)
@@ -563,7 +571,7 @@ impl Core {
             letter.served_ns = self.clock.mono_ns().saturating_sub(began_ns);
         }
         *allowance -= last - first;
-        self.instance.metrics.worker(self.index).add(Metric::HopsServed, (last - first) as u64);
+        self.metrics.add(Metric::HopsServed, (last - first) as u64);
         last == letter.envelopes.len()
     }
 
@@ -614,35 +622,23 @@ impl Core {
         }
     }
 
-    /// Counts a command that begins, where it runs; starts the clock if this one is timed.
-    #[inline]
-    fn begin(&self, command: CommandId) -> Option<Timing> {
-        let stands_for = self.metrics().command(command.0).begin(self.stages.masks[command.0 as usize])?;
-        Some(Timing { start_ns: self.clock.mono_ns(), stands_for })
+    fn meter(&self) -> Meter<'_> {
+        Meter { metrics: &self.metrics, stages: &self.stages, clock: &self.clock }
     }
 
-    /// Counts what came of a command whose reply begins at `start`. How long it took, if it was timed; else 0.
+    /// [`Meter::end`], and what was slow is noted.
     #[inline]
     fn end(
         &self,
         command: CommandId,
         timing: Option<Timing>,
-        (output, start): (&Output, usize),
+        reply: (&Output, usize),
         args: Args<'_>,
         slot: Option<usize>,
     ) -> u64 {
-        let metrics = self.metrics();
-        let mut elapsed_ns = 0;
-        if let Some(Timing { start_ns, stands_for }) = timing {
-            elapsed_ns = self.clock.mono_ns().saturating_sub(start_ns);
-            metrics.command(command.0).add_time(elapsed_ns, stands_for);
-            if elapsed_ns >= self.stages.slow_ns {
-                self.log_slow(Stage::Execute, elapsed_ns, command, Some(args), slot);
-            }
-        }
-        if let Some((b'-', text)) = output.plain_from(start).split_first() {
-            metrics.command(command.0).fail();
-            metrics.add_error(text);
+        let elapsed_ns = self.meter().end(command, timing, reply);
+        if self.meter().is_slow(timing, elapsed_ns) {
+            self.log_slow(Stage::Execute, elapsed_ns, command, Some(args), slot);
         }
         elapsed_ns
     }
@@ -665,20 +661,12 @@ impl Core {
 
     /// Counts a request that was refused before it ran.
     fn reject(&self, command: CommandId) {
-        self.metrics().command(command.0).reject();
+        self.metrics.command(command.0).reject();
     }
 
-    fn spare_output(&mut self) -> Output {
+    pub(super) fn spare_output(&mut self) -> Output {
         self.spare_outputs.pop().unwrap_or_default()
     }
-}
-
-/// The clock of a command that is timed.
-#[derive(Clone, Copy)]
-struct Timing {
-    start_ns: u64,
-    /// How many calls this one stands for.
-    stands_for: u64,
 }
 
 /// Whether the reply being made is to be dropped; moves the mode on.

@@ -383,7 +383,7 @@ impl Core {
     }
 
     fn record(&self, stage: Stage, ns: u64) {
-        self.metrics().record_stage(stage, ns, u64::from(self.stages.every));
+        self.metrics.record_stage(stage, ns, u64::from(self.stages.every));
     }
 
     /// A turn of the loop took long: of interest when no single request did.

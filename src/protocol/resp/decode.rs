@@ -98,16 +98,20 @@ pub(super) fn parse_whole(bytes: &[u8], at: &mut usize, bounds: &Bounds, batch: 
 /// Parses one array of bulk strings; the place after it. An array of no or fewer elements is skipped, as Redis does.
 #[inline]
 fn parse_multibulk(bytes: &[u8], start: usize, bounds: &Bounds, batch: &mut Requests) -> Option<usize> {
-    let (count, mut at) = length::read_length(bytes, start)?;
+    let (count, mut at, mut name) = match length::read_short_head(bytes, start) {
+        Some((count @ 1.., len, from)) => (count.into(), from, Some((len.into(), from))),
+        _ => length::read_length(bytes, start).map(|(count, at)| (count, at, None))?,
+    };
     if count > bounds.count_max {
         return None;
     }
     let mut bodies = 0;
     for _ in 0..count {
-        if *bytes.get(at)? != b'$' {
-            return None;
-        }
-        let (len, from) = length::read_length(bytes, at)?;
+        let (len, from) = match name.take() {
+            Some(name) => name,
+            None if *bytes.get(at)? == b'$' => length::read_length(bytes, at)?,
+            None => return None,
+        };
         // A negative length is above every bound as well.
         if len as u64 > bounds.bulk_max {
             return None;

@@ -50,6 +50,17 @@ pub(super) fn read_length(bytes: &[u8], at: usize) -> Option<(i64, usize)> {
     read_long_length(bytes, at)
 }
 
+/// Reads `*n\r\n$m\r\n` at `at`, as requests with a short name begin: n, m, and the place behind. `None` for anything
+/// else.
+#[inline(always)]
+pub(super) fn read_short_head(bytes: &[u8], at: usize) -> Option<(u8, u8, usize)> {
+    let [b'*', count, b'\r', b'\n', b'$', len, b'\r', b'\n'] = *bytes.get(at..at + 8)?.first_chunk::<8>()? else {
+        return None;
+    };
+    let (count, len) = (count.wrapping_sub(b'0'), len.wrapping_sub(b'0'));
+    (count <= 9 && len <= 9).then_some((count, len, at + 8))
+}
+
 #[inline(never)]
 fn read_long_length(bytes: &[u8], at: usize) -> Option<(i64, usize)> {
     match find_line(bytes, at, at) {

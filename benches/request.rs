@@ -47,7 +47,7 @@ fn serve(
     shard.prefetch(&hashes);
     for index in 0..batch.len() {
         let args = batch.get(index, decoded.received);
-        black_box(command::find(session, settings, args).is_ok());
+        black_box(command::find(session.client(), settings, args).is_ok());
         if has_slots {
             black_box(slot_of(args.get(1)));
         }

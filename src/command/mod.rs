@@ -64,7 +64,7 @@ pub mod table;
 
 pub use fanout::{Fanout, Round};
 pub use route::{Entrance, Route, route};
-pub use session::{Front, Session};
+pub use session::{Client, Front, Session};
 pub use table::{CommandId, Flags};
 
 /// What a command may use while it runs on the worker that owns its keys.
@@ -158,10 +158,10 @@ pub trait Clients {
 /// # Errors
 /// No row fits; memcached's commands and HTTP's routes have one for that as well.
 #[inline]
-pub fn find(session: &Session, settings: &Settings, args: Args<'_>) -> Result<CommandId, table::Unfit> {
-    match session.front {
+pub fn find(client: Client, settings: &Settings, args: Args<'_>) -> Result<CommandId, table::Unfit> {
+    match client.front {
         Front::Resp | Front::RespCluster | Front::RespCore => table::find(args),
-        Front::Memcache => Ok(memcache::find(session, args)),
+        Front::Memcache => Ok(memcache::find(client, args)),
         Front::Http => Ok(http::find(settings, args)),
     }
 }

@@ -65,6 +65,15 @@ pub enum ReplyMode {
     Skip,
 }
 
+/// What decides which commands a client has.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Client {
+    /// Where it came in.
+    pub front: Front,
+    /// No password is set, or it has given it.
+    pub is_authenticated: bool,
+}
+
 /// What the server remembers of one client.
 #[derive(Clone, Debug, Default)]
 pub struct Session {
@@ -94,4 +103,12 @@ pub struct Session {
     pub is_closing: bool,
     /// The last command, as `CLIENT LIST` shows it.
     pub last_command: Option<CommandId>,
+}
+
+impl Session {
+    /// What decides which commands it has.
+    #[inline]
+    pub fn client(&self) -> Client {
+        Client { front: self.front, is_authenticated: self.is_authenticated }
+    }
 }

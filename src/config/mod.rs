@@ -222,8 +222,8 @@ settings! {
             "Completion queue entries of each ring: several for each client that may send at the same moment. What \
              does not fit waits in the kernel and costs more.";
         ring_buffers: u16 = 256, "ring-buffers" fixed Number(8, 32768),
-            "Receive buffers of each ring; rounded up to a power of two. Raise it when INFO shows \
-             receive_buffers_exhausted; fewer stay in the processor's cache.";
+            "Receive buffers of each ring at most; rounded up to a power of two. As many are in use as operations are \
+             in flight, and 64 at least. Raise it when INFO shows receive_buffers_exhausted.";
         ring_buffer_bytes: u32 = 4096, "ring-buffer-bytes" fixed Bytes(512, 1 << 20),
             "Size of a receive buffer. What a client sends at once should fit: a request that does not is copied \
              together.";

@@ -6,7 +6,7 @@
 
 use crate::clock::Clock;
 use crate::command::session::ReplyMode;
-use crate::command::{CommandId, Flags, Front, Run, route, table};
+use crate::command::{self, CommandId, Flags, Front, Run, route};
 use crate::observe::slow::Stage;
 use crate::observe::{Metric, WorkerMetrics};
 use crate::protocol::resp::Reply;
@@ -68,9 +68,8 @@ impl Connection {
     /// Whether its next request may be a usual one.
     #[inline]
     fn is_usual(&self) -> bool {
-        let is_resp = matches!(self.session.front, Front::Resp | Front::RespCluster | Front::RespCore);
         let is_heard = self.session.is_authenticated && self.session.reply_mode == ReplyMode::On;
-        is_resp && is_heard && self.gather.is_empty()
+        self.session.front != Front::Http && is_heard && self.gather.is_empty()
     }
 }
 
@@ -88,7 +87,8 @@ impl Core {
         if !connection.is_usual() || self.pause.is_active {
             return 0;
         }
-        let (version, caller) = (connection.session.version, Caller::of(&connection.session));
+        let version = connection.session.version;
+        let (client, caller) = (connection.session.client(), Caller::of(&connection.session));
         let mut output = std::mem::take(&mut connection.output);
         let limit = self.budget.output_limit(self.settings.output_soft_limit) as usize;
         let output_max = limit.saturating_sub(connection.sending_bytes);
@@ -99,7 +99,7 @@ impl Core {
         self.with_call(caller, |call, meter| {
             while next < batch.len() && output.len() <= output_max && slow_ns.is_none() {
                 let args = batch.get(next, received);
-                let Ok(command) = table::find(args) else { break };
+                let Ok(command) = command::find(client, call.settings, args) else { break };
                 let spec = command.spec();
                 let Run::Keyed(execute) = spec.run else { break };
                 let is_here = || route::is_here(call.map, (call.front, call.worker), spec, args, slots[next]);

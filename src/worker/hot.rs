@@ -48,7 +48,7 @@ impl Core {
         let Some(place) = self.hot.next_of(batch.len() as u32) else { return };
         let args = batch.get(place as usize, received);
         let session = &self.connections[slot].session;
-        let Ok(command) = command::find(session, &self.settings, args) else { return };
+        let Ok(command) = command::find(session.client(), &self.settings, args) else { return };
         let place = command.spec().keys.first;
         if place > 0 && (place as usize) < args.len() {
             self.instance.hot.add(self.index, args.get(place as usize), self.now.unix_ms);

@@ -46,7 +46,7 @@ impl Core {
         let (session, peer) = (&connection.session, connection.peer());
         for index in 0..batch.len() {
             let args = batch.get(index, received);
-            let Ok(command) = command::find(session, &self.settings, args) else { continue };
+            let Ok(command) = command::find(session.client(), &self.settings, args) else { continue };
             let spec = command.spec();
             if is_hidden(command.full_name(), spec.flags) || command::check(session, spec).is_err() {
                 continue;

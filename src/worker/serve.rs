@@ -255,7 +255,7 @@ impl Core {
     fn execute_one(&mut self, slot: usize, args: Args<'_>, key_slot: Option<u16>) -> Flow {
         let connection = &mut self.connections[slot];
         connection.requests_in_tick += 1;
-        let command = match command::find(&connection.session, &self.settings, args) {
+        let command = match command::find(connection.session.client(), &self.settings, args) {
             Ok(command) => command,
             Err(unfit) => {
                 unfit.command.into_iter().for_each(|command| self.reject(command));

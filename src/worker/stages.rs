@@ -269,7 +269,7 @@ impl Core {
         batch.has_requests = true;
         if let Some((stage, ns)) = batch.late.take() {
             let args = requests.get(0, received);
-            if let Ok(command) = crate::command::find(&self.connections[slot].session, &self.settings, args) {
+            if let Ok(command) = crate::command::find(self.connections[slot].session.client(), &self.settings, args) {
                 self.log_slow(stage, ns, command, Some(args), Some(slot));
             }
         }

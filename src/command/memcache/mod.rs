@@ -19,7 +19,7 @@ use std::sync::LazyLock;
 use super::connection::authenticate;
 use super::fanout::{Merge, Spread};
 use super::table::{self, Flags, Keys, Spec};
-use super::{Call, CommandId, Converse, Execute, Run, Session};
+use super::{Call, Client, CommandId, Converse, Execute, Run, Session};
 use crate::protocol::memcache::{self, Exptime, text};
 use crate::protocol::resp::Reply;
 use crate::protocol::{Args, Output};
@@ -139,7 +139,7 @@ static SPECIAL: LazyLock<Special> = LazyLock::new(|| {
 });
 
 /// The row for a request; there is one for every request.
-pub fn find(session: &Session, args: Args<'_>) -> CommandId {
+pub fn find(client: Client, args: Args<'_>) -> CommandId {
     let (special, name) = (&*SPECIAL, args.get(0));
     let row = table::subcommand(special.container, name).filter(|row| {
         let (arity, count) = (row.spec().arity, args.len() as i32);
@@ -149,7 +149,7 @@ pub fn find(session: &Session, args: Args<'_>) -> CommandId {
     let row = row.unwrap_or(special.unknown);
     let is_reset = name == b"stats" && args.len() == 2 && args.get(1) == b"reset";
     let row = if is_reset { special.reset } else { row };
-    if session.is_authenticated || row.spec().flags.has(Flags::NO_AUTH) {
+    if client.is_authenticated || row.spec().flags.has(Flags::NO_AUTH) {
         return row;
     }
     if name == b"set" { special.auth } else { special.unauthenticated }

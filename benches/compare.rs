@@ -228,6 +228,13 @@ fn idle_connection_bytes(peer: &Peer) -> Result<f64, String> {
     Ok((resident(&server)? - empty) / connections.len() as f64)
 }
 
+/// A file that can be written: to find that out at the end would lose what was measured.
+fn writable(path: PathBuf) -> Result<PathBuf, String> {
+    let opened = std::fs::OpenOptions::new().create(true).append(true).open(&path);
+    opened.map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    Ok(path)
+}
+
 /// Everything, for programs.
 #[derive(Serialize)]
 struct Document {
@@ -317,7 +324,7 @@ impl Options {
                 "--bench" => {}
                 "--rounds" => options.method.rounds = number(&value()?, 3..=1000)?,
                 "--window-ms" => options.method.window = Duration::from_millis(number(&value()?, 50..=10_000)?),
-                "--json" => options.json = Some(value()?.into()),
+                "--json" => options.json = Some(writable(value()?.into())?),
                 "--rows" => options.choose(&value()?)?,
                 "--peer" => options.entrants.push(entrant(&value()?)?),
                 _ => return Err(format!("{word:?} is no option; the head of benches/compare.rs lists them")),

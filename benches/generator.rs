@@ -65,7 +65,10 @@ fn limits(connections: usize, pipeline: usize, busy: f64) -> [(f64, f64); 3] {
 
 fn main() {
     let rounds = std::env::args().skip(1).find(|word| !word.starts_with('-'));
-    let rounds = rounds.map_or(Ok(60), |text| text.parse().map_err(|_| format!("{text:?} is no number of rounds")));
+    let rounds = rounds.map_or(Ok(60), |text| {
+        let number = text.parse().ok().filter(|rounds| *rounds > 0);
+        number.ok_or_else(|| format!("{text:?} is no number of rounds"))
+    });
     match rounds.and_then(compare) {
         Ok(true) => {}
         Ok(false) => std::process::exit(1),

@@ -28,7 +28,10 @@ const ECHOES: [(&str, &str); 4] =
 fn main() {
     echo::serve_if_asked();
     let rounds = std::env::args().skip(1).find(|word| !word.starts_with('-'));
-    let rounds = rounds.map_or(Ok(40), |text| text.parse().map_err(|_| format!("{text:?} is no number of rounds")));
+    let rounds = rounds.map_or(Ok(40), |text| {
+        let number = text.parse().ok().filter(|rounds| *rounds > 0);
+        number.ok_or_else(|| format!("{text:?} is no number of rounds"))
+    });
     if let Err(what) = rounds.and_then(compare) {
         eprintln!("ring: {what}");
         std::process::exit(1);

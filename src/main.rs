@@ -41,7 +41,7 @@ fn main() -> ExitCode {
     let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     let warnings = source::unknown_variables(names);
     if invocation.task != Task::Serve {
-        warnings.iter().for_each(|warning| eprintln!("corering: {warning}"));
+        warnings.iter().for_each(|warning| tell(format_args!("corering: {warning}\n")));
     }
     match invocation.task {
         Task::Config => print(&source::render(&settings)),
@@ -58,9 +58,9 @@ fn bench(flags: &[(String, String)]) -> ExitCode {
     };
     let is_live = plan.progress && std::io::stderr().is_terminal();
     let report = load::bench::run(&plan, |event| match event {
-        Event::Step(step) => eprintln!("{step}"),
-        Event::Second(second) if is_live => eprint!("\r{}", table::progress(second)),
-        Event::Done if is_live => eprintln!(),
+        Event::Step(step) => tell(format_args!("{step}\n")),
+        Event::Second(second) if is_live => tell(format_args!("\r{}", table::progress(second))),
+        Event::Done if is_live => tell(format_args!("\n")),
         Event::Second(_) | Event::Done => {}
     });
     match report {
@@ -184,8 +184,13 @@ fn print(text: &str) -> ExitCode {
     }
 }
 
+/// Says something beside the output; that nobody listens is no reason to end.
+fn tell(what: std::fmt::Arguments<'_>) {
+    let _ = std::io::stderr().write_fmt(what);
+}
+
 fn fail(code: u8, what: &impl std::fmt::Display) -> ExitCode {
-    eprintln!("corering: {what}");
+    tell(format_args!("corering: {what}\n"));
     ExitCode::from(code)
 }
 

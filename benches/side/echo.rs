@@ -151,7 +151,7 @@ impl EchoRing {
         if is_armed {
             return;
         }
-        if received > 0 || result == Err(Errno(libc::ENOBUFS)) {
+        if received > 0 || matches!(result, Err(Errno(libc::ENOBUFS | libc::EAGAIN))) {
             return self.ring.push(token, Op::Recv { fd: connection.fd, is_multishot: true });
         }
         // The client is gone, with everything that it had asked for.

@@ -11,7 +11,7 @@ use super::fanout::{Fanout, Merge, Round, Spread};
 use super::session::Front;
 use super::slot::{self, slot_of};
 use super::table::Spec;
-use super::{CommandId, Run, http, lease};
+use super::{CommandId, Execute, Flags, Run, http, lease};
 use crate::cluster::{Map, SLOTS};
 use crate::protocol::Args;
 
@@ -90,10 +90,27 @@ pub fn route(command: CommandId, spec: &Spec, args: Args<'_>, known: Option<u16>
     }
 }
 
-/// Whether a command over keys of one slot runs on the worker that has the connection; its front, and the worker.
+/// What a command over keys runs when all of it runs at once on the worker that has the connection, where [`route`]
+/// says `Here`. The connection's front, and the worker.
 #[inline]
-pub fn is_here(map: &Map, from: (Front, u16), spec: &Spec, args: Args<'_>, known: Option<u16>) -> bool {
-    is_whole(map, from.0) || map.is_own(from.1, key_slot(spec, args, known))
+pub fn here(
+    command: CommandId,
+    args: Args<'_>,
+    known: Option<u16>,
+    map: &Map,
+    (front, worker): (Front, u16),
+) -> Option<Execute> {
+    let spec = command.spec();
+    match spec.run {
+        Run::Keyed(execute) => {
+            (is_whole(map, front) || map.is_own(worker, key_slot(spec, args, known))).then_some(execute)
+        }
+        Run::Spread(execute, spread) => {
+            let is_plain = !matches!(spread, Spread::Batch) && !spec.flags.has(Flags::CLUSTER);
+            (is_plain && is_whole(map, front) && wait_ms(command, args) == 0).then_some(execute)
+        }
+        Run::Session(_) | Run::Everywhere(..) | Run::Container => None,
+    }
 }
 
 #[inline]

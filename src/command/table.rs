@@ -473,6 +473,13 @@ mod tests {
     }
 
     #[test]
+    fn what_only_a_cluster_has_is_not_for_one_key() {
+        let keyed = rows().map(CommandId::spec).filter(|spec| matches!(spec.run, Run::Keyed(_)));
+        assert!(keyed.fold(0, |count, spec| count + u32::from(!spec.flags.has(Flags::CLUSTER))) > 20);
+        assert!(rows().all(|row| !matches!(row.spec().run, Run::Keyed(_)) || !row.spec().flags.has(Flags::CLUSTER)));
+    }
+
+    #[test]
     fn one_look_finds_nothing_else_than_the_search() {
         let mut shorts = 0;
         for spec in FAMILIES.iter().copied().flatten() {

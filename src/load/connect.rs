@@ -47,7 +47,9 @@ pub(super) fn look(plan: &Plan, target: &Target) -> Result<(Nodes, ServerInfo), 
     look_as(plan, target).map_err(|error| match error {
         LoadError::Greeting { target: name, what } => {
             let remedy = |protocol| format!("; it speaks {protocol}: give --protocol {protocol}");
-            let other = spoken(target).filter(|protocol| *protocol != plan.protocol.name()).map(remedy);
+            let is_resp = matches!(plan.protocol, Protocol::Resp2 | Protocol::Resp3);
+            let asked = if is_resp { Protocol::Resp2.name() } else { plan.protocol.name() };
+            let other = spoken(target).filter(|protocol| *protocol != asked).map(remedy);
             LoadError::Greeting { target: name, what: what + &other.unwrap_or_default() }
         }
         error => error,

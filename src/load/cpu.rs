@@ -34,6 +34,19 @@ impl Meter {
     }
 }
 
+impl Meter {
+    /// CPUs beside which threads of a process may run on no other.
+    pub fn pinned_cpus(&self) -> Vec<usize> {
+        let Meter::Process(pid) = self else { return Vec::new() };
+        let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten();
+        let pinned = tasks.filter_map(|task| {
+            let status = fs::read_to_string(task.ok()?.path().join("status")).ok()?;
+            status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?.trim().parse().ok()
+        });
+        pinned.collect()
+    }
+}
+
 /// A process and all that it has started, and those have.
 pub fn family(pid: u32) -> Vec<u32> {
     let mut family = vec![pid];

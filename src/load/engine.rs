@@ -482,6 +482,7 @@ impl<'a, R: Ring> Engine<'a, R> {
         std::mem::swap(&mut connection.output, &mut output);
         connection.is_sending = !output.is_empty();
         if connection.is_sending {
+            connection.sent_ns = now_ns;
             push_send(&mut self.ring, connection, index as u32, output);
         }
     }
@@ -505,8 +506,11 @@ impl<'a, R: Ring> Engine<'a, R> {
 
     /// Records every request that has had no reply, with its latency so far.
     fn give_up(&mut self, source: &Source, now_ns: u64, until_ns: u64) {
-        for asked in self.connections.iter().flat_map(|connection| connection.pending.iter()) {
-            self.recorder.unfinished(asked.since_ns, now_ns);
+        for connection in &self.connections {
+            for asked in connection.pending.iter() {
+                let since_ns = if self.is_closed_loop { connection.sent_ns } else { asked.since_ns };
+                self.recorder.unfinished(since_ns, now_ns);
+            }
         }
         let Source::Open(arrivals) = source else { return };
         let mut unsent = |due_ns: u64| {

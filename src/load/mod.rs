@@ -126,6 +126,9 @@ impl std::fmt::Display for LoadError {
                 let advice = match error.kind() {
                     io::ErrorKind::ConnectionRefused => "; nothing listens there",
                     io::ErrorKind::NotFound => "; there is no such socket or host",
+                    _ if error.raw_os_error() == Some(libc::EMFILE) => {
+                        "; raise `ulimit -n`, or ask for fewer connections"
+                    }
                     _ => "",
                 };
                 write!(f, "cannot connect to {target}: {error}{advice}")

@@ -267,6 +267,9 @@ impl Plan {
         if self.cluster && !matches!(self.protocol, Protocol::Resp2 | Protocol::Resp3) {
             return Err("--cluster needs --protocol resp2 or resp3".to_owned());
         }
+        if self.target.is_some() && !self.server.is_empty() {
+            return Err("--server sets up the server inside, and with --target there is none".to_owned());
+        }
         if self.cluster && self.target.is_none() {
             return Err("--cluster needs a --target".to_owned());
         }

@@ -118,6 +118,8 @@ impl Seen {
     }
 
     fn count_error(&mut self, text: &str, count: u64) {
+        // Each names another slot, and all say the same.
+        let text = if text.starts_with("MOVED ") { "MOVED: a node of a cluster; give --cluster yes" } else { text };
         let is_room = self.errors.len() < ERROR_TEXTS_MAX || self.errors.contains_key(text);
         *self.errors.entry(if is_room { text } else { "(others)" }.to_owned()).or_default() += count;
     }

@@ -77,6 +77,8 @@ pub struct Outcome {
     pub server_name: String,
     /// CPUs of the generator's threads.
     pub cpus: Vec<usize>,
+    /// Those among them to which threads of the server are pinned.
+    pub shared_cpus: Vec<usize>,
 }
 
 /// Runs `plan` against `target`. `progress` is told of each second; `meter` overrides how the server's CPU is measured.
@@ -92,8 +94,10 @@ pub fn measure(
     check_host(plan)?;
     let (nodes, info) = connect::look(plan, target)?;
     let meter = meter.or_else(|| find_process(plan, target, &info));
+    check_process(plan, meter.as_ref())?;
     let items = Items::new(plan);
     let cpus = place(plan)?;
+    let pinned = meter.as_ref().map(Meter::pinned_cpus).unwrap_or_default();
     let slice = (plan.duration / SLICES_MAX).max(SLICE_MIN).min(plan.duration);
     let window = window(plan, slice);
     let stop = AtomicBool::new(false);
@@ -110,13 +114,7 @@ pub fn measure(
             let (ready, slices) = (ready_sender.clone(), slice_sender.clone());
             let crew = &crew;
             let thread = thread::Builder::new().name(format!("load-{index}"));
-            let body = move || {
-                let seen = crew.work(index, cpu, ready, &start, slices);
-                if seen.is_err() {
-                    crew.stop.store(true, Ordering::Relaxed);
-                }
-                seen
-            };
+            let body = move || crew.work_or_stop(index, cpu, ready, &start, slices);
             threads.push(thread.spawn_scoped(scope, body).map_err(LoadError::Host)?);
         }
         drop((ready_sender, slice_sender));
@@ -132,6 +130,7 @@ pub fn measure(
         }
         drop(starts);
         let seen = join(threads)?;
+        check_seen(plan, &seen)?;
         Ok(Outcome {
             seen,
             timeline: watch.points,
@@ -139,6 +138,7 @@ pub fn measure(
             server_cpu: watch.cpu.server,
             generator_cpu: watch.cpu.generator,
             server_name: info.name,
+            shared_cpus: cpus.iter().copied().filter(|cpu| pinned.contains(cpu)).collect(),
             cpus: cpus.clone(),
         })
     })
@@ -148,6 +148,23 @@ pub fn measure(
 fn check_host(plan: &Plan) -> Result<(), LoadError> {
     crate::listen::raise_descriptor_limit(plan.connections as u32);
     probe::check(plan.io, &ring_options(plan.connections, plan)).map_err(LoadError::Ring)
+}
+
+/// A process that was named is there.
+fn check_process(plan: &Plan, meter: Option<&Meter>) -> Result<(), LoadError> {
+    match (plan.pid, meter.map(Meter::read)) {
+        (Some(pid), Some(None)) => Err(LoadError::Usage(format!("--pid {pid}: there is no such process"))),
+        _ => Ok(()),
+    }
+}
+
+/// Something was measured.
+fn check_seen(plan: &Plan, seen: &Seen) -> Result<(), LoadError> {
+    if !seen.latencies.is_empty() || seen.counts.answered > 0 {
+        return Ok(());
+    }
+    let length = plan.duration;
+    Err(LoadError::Usage(format!("no request was due within {length:?}: give --duration or --rate more")))
 }
 
 /// The time that counts, cut into slices.
@@ -182,6 +199,22 @@ struct Crew<'a> {
 }
 
 impl Crew<'_> {
+    /// One thread's part; when it fails, the others stop.
+    fn work_or_stop(
+        &self,
+        index: usize,
+        cpu: usize,
+        ready: Sender<u32>,
+        start: &Receiver<Instant>,
+        slices: Sender<Slice>,
+    ) -> Result<Seen, LoadError> {
+        let seen = self.work(index, cpu, ready, start, slices);
+        if seen.is_err() {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+        seen
+    }
+
     /// One thread's part, from connecting to the last reply.
     fn work(
         &self,

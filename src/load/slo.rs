@@ -57,7 +57,7 @@ pub fn find(
     };
     let highest = run(Rate::Max)?.throughput;
     let (mut holds, mut fails) = (0.0, highest * 1.1);
-    let mut best = None;
+    let (mut best, mut failure) = (None, String::new());
     let mut rate = highest / 2.0;
     while fails - holds > PRECISION * fails && rate >= RATE_MIN {
         let mut report = run(Rate::PerSecond(rate))?;
@@ -67,17 +67,17 @@ pub fn find(
             step = judge(&report, rate, objective);
         }
         tell(&step);
-        if step.failure.is_none() {
-            holds = rate;
-            best = Some(report);
-        } else {
-            fails = rate;
+        match step.failure {
+            None => (holds, best) = (rate, Some(report)),
+            Some(why) => (fails, failure) = (rate, why),
         }
         rate = f64::midpoint(holds, fails);
     }
     best.ok_or_else(|| {
         let (percentile, limit) = (objective.quantile * 100.0, objective.limit);
-        LoadError::Unmet(format!("p{percentile} stays above {limit:?} even at {fails:.0} requests/s"))
+        LoadError::Unmet(format!(
+            "p{percentile} stays below {limit:?} at no rate: even at {fails:.0} requests/s {failure}"
+        ))
     })
 }
 
@@ -89,7 +89,7 @@ fn judge(report: &Report, rate: f64, objective: Objective) -> Step {
     } else if !at.is_valid {
         Some(format!("the generator was late by {}", duration(at.lateness_ns)))
     } else if at.latency_ns > limit_ns {
-        Some(format!("is above {}", duration(limit_ns)))
+        Some(format!("it is {}", duration(at.latency_ns)))
     } else if report.throughput < ANSWERED_MIN * report.offered {
         Some(format!("only {:.0}/s answered", report.throughput))
     } else {

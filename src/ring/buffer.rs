@@ -5,7 +5,7 @@
 //! exactly one completion that was not yet recycled, or was never handed out.
 //!
 //! The kernel takes the buffer that has lain there longest, so all that it has pass through the processor's cache in
-//! turn. It is given few at first, and more as more is in flight.
+//! turn. It is given few at first, more as more is in flight, and all once somebody has sent more than they hold.
 //!
 //! Source: io_uring_register_buf_ring(3).
 #![allow(unsafe_code, reason = "memory shared with the kernel")]

@@ -133,7 +133,8 @@ pub enum Op {
         /// A listening socket.
         listener: Fd,
     },
-    /// Receives into the ring's shared buffers until it completes without [`Completion::has_more`].
+    /// Receives into the ring's shared buffers until it completes without [`Completion::has_more`]. ENOBUFS: none is
+    /// free. EAGAIN: there are more now. Push it again.
     Recv {
         /// A connected socket.
         fd: Fd,

@@ -103,7 +103,7 @@ pub struct UringRing {
     /// Submissions that found the queue full and the kernel busy.
     backlog: VecDeque<Entry>,
     in_flight: usize,
-    /// Receives have ended since the last `enter` because buffers were not in play.
+    /// Among the completions are receives that have ended because buffers were not in play.
     expected_fewer: bool,
 }
 
@@ -439,7 +439,7 @@ impl Ring for UringRing {
         if !must_wait && !self.has_unsubmitted() && !self.is_ready_in_kernel() {
             return Ok(());
         }
-        self.expected_fewer = false;
+        self.expected_fewer &= self.has_completed();
         let submitted = match wait {
             Wait::For(limit) if must_wait => {
                 let limit = Timespec::from(limit);

@@ -5,12 +5,14 @@
 //! about it, and those behind it, are left to [`serve`](super::serve), which decides as is decided here.
 
 use crate::clock::Clock;
+use crate::cluster::Map;
 use crate::command::session::ReplyMode;
-use crate::command::{self, CommandId, Flags, Front, Run, route};
+use crate::command::{self, Client, CommandId, Execute, Front, route};
+use crate::config::Settings;
 use crate::observe::slow::Stage;
 use crate::observe::{Metric, WorkerMetrics};
 use crate::protocol::resp::Reply;
-use crate::protocol::{Output, Requests};
+use crate::protocol::{Args, Output, Requests};
 
 use super::connection::Connection;
 use super::gather::keep;
@@ -73,6 +75,18 @@ impl Connection {
     }
 }
 
+/// The command of a usual request, and what it runs, on this worker with this map.
+#[inline]
+fn usual(
+    client: Client,
+    (settings, map, worker): (&Settings, &Map, u16),
+    args: Args<'_>,
+    known: Option<u16>,
+) -> Option<(CommandId, Execute)> {
+    let command = command::find(client, settings, args).ok()?;
+    Some((command, route::here(command, args, known, map, (client.front, worker))?))
+}
+
 impl Core {
     /// Executes the requests of a batch from `first` on as long as they are usual ones; how many. The slots of their
     /// arguments 1 may be known.
@@ -89,6 +103,11 @@ impl Core {
         }
         let version = connection.session.version;
         let (client, caller) = (connection.session.client(), Caller::of(&connection.session));
+        let here = (&*self.settings, &*self.map, self.index);
+        let mut found = usual(client, here, batch.get(first, received), slots[first]);
+        if found.is_none() {
+            return 0;
+        }
         let mut output = std::mem::take(&mut connection.output);
         let limit = self.budget.output_limit(self.settings.output_soft_limit) as usize;
         let output_max = limit.saturating_sub(connection.sending_bytes);
@@ -97,21 +116,20 @@ impl Core {
         }
         let (mut next, mut last, mut slow_ns) = (first, None, None);
         self.with_call(caller, |call, meter| {
-            while next < batch.len() && output.len() <= output_max && slow_ns.is_none() {
+            while output.len() <= output_max
+                && slow_ns.is_none()
+                && let Some((command, execute)) = found
+            {
                 let args = batch.get(next, received);
-                let Ok(command) = command::find(client, call.settings, args) else { break };
-                let spec = command.spec();
-                let Run::Keyed(execute) = spec.run else { break };
-                let is_here = || route::is_here(call.map, (call.front, call.worker), spec, args, slots[next]);
-                if spec.flags.has(Flags::CLUSTER) || !is_here() {
-                    break;
-                }
                 let start = output.len();
                 let timing = meter.begin(command);
                 execute(call, args, &mut Reply { output: &mut output, version });
                 let elapsed_ns = meter.end(command, timing, (&output, start));
                 slow_ns = meter.is_slow(timing, elapsed_ns).then_some(elapsed_ns);
                 (next, last) = (next + 1, Some(command));
+                let here = (call.settings, call.map, call.worker);
+                found =
+                    (next < batch.len()).then(|| usual(client, here, batch.get(next, received), slots[next])).flatten();
             }
         });
         let connection = &mut self.connections[slot];

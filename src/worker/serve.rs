@@ -218,20 +218,18 @@ impl Core {
         let is_own = |index: usize| slots[index].is_none_or(|slot| self.map.is_own(self.index, slot));
         self.prefetch(batch, 0..batch.len(), received, is_own);
         let mut index = 0;
-        loop {
+        while index < batch.len() {
             index += self.execute_direct(slot, (batch, received), index, &slots);
             if index == batch.len() || self.connections[slot].must_wait() {
-                return index;
+                break;
             }
             match self.execute_one(slot, batch.get(index, received), slots[index]) {
                 Flow::Next => index += 1,
                 Flow::Stop => return index + 1,
                 Flow::Hold => return index,
             }
-            if index == batch.len() {
-                return index;
-            }
         }
+        index
     }
 
     /// Brings what up to [`BATCH_REQUESTS`] requests will look up towards the processor before the first is executed.
@@ -304,7 +302,7 @@ impl Core {
     /// Runs a command on this worker and answers.
     fn run_here(&mut self, slot: usize, command: CommandId, spec: &Spec, args: Args<'_>) {
         let connection = &mut self.connections[slot];
-        // The usual case: no other worker is awaited, so the reply goes straight to its place.
+        // When no other worker is awaited, the reply goes straight to its place.
         let is_direct = connection.gather.is_empty();
         let place = if is_direct { &mut connection.output } else { connection.gather.local() };
         let mut output = std::mem::take(place);

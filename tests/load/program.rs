@@ -19,15 +19,26 @@ fn failure(arguments: &[&str]) -> (Option<i32>, String) {
 
 #[test]
 fn bad_options_are_one_line_and_exit_2() {
-    for (arguments, expected) in [
-        (["--keys", "0"], "--keys"),
-        (["--key-dist", "pareto"], "is no distribution"),
-        (["--target", "nowhere"], "is no address"),
-        (["--cpus", "4000"], "may not use"),
-        (["--server", "prot=1"], "--server prot: there is no setting"),
-        (["--server", "workers=many"], "--server workers: \"many\" is"),
-    ] {
-        let (code, error) = failure(&arguments);
+    let _alone = alone();
+    let server =
+        Fake::start(fake::split_resp, NO_DELAY, |shared, request| Answer::Bytes(fake::answer_resp(shared, request)));
+    let target = server.address.to_string();
+    let rows: [(&[&str], &str); 9] = [
+        (&["--keys", "0"], "--keys"),
+        (&["--key-dist", "pareto"], "is no distribution"),
+        (&["--target", "nowhere"], "is no address"),
+        (&["--cpus", "4000"], "may not use"),
+        (&["--server", "prot=1"], "--server prot: there is no setting"),
+        (&["--server", "workers=many"], "--server workers: \"many\" is"),
+        (&["--server", "workers=1", "--target", &target], "with --target there is none"),
+        (&["--target", &target, "--pid", "4194304"], "there is no such process"),
+        (
+            &["--target", &target, "--rate", "1", "--warmup", "0s", "--duration", "50ms", "--keys", "10"],
+            "no request was due",
+        ),
+    ];
+    for (arguments, expected) in rows {
+        let (code, error) = failure(arguments);
         assert!(code == Some(2) && error.contains(expected), "{arguments:?}: {code:?} {error}");
     }
 }
@@ -132,5 +143,10 @@ fn the_highest_rate_that_keeps_an_objective_is_found() {
     assert!(steps.contains("holds"), "{steps}");
     let output = bench(&[&common[..], &["--wait", "sleep", "--find-slo", "p50=1ms"]].concat());
     let steps = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.code() == Some(1) && steps.contains("stays above 1ms"), "{steps}");
+    assert!(
+        output.status.code() == Some(1)
+            && steps.contains("stays below 1ms at no rate: even at ")
+            && steps.contains(" it is "),
+        "{steps}"
+    );
 }

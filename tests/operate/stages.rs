@@ -301,6 +301,18 @@ fn nothing_is_measured_while_it_is_off() {
 }
 
 #[test]
+fn each_slow_request_of_a_pipeline_is_in_the_slow_log() {
+    let observed = Observed::start(&["--workers", "1", "--slowlog-log-slower-than", "0"]);
+    let mut client = observed.client();
+    let mut stream = observed.serving.connect();
+    write(&mut stream, "GET first\r\nGET second\r\nMGET third fourth\r\n");
+    (0..5).for_each(|_| read_line(&mut stream));
+    let log: Vec<Vec<String>> = slow_log(&mut client).into_iter().map(|(_, _, arguments)| arguments).collect();
+    let gets: Vec<_> = log.iter().filter(|arguments| arguments[0].ends_with("GET")).collect();
+    assert_eq!(gets, [&vec!["MGET", "third", "fourth"], &vec!["GET", "second"], &vec!["GET", "first"]]);
+}
+
+#[test]
 fn slowlog_and_latency_answer_as_in_redis() {
     let observed = Observed::start(&["--workers", "1"]);
     let mut client = observed.client();

@@ -322,3 +322,24 @@ fn what_workers_do_for_each_other_is_bounded_as_told() {
     let [_, more_letters] = cost(|settings| settings.hop_replies = 32);
     assert!(more_letters > letters, "{more_letters} messages against {letters}");
 }
+
+#[test]
+fn a_pipeline_has_its_share_of_a_turn_and_every_request_counts() {
+    const REQUESTS: u64 = 40;
+    // The first alone runs somewhere else than those that are all alike.
+    for (request, reply) in [("GET a", "$-1\r\n"), ("MGET a b", "*2\r\n$-1\r\n$-1\r\n"), ("PING", "+PONG\r\n")] {
+        let mut cluster = with(1, |settings| settings.tick_requests = 3);
+        let before = cluster.metric(Metric::Commands);
+        let peer = cluster.connect(0);
+        cluster.say(peer, &encode(request).repeat(REQUESTS as usize));
+        let mut heard = 0;
+        while cluster.turn() {
+            let now = cluster.heard(peer).len() / reply.len();
+            assert!(now <= heard + 3, "{request}: {now} replies after {heard}");
+            heard = now;
+        }
+        assert_eq!(cluster.heard(peer), reply.repeat(REQUESTS as usize).as_bytes(), "{request}");
+        assert_eq!(cluster.metric(Metric::Commands) - before, REQUESTS, "{request}");
+        cluster.end(Phase::Draining);
+    }
+}

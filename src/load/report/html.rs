@@ -106,13 +106,15 @@ fn time_plots(report: &Report) -> String {
         format!("{seconds:.3}").trim_end_matches('0').trim_end_matches('.').to_owned()
     });
     let x = Axis { label: "time (s)".to_owned(), ticks: seconds };
-    let answered: Vec<_> = report.timeline.iter().filter(|point| point.max_ns > 0).collect();
-    let scale = LogScale::over(answered.iter().flat_map(|point| [point.p50_ns as f64, point.max_ns as f64]));
+    let answered = report.timeline.iter().filter(|point| point.max_ns > 0);
+    let scale = LogScale::over(answered.flat_map(|point| [point.p50_ns as f64, point.max_ns as f64]));
     let curve = |name: &str, of: fn(&crate::load::session::Point) -> u64| Curve {
         name: name.to_owned(),
-        points: answered
-            .iter()
-            .map(|point| (point.at_seconds / end, scale.position(of(point).max(1) as f64)))
+        points: (report.timeline.iter())
+            .map(|point| {
+                let y = if point.max_ns > 0 { scale.position(of(point).max(1) as f64) } else { f64::NAN };
+                (point.at_seconds / end, y)
+            })
             .collect(),
     };
     let curves = [

@@ -88,7 +88,7 @@ impl Report {
     /// Sums an outcome up.
     pub fn new(plan: &Plan, target: &Target, outcome: Outcome) -> Self {
         let seconds = outcome.duration.as_secs_f64();
-        let Outcome { seen, timeline, server_cpu, generator_cpu, server_name, cpus, .. } = outcome;
+        let Outcome { seen, timeline, server_cpu, generator_cpu, server_name, cpus, shared_cpus, .. } = outcome;
         let generator = match plan.waiting {
             Waiting::Spin => Some(Duration::from_nanos(seen.counts.busy_ns)),
             Waiting::Sleep => generator_cpu,
@@ -117,7 +117,7 @@ impl Report {
             lateness: seen.lateness,
             notes: Vec::new(),
         };
-        report.notes = notes(plan, &report);
+        report.notes = notes(plan, &report, &shared_cpus);
         report
     }
 
@@ -236,8 +236,14 @@ pub fn date() -> String {
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02} UTC")
 }
 
-fn notes(plan: &Plan, report: &Report) -> Vec<String> {
+fn notes(plan: &Plan, report: &Report, shared_cpus: &[usize]) -> Vec<String> {
     let mut notes = Vec::new();
+    if !shared_cpus.is_empty() {
+        notes.push(format!(
+            "The server has threads that may run nowhere but on the generator's CPUs {shared_cpus:?}: each takes the \
+             other's time. Give the server others (corering --cpus 0), or the generator (--cpus)."
+        ));
+    }
     let worst = report.percentiles.iter().rev().find(|percentile| !percentile.is_valid);
     if let Some(worst) = worst {
         let first = report.percentiles.iter().find(|percentile| !percentile.is_valid).unwrap_or(worst);

@@ -97,21 +97,18 @@ pub(super) fn draw(title: &str, x: &Axis, y: &Axis, curves: &[Curve]) -> String 
         y.label
     );
     for (number, curve) in curves.iter().enumerate() {
-        let points: Vec<String> = curve
-            .points
-            .iter()
-            .map(|(x, y)| {
-                let (across, down) = place(*x, *y);
-                format!("{across:.1},{down:.1}")
-            })
-            .collect();
-        let (points, dashes) = (points.join(" "), DASHES[number % DASHES.len()]);
-        let name = &curve.name;
-        let _ = writeln!(
-            svg,
-            "<polyline class=\"c{number}\" stroke-dasharray=\"{dashes}\" points=\"{points}\">\
-             <title>{name}</title></polyline>"
-        );
+        let (dashes, name) = (DASHES[number % DASHES.len()], &curve.name);
+        for run in curve.points.split(|(_, y)| y.is_nan()).filter(|run| !run.is_empty()) {
+            // A line of one point is not seen.
+            let points = run.first().into_iter().chain(run).map(|(x, y)| place(*x, *y));
+            let points: Vec<String> = points.map(|(across, down)| format!("{across:.1},{down:.1}")).collect();
+            let _ = writeln!(
+                svg,
+                "<polyline class=\"c{number}\" stroke-dasharray=\"{dashes}\" points=\"{}\">\
+                 <title>{name}</title></polyline>",
+                points.join(" ")
+            );
+        }
     }
     svg + "</svg>\n"
 }

@@ -32,6 +32,7 @@ fn report(plan: &Plan, lateness_ns: u64, counts: Counts) -> Report {
         server_cpu: Some(Duration::from_millis(10)),
         generator_cpu: None,
         server_name: "redis 7".to_owned(),
+        shared_cpus: vec![],
         cpus: vec![1],
     };
     Report::new(plan, &Target::Tcp("host:1".to_owned()), outcome)
@@ -114,6 +115,16 @@ fn the_page_stands_alone() {
 }
 
 #[test]
+fn a_time_without_replies_is_a_gap() {
+    let mut report = report(&open_plan(), 1, Counts::default());
+    let silent = Point { rate: 0.0, p50_ns: 0, p99_ns: 0, p999_ns: 0, max_ns: 0, ..report.timeline[4] };
+    report.timeline[4] = silent;
+    let page = html::render(&report);
+    assert_eq!(page.matches("<polyline").count(), 10, "each of the four over time in two pieces");
+    assert!(!page.contains("NaN"));
+}
+
+#[test]
 fn nothing_measured_is_still_a_report() {
     let outcome = Outcome {
         seen: Seen::default(),
@@ -122,10 +133,12 @@ fn nothing_measured_is_still_a_report() {
         server_cpu: None,
         generator_cpu: None,
         server_name: String::new(),
+        shared_cpus: vec![0],
         cpus: vec![0],
     };
     let report = Report::new(&open_plan(), &Target::Tcp("host:1".to_owned()), outcome);
     assert!(table::render(&report).contains("unknown (--pid)"));
+    assert!(report.notes[0].contains("nowhere but on the generator's CPUs [0]"), "{:?}", report.notes);
     assert!(!html::render(&report).contains("NaN"));
     assert!(hgrm::render(&report.latencies).contains("Total count"));
 }

@@ -117,6 +117,17 @@ pub enum Run {
     Container,
 }
 
+impl Run {
+    /// What runs without a session.
+    #[inline]
+    pub fn execute(self) -> Option<Execute> {
+        match self {
+            Run::Keyed(execute) | Run::Spread(execute, _) | Run::Everywhere(execute, _) => Some(execute),
+            Run::Session(_) | Run::Container => None,
+        }
+    }
+}
+
 /// A client as `CLIENT LIST` shows it.
 pub struct ClientView<'a> {
     /// What the client told of itself.

@@ -1,4 +1,4 @@
-//! The usual requests: for a command over keys that are here, from a client that awaits no other worker.
+//! The usual requests: for a command over keys that are here, from a client that wants its replies.
 //!
 //! In: a connection's batch. Out: replies in its output. What is the same for all of them is looked at once, so that
 //! little lies between one request of a pipeline and the next. What must stay true: a request with anything unusual
@@ -71,20 +71,21 @@ impl Connection {
     #[inline]
     fn is_usual(&self) -> bool {
         let is_heard = self.session.is_authenticated && self.session.reply_mode == ReplyMode::On;
-        self.session.front != Front::Http && is_heard && self.gather.is_empty()
+        self.session.front != Front::Http && is_heard
     }
 }
 
-/// The command of a usual request, and what it runs, on this worker with this map.
+/// The command of a usual request, what it runs on this worker with this map, and its arguments; `None` for any other.
 #[inline]
-fn usual(
+fn usual<'a>(
     client: Client,
     (settings, map, worker): (&Settings, &Map, u16),
-    args: Args<'_>,
+    args: Option<Args<'a>>,
     known: Option<u16>,
-) -> Option<(CommandId, Execute)> {
+) -> Option<(CommandId, Execute, Args<'a>)> {
+    let args = args?;
     let command = command::find(client, settings, args).ok()?;
-    Some((command, route::here(command, args, known, map, (client.front, worker))?))
+    Some((command, route::here(command, args, known, map, (client.front, worker))?, args))
 }
 
 impl Core {
@@ -104,13 +105,17 @@ impl Core {
         let version = connection.session.version;
         let (client, caller) = (connection.session.client(), Caller::of(&connection.session));
         let here = (&*self.settings, &*self.map, self.index);
-        let mut found = usual(client, here, batch.get(first, received), slots[first]);
+        let request = |index: usize| (index < batch.len()).then(|| batch.get(index, received));
+        let mut found = usual(client, here, request(first), slots[first]);
         if found.is_none() {
             return 0;
         }
-        let mut output = std::mem::take(&mut connection.output);
         let limit = self.budget.output_limit(self.settings.output_soft_limit) as usize;
-        let output_max = limit.saturating_sub(connection.sending_bytes);
+        let room = limit.saturating_sub(connection.output_bytes());
+        // Behind replies that other workers owe, these have to wait for them.
+        let is_next = connection.gather.is_empty();
+        let mut output = std::mem::take(if is_next { &mut connection.output } else { connection.gather.local() });
+        let (begin, output_max) = (output.len(), output.len() + room);
         if output.capacity() == 0 {
             output = self.spare_output();
         }
@@ -118,9 +123,8 @@ impl Core {
         self.with_call(caller, |call, meter| {
             while output.len() <= output_max
                 && slow_ns.is_none()
-                && let Some((command, execute)) = found
+                && let Some((command, execute, args)) = found
             {
-                let args = batch.get(next, received);
                 let start = output.len();
                 let timing = meter.begin(command);
                 execute(call, args, &mut Reply { output: &mut output, version });
@@ -128,15 +132,15 @@ impl Core {
                 slow_ns = meter.is_slow(timing, elapsed_ns).then_some(elapsed_ns);
                 (next, last) = (next + 1, Some(command));
                 let here = (call.settings, call.map, call.worker);
-                found =
-                    (next < batch.len()).then(|| usual(client, here, batch.get(next, received), slots[next])).flatten();
+                found = usual(client, here, request(next), slots.get(next).copied().flatten());
             }
         });
         let connection = &mut self.connections[slot];
         connection.is_over_limit |= output.len() > output_max;
-        match output.is_empty() {
-            true => keep(&mut self.spare_outputs, output),
-            false => connection.output = output,
+        match is_next {
+            true if output.is_empty() => keep(&mut self.spare_outputs, output),
+            true => connection.output = output,
+            false => connection.gather.push_local(output, begin),
         }
         let Some(last) = last else { return 0 };
         connection.requests_in_tick += (next - first) as u32;

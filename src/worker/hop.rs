@@ -39,7 +39,7 @@ pub(super) struct Envelope {
 }
 
 /// The asking client.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Caller {
     pub(super) id: u64,
     pub(super) front: Front,

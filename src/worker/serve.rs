@@ -348,7 +348,6 @@ impl Core {
     /// Runs a command of the shard on this worker, whoever asked.
     fn run(&mut self, spec: &Spec, args: Args<'_>, version: Version, caller: Caller, output: &mut Output) {
         let execute = match spec.run {
-            Run::Keyed(execute) | Run::Spread(execute, _) | Run::Everywhere(execute, _) => execute,
             Run::Session(converse) => {
                 // An HTTP request's command: there is no session that it could change.
                 let mut session =
@@ -357,8 +356,9 @@ impl Core {
                     converse(call, &mut session, args, &mut Reply { output, version });
                 });
             }
-            Run::Container => return,
+            run => run.execute(),
         };
+        let Some(execute) = execute else { return };
         self.with_call(caller, |call, _| execute(call, args, &mut Reply { output, version }));
     }
 
@@ -545,25 +545,17 @@ impl Core {
         let began_ns = if letter.is_sampled { self.clock.mono_ns() } else { 0 };
         let first = letter.ends.len();
         let last = letter.envelopes.len().min(first + *allowance);
-        for index in first..last {
-            if (index - first).is_multiple_of(BATCH_REQUESTS) {
-                let next = index..last.min(index + BATCH_REQUESTS);
-                self.prefetch(&letter.requests, next, &[], |_| true);
+        let mut index = first;
+        while index < last {
+            let batch = index..last.min(index + BATCH_REQUESTS);
+            self.prefetch(&letter.requests, batch.clone(), &[], |_| true);
+            while index < batch.end {
+                let alike = self.serve_alike(letter, index..batch.end);
+                if alike == 0 {
+                    self.serve_one(letter, index);
+                }
+                index += alike.max(1);
             }
-            let envelope = letter.envelopes[index];
-            let args = letter.requests.get(index, &[]);
-            let start = letter.replies.len();
-            // A part of a command is counted with the whole, where that is asked for.
-            let is_whole = envelope.part == WHOLE;
-            let timing =
-                if is_whole { self.meter().begin(envelope.command) } else { self.begin_part(envelope.command) };
-            self.run(envelope.command.spec(), args, envelope.version, envelope.caller, &mut letter.replies);
-            letter.served_ns += if is_whole {
-                self.end(envelope.command, timing, (&letter.replies, start), args, None)
-            } else {
-                self.end_part(envelope.command, timing, args, None)
-            };
-            letter.ends.push(letter.replies.len());
         }
         if letter.is_sampled {
             letter.served_ns = self.clock.mono_ns().saturating_sub(began_ns);
@@ -571,6 +563,50 @@ impl Core {
         *allowance -= last - first;
         self.metrics.add(Metric::HopsServed, (last - first) as u64);
         last == letter.envelopes.len()
+    }
+
+    /// Executes a letter's requests as long as they are whole commands of one client; how many.
+    fn serve_alike(&mut self, letter: &mut Letter, range: Range<usize>) -> usize {
+        let caller = letter.envelopes[range.start].caller;
+        let Letter { requests, envelopes, replies, ends, served_ns, .. } = letter;
+        let (mut next, mut slow) = (range.start, None);
+        self.with_call(caller, |call, meter| {
+            while next < range.end && slow.is_none() {
+                let Envelope { command, part, version, caller: other, .. } = envelopes[next];
+                let Some(execute) = command.spec().run.execute().filter(|_| part == WHOLE && other == caller) else {
+                    break;
+                };
+                let start = replies.len();
+                let timing = meter.begin(command);
+                execute(call, requests.get(next, &[]), &mut Reply { output: replies, version });
+                let elapsed_ns = meter.end(command, timing, (replies, start));
+                slow = meter.is_slow(timing, elapsed_ns).then_some((command, elapsed_ns));
+                *served_ns += elapsed_ns;
+                ends.push(replies.len());
+                next += 1;
+            }
+        });
+        if let Some((command, ns)) = slow {
+            self.log_slow(Stage::Execute, ns, command, Some(letter.requests.get(next - 1, &[])), None);
+        }
+        next - range.start
+    }
+
+    /// Executes one request of a letter.
+    fn serve_one(&mut self, letter: &mut Letter, index: usize) {
+        let Envelope { command, part, version, caller, .. } = letter.envelopes[index];
+        let args = letter.requests.get(index, &[]);
+        let start = letter.replies.len();
+        // A part of a command is counted with the whole, where that is asked for.
+        let is_whole = part == WHOLE;
+        let timing = if is_whole { self.meter().begin(command) } else { self.begin_part(command) };
+        self.run(command.spec(), args, version, caller, &mut letter.replies);
+        letter.served_ns += if is_whole {
+            self.end(command, timing, (&letter.replies, start), args, None)
+        } else {
+            self.end_part(command, timing, args, None)
+        };
+        letter.ends.push(letter.replies.len());
     }
 
     /// Gives the replies of a letter to the connections that wait for them.

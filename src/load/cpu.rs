@@ -113,6 +113,12 @@ mod tests {
         assert!(Meter::Process(u32::MAX).read().is_none());
         assert!(Meter::Threads(vec![u32::MAX]).read().is_none());
         assert!(age_seconds(std::process::id()).is_some_and(|age| age < 3600));
+        let cpu = crate::topology::usable_cpus()[0];
+        let pinned = std::thread::spawn(move || {
+            assert!(crate::topology::pin(cpu));
+            Meter::Process(std::process::id()).pinned_cpus()
+        });
+        assert!(pinned.join().unwrap().contains(&cpu));
         assert!(resident_bytes(std::process::id()).is_some_and(|bytes| bytes > 1 << 20));
     }
 }

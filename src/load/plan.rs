@@ -268,7 +268,9 @@ impl Plan {
             return Err("--cluster needs --protocol resp2 or resp3".to_owned());
         }
         if self.target.is_some() && !self.server.is_empty() {
-            return Err("--server sets up the server inside, and with --target there is none".to_owned());
+            return Err(
+                "--server sets up the server inside, and with --target there is none; leave one of them out".to_owned()
+            );
         }
         if self.cluster && self.target.is_none() {
             return Err("--cluster needs a --target".to_owned());

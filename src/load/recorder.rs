@@ -278,10 +278,14 @@ mod tests {
             recorder.turn(now_ns);
             recorder.reply(since_ns, &hit, now_ns);
         }
-        let seen = recorder.finish();
+        let mut seen = recorder.finish();
         assert_eq!(seen.latencies.iter_recorded().map(|at| at.count_at_value()).collect::<Vec<_>>(), [4, 1, 1]);
         assert_eq!((seen.latencies.min(), seen.latencies.max()), (100, 450));
         assert_eq!((seen.counts.answered, seen.counts.hits), (6, 6));
+        for text in ["MOVED 1 host:1", "MOVED 2 host:1", "ERR no"] {
+            seen.count_error(text, 1);
+        }
+        assert_eq!(seen.errors.values().copied().collect::<Vec<_>>(), [1, 2], "{:?}", seen.errors);
         let slices: Vec<_> = slices.iter().map(|slice| (slice.index, slice.latencies.len())).collect();
         assert_eq!(slices, [(0, 5), (1, 1)]);
     }

@@ -114,7 +114,9 @@ pub fn measure(
             let (ready, slices) = (ready_sender.clone(), slice_sender.clone());
             let crew = &crew;
             let thread = thread::Builder::new().name(format!("load-{index}"));
-            let body = move || crew.work_or_stop(index, cpu, ready, &start, slices);
+            // When one fails, the others stop.
+            let fail = |_: &LoadError| crew.stop.store(true, Ordering::Relaxed);
+            let body = move || crew.work(index, cpu, ready, &start, slices).inspect_err(fail);
             threads.push(thread.spawn_scoped(scope, body).map_err(LoadError::Host)?);
         }
         drop((ready_sender, slice_sender));
@@ -199,22 +201,6 @@ struct Crew<'a> {
 }
 
 impl Crew<'_> {
-    /// One thread's part; when it fails, the others stop.
-    fn work_or_stop(
-        &self,
-        index: usize,
-        cpu: usize,
-        ready: Sender<u32>,
-        start: &Receiver<Instant>,
-        slices: Sender<Slice>,
-    ) -> Result<Seen, LoadError> {
-        let seen = self.work(index, cpu, ready, start, slices);
-        if seen.is_err() {
-            self.stop.store(true, Ordering::Relaxed);
-        }
-        seen
-    }
-
     /// One thread's part, from connecting to the last reply.
     fn work(
         &self,

@@ -115,7 +115,7 @@ impl Core {
         // Behind replies that other workers owe, these have to wait for them.
         let is_next = connection.gather.is_empty();
         let mut output = std::mem::take(if is_next { &mut connection.output } else { connection.gather.local() });
-        let (begin, output_max) = (output.len(), output.len() + room);
+        let (begin, output_max) = (output.len(), output.len().saturating_add(room));
         if output.capacity() == 0 {
             output = self.spare_output();
         }

@@ -4,6 +4,7 @@
 //! it answers the first client: the ring, descriptors, addresses, CPUs; what is refused comes back as a [`StartError`]
 //! that names cause and remedy. Several servers can run in one process.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
@@ -24,10 +25,10 @@ use crate::mailbox::{self, Mailboxes};
 use crate::ring::epoll::EpollRing;
 use crate::ring::probe::{self, EXIT_HOST_REFUSES, Refusal};
 use crate::ring::uring::{self, UringRing};
-use crate::ring::{Fd, Ring};
+use crate::ring::{Alarm, Fd};
 use crate::shard::ShardOptions;
 use crate::topology::{self, NotAllowed};
-use crate::worker::{self, MAILBOX_CAPACITY, Message, Worker};
+use crate::worker::{self, Crew, MAILBOX_CAPACITY, Message, Worker};
 
 /// How long workers may take to set themselves up.
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -245,40 +246,44 @@ impl Server {
         Ok(server)
     }
 
-    /// Starts a thread per worker and waits until all of them listen. On failure the others are stopped by `drop`.
+    /// Starts a thread per CPU and waits until all workers listen. On failure the others are stopped by `drop`.
     fn spawn_workers(&mut self, ended: &mpsc::Sender<()>) -> Result<(), StartError> {
         let clock = Clock::system();
         let (ready_sender, ready) = mpsc::channel();
         let mailboxes = mailbox::mesh(self.instance.workers, MAILBOX_CAPACITY);
+        let mut threads: BTreeMap<usize, Vec<WorkerStart>> = BTreeMap::new();
         for (index, mailboxes) in mailboxes.into_iter().enumerate() {
             let failed = |error| StartError::Worker(index as u16, error);
             let (near, control) = UnixStream::pair().map_err(failed)?;
             near.set_nonblocking(true).map_err(failed)?;
             self.waker.controls.lock().expect("no panic while held").push(near);
             let cpu = self.cpus[index];
-            let start = WorkerStart {
+            threads.entry(cpu).or_default().push(WorkerStart {
                 index: index as u16,
-                cpu,
                 has_own_cpu: self.cpus.iter().filter(|other| **other == cpu).count() == 1,
                 listeners: self.listeners.as_ref().map(|listeners| listeners.of_worker(index)).unwrap_or_default(),
                 control,
                 instance: Arc::clone(&self.instance),
                 mailboxes,
                 clock: clock.clone(),
-                ready: ready_sender.clone(),
-            };
+            });
+        }
+        let count = threads.len();
+        for (cpu, workers) in threads {
+            let first = workers[0].index;
+            let start = ThreadStart { cpu, workers, ready: ready_sender.clone() };
             let (waker, ended) = (self.waker.clone(), ended.clone());
-            let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+            let thread = std::thread::Builder::new().name(format!("worker-{first}")).spawn(move || {
                 let _ended = ended;
                 let mut guard = EndsServer::by(waker, Phase::Stopping);
                 start.run()?;
                 guard.disarm();
                 Ok(())
             });
-            self.threads.push(thread.map_err(failed)?);
+            self.threads.push(thread.map_err(|error| StartError::Worker(first, error))?);
         }
         drop(ready_sender);
-        for _ in 0..self.instance.workers {
+        for _ in 0..count {
             match ready.recv_timeout(START_LIMIT) {
                 Ok((_, Ok(()))) => {}
                 Ok((index, Err(error))) => return Err(StartError::Worker(index, error)),
@@ -358,55 +363,67 @@ impl Server {
     }
 }
 
-/// What a worker's thread begins with.
+/// What a thread begins with.
+struct ThreadStart {
+    cpu: usize,
+    /// Those that it runs.
+    workers: Vec<WorkerStart>,
+    ready: mpsc::Sender<(u16, io::Result<()>)>,
+}
+
+/// What a worker begins with, once it has a ring.
 struct WorkerStart {
     index: u16,
-    cpu: usize,
     has_own_cpu: bool,
     listeners: Vec<(Fd, Front)>,
     control: UnixStream,
     instance: Arc<Instance>,
     mailboxes: Mailboxes<Message>,
     clock: Clock,
-    ready: mpsc::Sender<(u16, io::Result<()>)>,
 }
 
-impl WorkerStart {
-    /// Runs the worker to its end, on the ring that the settings ask for.
+impl ThreadStart {
+    /// Runs the workers to their end, on the rings that the settings ask for.
     fn run(self) -> io::Result<()> {
-        let settings = self.instance.settings();
+        let first = &self.workers[0];
+        let settings = first.instance.settings();
         if settings.pin && !topology::pin(self.cpu) {
-            tracing::warn!("worker {} could not be pinned to CPU {}", self.index, self.cpu);
+            tracing::warn!("worker {} could not be pinned to CPU {}", first.index, self.cpu);
         }
-        let scheduled = topology::schedule(settings.scheduler);
         match settings.io {
-            Io::Uring => self.run_on(scheduled.and_then(|()| ring(&settings))),
-            Io::Epoll => self.run_on(scheduled.and_then(|()| EpollRing::new(&ring_options(&settings)))),
+            Io::Uring => self.run_on(|| ring(&settings)),
+            Io::Epoll => self.run_on(|| EpollRing::new(&ring_options(&settings))),
         }
     }
 
-    fn run_on<R: Ring>(self, ring: io::Result<R>) -> io::Result<()> {
-        let (index, ready) = (self.index, self.ready);
-        let ring = ring.inspect_err(|error| {
-            // The receiver waits for one message of every worker.
-            let _ = ready.send((index, Err(io::Error::new(error.kind(), error.to_string()))));
-        })?;
-        let settings = self.instance.settings();
-        let mut worker = Worker::new(worker::Options {
-            index,
-            ring,
-            listeners: self.listeners,
-            control: Some(Fd(self.control.as_raw_fd())),
-            mailboxes: self.mailboxes,
-            clock: self.clock,
-            shard: ShardOptions::new(&settings, self.instance.workers, random_seed()),
-            instance: self.instance,
-            has_own_cpu: self.has_own_cpu,
-        });
-        let first = worker.tick();
-        let _ = ready.send((index, Ok(())));
-        first?;
-        worker.run().inspect_err(|error| tracing::error!("worker {index} has failed: {error}"))
+    fn run_on<R: Alarm>(self, make: impl Fn() -> io::Result<R>) -> io::Result<()> {
+        let (first, ready) = (self.workers[0].index, self.ready);
+        // The receiver waits for one message of every thread.
+        let tell = |index: u16, result| drop(ready.send((index, result)));
+        // Closed after the rings, which receive from them.
+        let mut controls = Vec::new();
+        let mut workers = Vec::new();
+        for start in self.workers {
+            let settings = start.instance.settings();
+            let ring = topology::schedule(settings.scheduler).and_then(|()| make()).inspect_err(|error| {
+                tell(start.index, Err(io::Error::new(error.kind(), error.to_string())));
+            })?;
+            workers.push(Worker::new(worker::Options {
+                index: start.index,
+                ring,
+                listeners: start.listeners,
+                control: Some(Fd(start.control.as_raw_fd())),
+                mailboxes: start.mailboxes,
+                clock: start.clock,
+                shard: ShardOptions::new(&settings, start.instance.workers, random_seed()),
+                instance: start.instance,
+                has_own_cpu: start.has_own_cpu,
+            }));
+            controls.push(start.control);
+        }
+        let crew = Crew::new(workers);
+        tell(first, Ok(()));
+        crew?.run().inspect_err(|error| tracing::error!("a worker of CPU {} has failed: {error}", self.cpu))
     }
 }
 

@@ -13,9 +13,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use corering::Server;
-use corering::config::Settings;
+use corering::config::{Io, Settings};
 use corering::instance::Phase;
 use corering::observe::Metric;
+use corering::topology::{self, Cpus};
 
 const MIB: usize = 1 << 20;
 
@@ -295,4 +296,49 @@ fn a_client_ends_the_server_while_the_other_worker_spins() {
     waker.advance(Phase::Stopping);
     thread.join().expect("no panic").expect("somebody listens");
     assert_eq!(has_ended, Ok(true), "a worker sleeps on");
+}
+
+/// Names of this process's threads.
+fn thread_names() -> Vec<String> {
+    let tasks = std::fs::read_dir("/proc/self/task").expect("procfs").flatten();
+    tasks.filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok()).collect()
+}
+
+#[test]
+fn workers_of_one_cpu_share_a_thread_that_sleeps_and_wakes() {
+    const IDLE: Duration = Duration::from_millis(300);
+
+    let _turn = turn();
+    for io in [Io::Uring, Io::Epoll] {
+        let one_cpu = Cpus::List(vec![topology::usable_cpus()[0]]);
+        let server = Server::start(Settings { io, cpus: one_cpu, ..settings(3) }).expect("it starts");
+        let names = thread_names();
+        assert_eq!(names.iter().filter(|name| name.starts_with("worker-")).count(), 1, "{names:?}");
+        let ticks = || server.instance().metrics.total(Metric::Ticks);
+        let mut clients: Vec<TcpStream> = (0..9).map(|_| connect(&server)).collect();
+        for round in 0..3 {
+            for (number, client) in clients.iter_mut().enumerate() {
+                // Most of them are with another worker than their key.
+                let set = format!("*3\r\n$3\r\nSET\r\n$4\r\nkey{number}\r\n$1\r\n{round}\r\n");
+                ask(client, set.as_bytes(), b"+OK\r\n");
+                let get = format!("*2\r\n$3\r\nGET\r\n$4\r\nkey{number}\r\n");
+                ask(client, get.as_bytes(), format!("$1\r\n{round}\r\n").as_bytes());
+            }
+            std::thread::sleep(IDLE / 10);
+            let before = ticks();
+            std::thread::sleep(IDLE);
+            assert!(ticks() < before + 100, "{io:?}: {} turns with nothing to do", ticks() - before);
+        }
+        // An item that expires is noticed, and clients that ask for nothing do not hold the end up.
+        ask(&mut clients[0], b"*5\r\n$3\r\nSET\r\n$4\r\ngone\r\n$1\r\nv\r\n$2\r\nPX\r\n$2\r\n30\r\n", b"+OK\r\n");
+        std::thread::sleep(IDLE);
+        assert_eq!(server.instance().metrics.total(Metric::Expired), 1);
+        let (sender, ended) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            server.stop();
+            sender.send(()).expect("somebody listens");
+        });
+        assert_eq!(ended.recv_timeout(PATIENCE / 4), Ok(()), "{io:?}: the workers sleep on");
+        thread.join().expect("no panic");
+    }
 }

@@ -94,7 +94,11 @@ fn stages(instance: &Instance, out: &mut Exposition) {
 fn threads(out: &mut Exposition) {
     type Column = (&'static str, &'static str, fn(&process::ThreadTime) -> f64);
     const COLUMNS: [Column; 2] = [
-        ("corering_worker_cpu_seconds_total", "Time that the worker's thread had a CPU.", |time| time.run_seconds),
+        (
+            "corering_worker_cpu_seconds_total",
+            "Time that the worker's thread had a CPU. Workers of one CPU share the thread of the first.",
+            |time| time.run_seconds,
+        ),
         ("corering_worker_cpu_wait_seconds_total", "Time that it was ready to run and others had its CPU.", |time| {
             time.wait_seconds
         }),

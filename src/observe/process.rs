@@ -47,7 +47,8 @@ pub struct ThreadTime {
     pub wait_seconds: f64,
 }
 
-/// The threads named `worker-0`, `worker-1`, …: number and times. Source: proc_pid_schedstat(5).
+/// The threads named `worker-0`, `worker-1`, …: number, of the first worker where several share one, and times. Source:
+/// proc_pid_schedstat(5).
 pub fn worker_threads() -> Vec<(u16, ThreadTime)> {
     let entries = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
     let mut threads: Vec<(u16, ThreadTime)> = entries

@@ -14,6 +14,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use crate::protocol::Output;
@@ -294,4 +295,22 @@ pub trait Ring {
     /// The address of a socket's peer and of its own end; `None` for unix sockets and the disconnected. A system call:
     /// cold paths only.
     fn addresses(&self, fd: Fd) -> Option<(SocketAddr, SocketAddr)>;
+}
+
+/// A ring beside others on one thread, which sleeps until one of them has completions.
+pub trait Alarm: Ring {
+    /// What epoll(7) tells of, edge by edge, when something completes while the alarm is armed. Made at the first call.
+    ///
+    /// # Errors
+    /// Those of eventfd(2) and io_uring_register(2).
+    fn alarm(&mut self) -> io::Result<BorrowedFd<'_>>;
+
+    /// Has it go off from here on; whether there are completions already.
+    ///
+    /// # Errors
+    /// As for [`Ring::enter`].
+    fn arm(&mut self) -> io::Result<bool>;
+
+    /// It need not go off any more.
+    fn disarm(&mut self);
 }

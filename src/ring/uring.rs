@@ -10,16 +10,20 @@ use std::collections::VecDeque;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 
 use super::buffer::{self, BufferRing};
 use super::quiet::{self, QuietSends};
-use super::{BufferId, Carried, Completion, Errno, Fd, Kind, Op, Ring, Token, Wait, WakeAddress, socket, stamped};
+use super::{
+    Alarm, BufferId, Carried, Completion, Errno, Fd, Kind, Op, Ring, Token, Wait, WakeAddress, socket, stamped,
+};
 use crate::protocol::Output;
 use io_uring::squeue::{Entry, Flags};
 use io_uring::types::{self, CancelBuilder, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode};
+use rustix::event::{EventfdFlags, eventfd};
 
 /// Pieces of one send; further pieces go with the next.
 pub(super) const SEND_PIECES_MAX: usize = 64;
@@ -105,6 +109,8 @@ pub struct UringRing {
     in_flight: usize,
     /// Among the completions are receives that have ended because buffers were not in play.
     expected_fewer: bool,
+    /// Goes off with completions, when it is wanted.
+    alarm: Option<OwnedFd>,
 }
 
 impl std::fmt::Debug for UringRing {
@@ -163,6 +169,7 @@ impl UringRing {
             backlog: VecDeque::new(),
             in_flight: 0,
             expected_fewer: false,
+            alarm: None,
         })
     }
 
@@ -448,17 +455,7 @@ impl Ring for UringRing {
             _ if must_wait => self.ring.submit_and_wait(1),
             _ => self.submit_and_collect(),
         };
-        if self.backlog.is_empty() && self.ring.submission().is_empty() {
-            self.quiet.take_all();
-        }
-        match submitted {
-            Ok(_) => Ok(()),
-            // Interrupted, timed out, or completions have to be taken first: the caller comes again.
-            Err(error) => match error.raw_os_error() {
-                Some(libc::EINTR | libc::ETIME | libc::EAGAIN | libc::EBUSY) => Ok(()),
-                _ => Err(error),
-            },
-        }
+        self.note_submitted(submitted)
     }
 
     fn is_ready(&mut self) -> bool {
@@ -526,10 +523,49 @@ impl UringRing {
         self.quiet.has_taken() || !self.arrived.is_empty() || !self.ring.completion().is_empty()
     }
 
+    fn note_submitted(&mut self, submitted: io::Result<usize>) -> io::Result<()> {
+        if self.backlog.is_empty() && self.ring.submission().is_empty() {
+            self.quiet.take_all();
+        }
+        match submitted {
+            Ok(_) => Ok(()),
+            // Interrupted, timed out, or completions have to be taken first: the caller comes again.
+            Err(error) => match error.raw_os_error() {
+                Some(libc::EINTR | libc::ETIME | libc::EAGAIN | libc::EBUSY) => Ok(()),
+                _ => Err(error),
+            },
+        }
+    }
+
     /// Completion work that an `enter` would run, or completions that did not fit the queue.
     fn is_ready_in_kernel(&mut self) -> bool {
         let queue = self.ring.submission();
         queue.taskrun() || queue.cq_overflow()
+    }
+}
+
+impl Alarm for UringRing {
+    fn alarm(&mut self) -> io::Result<BorrowedFd<'_>> {
+        if self.alarm.is_none() {
+            let alarm = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+            self.ring.submitter().register_eventfd(alarm.as_raw_fd())?;
+            self.ring.completion().disable_eventfd();
+            self.alarm = Some(alarm);
+        }
+        Ok(self.alarm.as_ref().expect("it is there").as_fd())
+    }
+
+    fn arm(&mut self) -> io::Result<bool> {
+        self.ring.completion().enable_eventfd();
+        // Orders the flag before the kernel's look at its work; whoever adds to that looks at the flag behind it.
+        fence(Ordering::SeqCst);
+        let collected = self.submit_and_collect();
+        self.note_submitted(collected)?;
+        Ok(self.is_ready() || self.has_unsubmitted())
+    }
+
+    fn disarm(&mut self) {
+        self.ring.completion().disable_eventfd();
     }
 }
 

@@ -1,4 +1,5 @@
-//! One core's loop: a thread pinned to a CPU, with its ring, its shard, its connections and its mail.
+//! One core's loop: a thread pinned to a CPU, with its ring, its shard, its connections and its mail. Workers that have
+//! a CPU together share its thread: a [`Crew`].
 //!
 //! In: completions from the ring, letters from other workers, the clock. Out: operations on the ring, letters. One turn
 //! is a tick:
@@ -34,6 +35,7 @@ use crate::shard::{Shard, ShardOptions};
 mod budget;
 mod census;
 mod connection;
+mod crew;
 mod direct;
 mod gather;
 mod hop;
@@ -48,6 +50,7 @@ pub mod spin;
 mod stages;
 mod timer;
 
+pub use crew::Crew;
 pub use hop::{MAILBOX_CAPACITY, Message};
 
 use budget::Budget;
@@ -116,8 +119,7 @@ pub struct Options<R> {
     pub clock: Clock,
     /// How its shard is made.
     pub shard: ShardOptions,
-    /// Whether no other worker runs on its CPU: else it never spins, and lets the others run after a tick that sent
-    /// something.
+    /// Whether no other worker runs on its CPU: else it never spins.
     pub has_own_cpu: bool,
 }
 
@@ -297,12 +299,28 @@ impl<R: Ring> Worker<R> {
         self.core.wait
     }
 
-    /// One turn of the loop.
+    /// One turn of the loop, which begins with the sleep that the last one has decided on.
     ///
     /// # Errors
     /// When the ring fails in a way that it cannot recover from.
     pub fn tick(&mut self) -> io::Result<()> {
-        self.enter()?;
+        self.turn(self.core.wait)?;
+        self.choose_wait()
+    }
+
+    /// One turn on a thread that has other workers to run: it waits for nothing, and what it has pushed is submitted at
+    /// once, since the others' turns come before its next.
+    ///
+    /// # Errors
+    /// When the ring fails in a way that it cannot recover from.
+    pub fn tick_in_company(&mut self) -> io::Result<()> {
+        self.turn(Wait::No)?;
+        self.core.wait = Wait::No;
+        if self.ring.has_unsubmitted() { self.ring.enter(Wait::No) } else { Ok(()) }
+    }
+
+    fn turn(&mut self, wait: Wait) -> io::Result<()> {
+        self.enter(wait)?;
         self.core.begin_tick();
         self.take_completions();
         self.core.run_runnable();
@@ -320,20 +338,14 @@ impl<R: Ring> Worker<R> {
         self.core.awaits_completion = false;
         self.continue_sends();
         self.settle();
-        let has_posted = self.post_mail();
-        if !self.core.has_own_cpu && (has_posted || self.ring.has_unsubmitted()) {
-            // The others have this CPU now, one to answer what was posted; meanwhile completions gather here.
-            self.ring.enter(Wait::No)?;
-            std::thread::yield_now();
-        }
-        self.choose_wait()
+        self.post_mail();
+        Ok(())
     }
 
-    /// Submits, and sleeps if the last tick found nothing more to do.
-    fn enter(&mut self) -> io::Result<()> {
-        let wait = self.core.wait;
+    /// Submits, and sleeps as told.
+    fn enter(&mut self, wait: Wait) -> io::Result<()> {
         self.ring.enter(wait)?;
-        if wait != Wait::No {
+        if self.core.wait != Wait::No {
             self.core.hops.mailboxes.wake();
         }
         Ok(())
@@ -347,8 +359,7 @@ impl<R: Ring> Worker<R> {
         }
     }
 
-    /// Whether there was any.
-    fn post_mail(&mut self) -> bool {
+    fn post_mail(&mut self) {
         let Core { hops, stages, clock, now, .. } = &mut self.core;
         let posted = hops.post_all(|| stages.stamp_letter(clock, now.mono_ns));
         let metrics = &self.core.metrics;
@@ -358,7 +369,6 @@ impl<R: Ring> Worker<R> {
             let token = crate::ring::Token::new(crate::ring::Kind::Wake, 0, 0);
             self.ring.push(token, crate::ring::Op::Wake { peer });
         }
-        posted > 0
     }
 
     /// Whether the next tick has something to do already.
@@ -388,19 +398,17 @@ impl<R: Ring> Worker<R> {
                 return Ok(());
             }
         }
-        if core.hops.mailboxes.sleep() {
-            // What others changed while this worker was still awake rang no bell.
-            if core.has_news() {
-                core.hops.mailboxes.wake();
-                return Ok(());
-            }
-            core.now.mono_ns = core.clock.mono_ns();
-            core.wait = core.sleep();
-            if core.wait == Wait::No {
-                core.hops.mailboxes.wake();
-            }
-        }
+        self.core.lie_down();
         Ok(())
+    }
+
+    /// Decides how long a worker may sleep, and if so tells the others that it does: its next turn ends that.
+    pub fn lie_down(&mut self) -> Wait {
+        self.core.wait = Wait::No;
+        if !self.has_work() {
+            self.core.lie_down();
+        }
+        self.core.wait
     }
 }
 
@@ -561,6 +569,21 @@ impl Core {
             || self.is_upkeep_due
             || self.waiting.iter().any(|waiting| waiting.at_ms <= self.now.mono_ns / 1_000_000)
             || self.leftovers.is_searched()
+    }
+
+    /// Lets the others ring the bell from here on, unless something has come up.
+    fn lie_down(&mut self) {
+        if !self.hops.mailboxes.sleep() {
+            return;
+        }
+        // What others changed while this worker was still awake rang no bell.
+        if !self.has_news() {
+            self.now.mono_ns = self.clock.mono_ns();
+            self.wait = self.sleep();
+        }
+        if self.wait == Wait::No {
+            self.hops.mailboxes.wake();
+        }
     }
 
     /// Until when to sleep.

@@ -78,6 +78,8 @@ struct Seat {
 pub(crate) struct Cluster {
     pub(crate) network: Network,
     pub(crate) instance: Arc<Instance>,
+    /// They take turns as workers of one thread do: with every other seed.
+    is_crew: bool,
     seats: Vec<Seat>,
     peers: Vec<Peer>,
     /// The peers that have not closed.
@@ -108,6 +110,7 @@ impl Cluster {
     /// The same, with a map of the slots.
     pub(crate) fn with_map(workers: u16, settings: Settings, options: Options, map: Option<Map>) -> Self {
         let (random, epoch_unix_ms) = (Random::new(!options.seed), options.epoch_unix_ms);
+        let is_crew = options.seed % 2 == 1;
         let network = Network::new(options);
         let instance = Arc::new(Instance::new(settings, workers, "0".repeat(40), epoch_unix_ms));
         instance.replace_map(map.unwrap_or(Map::alone(workers)));
@@ -132,7 +135,7 @@ impl Cluster {
             Seat { worker, address, listeners, control, bell, deadline_ns: None }
         };
         let seats = mailboxes.into_iter().enumerate().map(seat).collect();
-        Self { network, instance, seats, peers: Vec::new(), open: Vec::new(), random }
+        Self { network, instance, is_crew, seats, peers: Vec::new(), open: Vec::new(), random }
     }
 
     /// Connects a client to a worker, chosen by a number that is taken modulo their count.
@@ -224,11 +227,17 @@ impl Cluster {
     fn tick(&mut self, seat: usize) {
         let now_ns = self.network.now_ns();
         let seat = &mut self.seats[seat];
-        seat.worker.tick().expect("a simulated ring does not fail");
-        seat.deadline_ns = match seat.worker.wait() {
+        let ticked = if self.is_crew { seat.worker.tick_in_company() } else { seat.worker.tick() };
+        ticked.expect("a simulated ring does not fail");
+        let wait = if self.is_crew { seat.worker.lie_down() } else { seat.worker.wait() };
+        seat.deadline_ns = match wait {
             Wait::For(limit) => Some(now_ns + limit.as_nanos() as u64),
             Wait::No | Wait::Forever => None,
         };
+        if wait != Wait::No {
+            // Going to sleep submits what was pushed, wake-ups of the others among it.
+            self.network.is_ready(seat.address);
+        }
     }
 
     /// Turns until nobody can do anything without the clock moving.

@@ -23,7 +23,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::event::epoll::EventFlags;
@@ -31,7 +31,7 @@ use rustix::event::{Timespec, epoll};
 use rustix::net::SocketFlags;
 
 use super::uring::Options;
-use super::{BufferId, Carried, Completion, Errno, Fd, Kind, Op, Ring, Token, Wait, WakeAddress, socket};
+use super::{Alarm, BufferId, Carried, Completion, Errno, Fd, Kind, Op, Ring, Token, Wait, WakeAddress, socket};
 
 mod adviser;
 mod bell;
@@ -496,6 +496,21 @@ impl Ring for EpollRing {
     fn addresses(&self, fd: Fd) -> Option<(SocketAddr, SocketAddr)> {
         socket::addresses(fd)
     }
+}
+
+impl Alarm for EpollRing {
+    /// An epoll can be watched by another one.
+    fn alarm(&mut self) -> io::Result<BorrowedFd<'_>> {
+        Ok(self.epoll.as_fd())
+    }
+
+    fn arm(&mut self) -> io::Result<bool> {
+        self.submit();
+        self.look(Some(&Timespec::default()))?;
+        Ok(!self.completed.is_empty() || self.can_receive())
+    }
+
+    fn disarm(&mut self) {}
 }
 
 impl Drop for EpollRing {

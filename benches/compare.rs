@@ -9,10 +9,10 @@
 //! (none does); and redis-server, valkey-server and memcached where they are installed. Over HTTP (the row H64):
 //! Corering, nginx with files of the same size, and webdis in front of a redis-server, of which both count. Further
 //! ones by `--peer`, with `{port}` in the command, `NAME:memcache=COMMAND` for one that speaks memcached's protocol,
-//! `NAME:cluster=COMMAND` for a cluster. All are up at once, on CPU 0, each with one thread but where it says two; the
-//! load comes from CPU 1, spins, and checks every reply. The method is that of `side/rounds.rs`: figures move with the
-//! host, ratios of CPU time, throughput and the median hardly do. A difference below 8 % is not resolved, nor is any
-//! where the table says `~`: mostly those of p99 and p99.9 on a shared host.
+//! `NAME:cluster=COMMAND` for a cluster. All are up at once, on CPU 0, each with one thread; the load comes from CPU 1,
+//! spins, and checks every reply. The method is that of `side/rounds.rs`: figures move with the host, ratios of CPU
+//! time, throughput and the median hardly do. A difference below 8 % is not resolved, nor is any where the table says
+//! `~`: mostly those of p99 and p99.9 on a shared host. Up to three times as many rounds are made as are to count.
 //!
 //! Three rows run only when `--rows` names them: OL60, P16-10M (some gigabytes) and B1M (longer windows suit it).
 //! Memory is what is resident beyond an empty server: with a million items, less their keys and values, and with 10,000
@@ -32,6 +32,8 @@ use corering::load::{Plan, measure, report};
 use serde::Serialize;
 use tempfile::TempDir;
 
+#[path = "side/distance.rs"]
+mod distance;
 #[path = "side/echo.rs"]
 mod echo;
 #[path = "side/rounds.rs"]

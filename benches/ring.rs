@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use corering::load::report;
 
+#[path = "side/distance.rs"]
+mod distance;
 #[path = "side/echo.rs"]
 mod echo;
 #[path = "side/rounds.rs"]

@@ -1,9 +1,11 @@
 //! Servers visited in turn: short windows, the order rotated each round, ratios within a round.
 //!
-//! In: servers that stay up, and workloads. Out: for each workload, server and figure, its spread over the rounds and
-//! the spread of its ratio to the first server's figure of the same round. A host that speeds up or slows down between
-//! rounds moves the figures and leaves the ratios. What must stay true: a figure that may be the generator's own doing
-//! is left out.
+//! In: servers and workloads. Out: for each workload, server and figure, its spread over the rounds and the spread of
+//! its ratio to the first server's figure of the same round. A host that speeds up or slows down between rounds moves
+//! the figures and leaves the ratios. Two things move those as well: where a process happens to have its memory, so all
+//! are started anew now and then (Mytkowicz et al.: Producing Wrong Data Without Doing Anything Obviously Wrong!, ASPLOS
+//! 2009); and how far the host has put the two CPUs from each other (`distance.rs`), so only rounds count in which they
+//! are as far. What must stay true: a figure that may be the generator's own doing is left out.
 
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -13,6 +15,7 @@ use corering::load::sizes::Sizes;
 use corering::load::{Plan, Report, Target, measure};
 use serde::Serialize;
 
+use crate::distance;
 use crate::server::{Peer, Running};
 use crate::spread::Spread;
 
@@ -149,15 +152,19 @@ fn sample(server: &Running, plan: &Plan) -> Result<Sample, String> {
     Ok([cpu, Some(report.throughput), micros(0.5), micros(0.99), micros(0.999)])
 }
 
-/// Everything that was seen: by workload, server and round.
+/// Everything that was seen.
 #[derive(Debug)]
 pub(crate) struct Rounds {
+    /// By workload, server and round.
     samples: Vec<Vec<Vec<Sample>>>,
+    /// By round, how long a cache line takes from the servers' CPU to the generator's and back.
+    trips_ns: Vec<Option<f64>>,
 }
 
 /// How it is measured.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Method {
+    /// So many are to count.
     pub(crate) rounds: usize,
     pub(crate) window: Duration,
 }
@@ -166,53 +173,83 @@ pub(crate) struct Method {
 pub(crate) const SERVER_CPU: usize = 0;
 const GENERATOR_CPU: usize = 1;
 
-/// Starts all entrants and visits them with all workloads, again and again; the first is what the others are compared
-/// with. A terminal shows how far it is.
+/// Then all servers are started anew.
+const ROUNDS_PER_START: usize = 11;
+
+/// CPUs behind one cache have a line there and back in less: 90 to 130 ns and 380 to 430 ns were found on one host
+/// (AMD EPYC, a virtual machine), nothing between them.
+const NEAR_NS: f64 = 250.0;
+
+/// Times the rounds that are to count, until enough of them have had the CPUs near each other.
+const ROUNDS_TIMES_MAX: usize = 3;
+
+/// Visits all entrants with all workloads, again and again; the first is what the others are compared with. A terminal
+/// shows how far it is.
 ///
 /// # Errors
 /// A server fails, or gives a wrong reply.
 pub(crate) fn rotate(method: Method, workloads: &[Workload], entrants: &[Entrant]) -> Result<Rounds, String> {
-    let servers = entrants.iter().map(|entrant| entrant.peer.start(SERVER_CPU));
-    let servers: Vec<Running> = servers.collect::<Result<_, _>>()?;
-    let mut samples = vec![vec![Vec::new(); servers.len()]; workloads.len()];
+    let mut rounds = Rounds { samples: vec![vec![Vec::new(); entrants.len()]; workloads.len()], trips_ns: Vec::new() };
     let is_watched = std::io::stderr().is_terminal();
-    for round in 0..=method.rounds {
-        if is_watched {
-            eprint!("\rround {round} of {} ", method.rounds);
-        }
-        for (workload, samples) in workloads.iter().zip(&mut samples) {
-            for turn in 0..servers.len() {
-                let number = (turn + round) % servers.len();
-                let entrant = &entrants[number];
-                if !entrant.takes_part(workload) {
-                    continue;
-                }
-                // Round zero only writes the keys and warms up.
-                let plan = Plan {
-                    populate: round == 0 && !entrant.is_echo,
-                    seed: round as u64,
-                    ..workload.plan(entrant, method.window)
-                };
-                let written = if plan.populate && entrant.is_gateway {
-                    let store = Plan { protocol: Protocol::Resp2, ..plan.clone() };
-                    measure(&store, &Target::Tcp(format!("127.0.0.1:{}", servers[number].port + 1)), None, |_| ())
-                        .map(drop)
-                } else {
-                    Ok(())
-                };
-                let plan = Plan { populate: plan.populate && !entrant.is_gateway, ..plan };
-                let sample = written.map_err(|error| error.to_string()).and_then(|()| sample(&servers[number], &plan));
-                let sample = sample.map_err(|what| format!("{}, {}: {what}", entrant.peer.name, workload.name))?;
-                if round > 0 {
-                    samples[number].push(sample);
-                }
+    while rounds.wants_more(method) {
+        let servers = entrants.iter().map(|entrant| entrant.peer.start(SERVER_CPU));
+        let servers: Vec<Running> = servers.collect::<Result<_, _>>()?;
+        // Round zero only writes the keys and warms up.
+        for round in 0..=ROUNDS_PER_START {
+            if !rounds.wants_more(method) {
+                break;
+            }
+            if is_watched {
+                eprint!("\rround {} of {} ", rounds.trips_ns.len() + round.min(1), method.rounds);
+            }
+            let trip_ns = distance::round_trip_ns([SERVER_CPU, GENERATOR_CPU]);
+            let seen = visit(round == 0, rounds.trips_ns.len() as u64, method.window, workloads, entrants, &servers)?;
+            let after_ns = distance::round_trip_ns([SERVER_CPU, GENERATOR_CPU]);
+            if round > 0 {
+                rounds.trips_ns.push(trip_ns.zip(after_ns).map(|(before, after)| before.max(after)));
+                let places = rounds.samples.iter_mut().flatten().zip(seen.into_iter().flatten());
+                places.for_each(|(samples, sample)| samples.extend(sample));
             }
         }
     }
     if is_watched {
         eprintln!();
     }
-    Ok(Rounds { samples })
+    Ok(rounds)
+}
+
+/// Everybody's turn, by workload and server; `None` for who does not take part.
+fn visit(
+    is_first: bool,
+    number: u64,
+    window: Duration,
+    workloads: &[Workload],
+    entrants: &[Entrant],
+    servers: &[Running],
+) -> Result<Vec<Vec<Option<Sample>>>, String> {
+    let mut seen = vec![vec![None; servers.len()]; workloads.len()];
+    for (workload, seen) in workloads.iter().zip(&mut seen) {
+        for turn in 0..servers.len() {
+            let place = (turn + number as usize) % servers.len();
+            let (entrant, server) = (&entrants[place], &servers[place]);
+            if !entrant.takes_part(workload) {
+                continue;
+            }
+            let plan = Plan {
+                populate: is_first && !entrant.is_echo && !entrant.is_gateway,
+                seed: number,
+                ..workload.plan(entrant, window)
+            };
+            let failed = |what: String| format!("{}, {}: {what}", entrant.peer.name, workload.name);
+            if is_first && entrant.is_gateway {
+                let store = Plan { protocol: Protocol::Resp2, populate: true, ..plan.clone() };
+                measure(&store, &Target::Tcp(format!("127.0.0.1:{}", server.port + 1)), None, |_| ())
+                    .map_err(|error| failed(error.to_string()))?;
+            }
+            seen[place] = Some(sample(server, &plan).map_err(failed)?);
+        }
+    }
+    Ok(seen)
 }
 
 /// Two medians that differ by less are taken for equal.
@@ -235,6 +272,43 @@ pub(crate) struct Figure {
 }
 
 impl Rounds {
+    /// Whether the CPUs were near each other in a round.
+    fn is_near(&self, round: usize) -> bool {
+        self.trips_ns[round].is_some_and(|trip_ns| trip_ns < NEAR_NS)
+    }
+
+    fn near(&self) -> usize {
+        (0..self.trips_ns.len()).filter(|round| self.is_near(*round)).count()
+    }
+
+    fn wants_more(&self, method: Method) -> bool {
+        let times = if self.trips_ns.iter().all(Option::is_none) { 1 } else { ROUNDS_TIMES_MAX };
+        self.near() < method.rounds && self.trips_ns.len() < method.rounds * times
+    }
+
+    /// Which rounds count: those with the CPUs near each other, unless there are not half as many as asked for.
+    fn counts(&self) -> impl Fn(usize) -> bool {
+        let is_for_near = self.near() * ROUNDS_TIMES_MAX * 2 >= self.trips_ns.len();
+        move |round| self.is_near(round) == is_for_near
+    }
+
+    /// What the figures rest on, in a line.
+    pub(crate) fn basis(&self) -> String {
+        let (all, near) = (self.trips_ns.len(), self.near());
+        let trip_ns = |is_near: bool| {
+            let rounds = (0..all).filter(|round| self.is_near(*round) == is_near);
+            Spread::of(rounds.filter_map(|round| self.trips_ns[round]).collect())
+                .map_or("–".to_owned(), |spread| format!("{:.0} ns", spread.median))
+        };
+        let counted = (0..all).filter(|round| self.counts()(*round)).count();
+        format!(
+            "{counted} of {all} rounds count; a cache line went from CPU to CPU and back in {} in {near} of them, in {} in the \
+             others",
+            trip_ns(true),
+            trip_ns(false)
+        )
+    }
+
     /// The first server that takes part in a workload: the others are compared with it.
     pub(crate) fn first(&self, workload: usize) -> Option<usize> {
         self.samples[workload].iter().position(|samples| !samples.is_empty())
@@ -243,19 +317,21 @@ impl Rounds {
     /// `None` when most rounds have no figure that is the server's.
     pub(crate) fn figure(&self, workload: usize, server: usize, figure: usize) -> Option<Figure> {
         let (own, first) = (&self.samples[workload][server], &self.samples[workload][self.first(workload)?]);
-        let values: Vec<f64> = own.iter().filter_map(|sample| sample[figure]).collect();
-        let both = own.iter().zip(first).filter_map(|(own, first)| own[figure].zip(first[figure]));
+        let counts = self.counts();
+        let counted = || own.iter().zip(first).enumerate().filter(|(round, _)| counts(*round)).map(|(_, both)| both);
+        let values: Vec<Option<f64>> = counted().map(|(own, _)| own[figure]).collect();
+        let both = counted().filter_map(|(own, first)| own[figure].zip(first[figure]));
         let ratios: Vec<f64> = both.map(|(own, first)| own / first).collect();
-        if ratios.len() * 2 <= own.len() {
+        if ratios.len() * 2 <= values.len() {
             return None;
         }
         let count = ratios.len() as f64;
         let ratio = Spread::of(ratios)?;
         Some(Figure {
-            value: Spread::of(values)?,
+            value: Spread::of(values.iter().flatten().copied().collect())?,
             is_resolved: NOTCH * (ratio.quartile3 - ratio.quartile1) / count.sqrt() < RESOLUTION / 2.0 * ratio.median,
             ratio,
-            values: own.iter().map(|sample| sample[figure]).collect(),
+            values,
         })
     }
 }
@@ -277,6 +353,8 @@ pub(crate) fn table(rounds: &Rounds, workloads: &[Workload], entrants: &[Entrant
         text.push('\n');
     }
     text + "\nEach figure: median, ratio to the first server in a round [its quartiles]; ~: not resolved to 8 %.\n"
+        + &rounds.basis()
+        + ".\n"
 }
 
 fn cell(Figure { value, ratio, is_resolved, .. }: &Figure) -> String {

@@ -11,8 +11,8 @@
 //! ones by `--peer`, with `{port}` in the command, `NAME:memcache=COMMAND` for one that speaks memcached's protocol,
 //! `NAME:cluster=COMMAND` for a cluster. All are up at once, on CPU 0, each with one thread; the load comes from CPU 1,
 //! spins, and checks every reply. The method is that of `side/rounds.rs`: figures move with the host, ratios of CPU
-//! time, throughput and the median hardly do. A difference below 8 % is not resolved, nor is any where the table says
-//! `~`: mostly those of p99 and p99.9 on a shared host. Up to three times as many rounds are made as are to count.
+//! time, throughput and the median hardly do. A difference below 8 % is not resolved; where the table says `~` no ratio
+//! is, and it gives none: mostly those of p99 and p99.9 on a shared host. Up to three times as many rounds are made as are to count.
 //!
 //! Three rows run only when `--rows` names them: OL60, P16-10M (some gigabytes) and B1M (longer windows suit it).
 //! Memory is what is resident beyond an empty server: with a million items, less their keys and values, and with 10,000
@@ -120,6 +120,8 @@ fn compare(options: &Options) -> Result<(), String> {
         let rounds = rounds::rotate(options.method, workloads, entrants)?;
         println!("{}", rounds::table(&rounds, workloads, entrants));
         println!("{}", summary(&rounds, workloads, entrants));
+        document.basis = rounds.basis();
+        document.cache_line_trips = rounds.trips.clone();
         document.add(&rounds, workloads, entrants);
     }
     if options.has_memory {
@@ -130,7 +132,7 @@ fn compare(options: &Options) -> Result<(), String> {
         document.memory = entrants.map(Memory::measure).collect::<Result<_, _>>()?;
         println!("{}", memory_table(&document.memory));
     }
-    println!("{}, {}, {} rounds of {:?}", document.host, document.date, options.method.rounds, options.method.window);
+    println!("{}, {}, windows of {:?}", document.host, document.date, options.method.window);
     if let Some(path) = &options.json {
         let text = serde_json::to_string_pretty(&document).expect("plain values");
         std::fs::write(path, text + "\n").map_err(|error| format!("cannot write {}: {error}", path.display()))?;
@@ -147,6 +149,7 @@ fn summary(rounds: &Rounds, workloads: &[Workload], entrants: &[Entrant]) -> Str
         for row in 0..workloads.len() {
             text += &match rounds.figure(row, number, 0) {
                 Some(Figure { value, .. }) if rounds.first(row) == Some(number) => format!(" {:.2} |", value.median),
+                Some(Figure { value, is_resolved: false, .. }) => format!(" {:.2} (~) |", value.median),
                 Some(Figure { value, ratio, .. }) => format!(" {:.2} ({:.2}) |", value.median, ratio.median),
                 None => " – |".to_owned(),
             };
@@ -242,6 +245,8 @@ fn writable(path: PathBuf) -> Result<PathBuf, String> {
 struct Document {
     host: String,
     date: String,
+    basis: String,
+    cache_line_trips: Vec<rounds::Trip>,
     rows: Vec<DocumentRow>,
     memory: Vec<Memory>,
 }
@@ -257,7 +262,14 @@ struct DocumentRow {
 
 impl Document {
     fn new() -> Self {
-        Self { host: report::host(), date: report::date(), rows: Vec::new(), memory: Vec::new() }
+        Self {
+            host: report::host(),
+            date: report::date(),
+            basis: String::new(),
+            cache_line_trips: Vec::new(),
+            rows: Vec::new(),
+            memory: Vec::new(),
+        }
     }
 
     fn add(&mut self, rounds: &Rounds, workloads: &[Workload], entrants: &[Entrant]) {

@@ -46,6 +46,6 @@ fn compare(rounds: usize) -> Result<(), String> {
     let entrants = ECHOES.map(|(name, kind)| echo::entrant(name, kind));
     let found = rounds::rotate(method, &workloads, &entrants)?;
     println!("{}", rounds::table(&found, &workloads, &entrants));
-    println!("{}, {}, {rounds} rounds of {:?}", report::host(), report::date(), method.window);
+    println!("{}, {}, windows of {:?}", report::host(), report::date(), method.window);
     Ok(())
 }

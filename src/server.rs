@@ -333,7 +333,7 @@ impl Server {
     /// # Errors
     /// When a worker failed.
     pub fn wait(mut self) -> io::Result<()> {
-        // Every worker holds a sender: this returns when the last one has dropped it.
+        // Every worker's thread holds a sender: this returns when the last one has dropped it.
         let _ = self.ended.recv();
         self.join()
     }
@@ -341,7 +341,7 @@ impl Server {
     /// Lets clients take the replies to what they have sent, at most ten seconds, and ends.
     pub fn stop(mut self) {
         self.waker.advance(Phase::Draining);
-        // Every worker holds a sender. They close by force what has not ended by then.
+        // Every worker's thread holds a sender. They close by force what has not ended by then.
         let _ = self.ended.recv();
         self.end();
     }
@@ -385,45 +385,53 @@ struct WorkerStart {
 impl ThreadStart {
     /// Runs the workers to their end, on the rings that the settings ask for.
     fn run(self) -> io::Result<()> {
-        let first = &self.workers[0];
-        let settings = first.instance.settings();
+        let settings = self.workers[0].instance.settings();
         if settings.pin && !topology::pin(self.cpu) {
-            tracing::warn!("worker {} could not be pinned to CPU {}", first.index, self.cpu);
+            let all: Vec<u16> = self.workers.iter().map(|worker| worker.index).collect();
+            tracing::warn!("workers {all:?} could not be pinned to CPU {}", self.cpu);
         }
+        let scheduled = topology::schedule(settings.scheduler);
         match settings.io {
-            Io::Uring => self.run_on(|| ring(&settings)),
-            Io::Epoll => self.run_on(|| EpollRing::new(&ring_options(&settings))),
+            Io::Uring => self.run_on(scheduled, || ring(&settings)),
+            Io::Epoll => self.run_on(scheduled, || EpollRing::new(&ring_options(&settings))),
         }
     }
 
-    fn run_on<R: Alarm>(self, make: impl Fn() -> io::Result<R>) -> io::Result<()> {
+    fn run_on<R: Alarm>(self, scheduled: io::Result<()>, make: impl Fn() -> io::Result<R>) -> io::Result<()> {
         let (first, ready) = (self.workers[0].index, self.ready);
-        // The receiver waits for one message of every thread.
-        let tell = |index: u16, result| drop(ready.send((index, result)));
         // Closed after the rings, which receive from them.
         let mut controls = Vec::new();
-        let mut workers = Vec::new();
-        for start in self.workers {
+        let mut set_up = |start: WorkerStart| -> Result<Worker<R>, (u16, io::Error)> {
             let settings = start.instance.settings();
-            let ring = topology::schedule(settings.scheduler).and_then(|()| make()).inspect_err(|error| {
-                tell(start.index, Err(io::Error::new(error.kind(), error.to_string())));
-            })?;
-            workers.push(Worker::new(worker::Options {
+            let ring = make().map_err(|error| (start.index, error))?;
+            let control = Fd(start.control.as_raw_fd());
+            controls.push(start.control);
+            Ok(Worker::new(worker::Options {
                 index: start.index,
                 ring,
                 listeners: start.listeners,
-                control: Some(Fd(start.control.as_raw_fd())),
+                control: Some(control),
                 mailboxes: start.mailboxes,
                 clock: start.clock,
                 shard: ShardOptions::new(&settings, start.instance.workers, random_seed()),
                 instance: start.instance,
                 has_own_cpu: start.has_own_cpu,
-            }));
-            controls.push(start.control);
+            }))
+        };
+        let workers = scheduled.map_err(|error| (first, error));
+        let workers = workers.and_then(|()| self.workers.into_iter().map(&mut set_up).collect());
+        let crew = workers.and_then(|workers| Crew::new(workers).map_err(|error| (first, error)));
+        // The receiver waits for one message of every thread.
+        match crew {
+            Ok(mut crew) => {
+                let _ = ready.send((first, Ok(())));
+                crew.run().inspect_err(|error| tracing::error!("a worker of CPU {} has failed: {error}", self.cpu))
+            }
+            Err((index, error)) => {
+                let _ = ready.send((index, Err(io::Error::new(error.kind(), error.to_string()))));
+                Err(error)
+            }
         }
-        let crew = Crew::new(workers);
-        tell(first, Ok(()));
-        crew?.run().inspect_err(|error| tracing::error!("a worker of CPU {} has failed: {error}", self.cpu))
     }
 }
 

@@ -304,41 +304,53 @@ fn thread_names() -> Vec<String> {
     tasks.filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok()).collect()
 }
 
+/// Every client sets and gets a key, most of which are another worker's than the client.
+fn set_and_get(clients: &mut [TcpStream], value: usize) {
+    for (number, client) in clients.iter_mut().enumerate() {
+        let set = format!("*3\r\n$3\r\nSET\r\n$4\r\nkey{number}\r\n$1\r\n{value}\r\n");
+        ask(client, set.as_bytes(), b"+OK\r\n");
+        let get = format!("*2\r\n$3\r\nGET\r\n$4\r\nkey{number}\r\n");
+        ask(client, get.as_bytes(), format!("$1\r\n{value}\r\n").as_bytes());
+    }
+}
+
+/// With one CPU, one thread has all workers; with two, each has some, and they wake each other.
 #[test]
 fn workers_of_one_cpu_share_a_thread_that_sleeps_and_wakes() {
     const IDLE: Duration = Duration::from_millis(300);
 
     let _turn = turn();
-    for io in [Io::Uring, Io::Epoll] {
-        let one_cpu = Cpus::List(vec![topology::usable_cpus()[0]]);
-        let server = Server::start(Settings { io, cpus: one_cpu, ..settings(3) }).expect("it starts");
+    let usable = topology::usable_cpus();
+    for (io, cpus) in [(Io::Uring, 1), (Io::Epoll, 1), (Io::Uring, 2), (Io::Epoll, 2)] {
+        let cpus: Vec<usize> = usable.iter().copied().take(cpus).collect();
+        let case = format!("{io:?} on CPUs {cpus:?}");
+        let threads = cpus.len();
+        let server = Server::start(Settings { io, cpus: Cpus::List(cpus), ..settings(4) }).expect("it starts");
         let names = thread_names();
-        assert_eq!(names.iter().filter(|name| name.starts_with("worker-")).count(), 1, "{names:?}");
-        let ticks = || server.instance().metrics.total(Metric::Ticks);
+        assert_eq!(names.iter().filter(|name| name.starts_with("worker-")).count(), threads, "{case}: {names:?}");
+        let total = |metric| server.instance().metrics.total(metric);
         let mut clients: Vec<TcpStream> = (0..9).map(|_| connect(&server)).collect();
         for round in 0..3 {
-            for (number, client) in clients.iter_mut().enumerate() {
-                // Most of them are with another worker than their key.
-                let set = format!("*3\r\n$3\r\nSET\r\n$4\r\nkey{number}\r\n$1\r\n{round}\r\n");
-                ask(client, set.as_bytes(), b"+OK\r\n");
-                let get = format!("*2\r\n$3\r\nGET\r\n$4\r\nkey{number}\r\n");
-                ask(client, get.as_bytes(), format!("$1\r\n{round}\r\n").as_bytes());
-            }
+            set_and_get(&mut clients, round);
             std::thread::sleep(IDLE / 10);
-            let before = ticks();
+            let before = total(Metric::Ticks);
             std::thread::sleep(IDLE);
-            assert!(ticks() < before + 100, "{io:?}: {} turns with nothing to do", ticks() - before);
+            let turns = total(Metric::Ticks) - before;
+            assert!(turns < 100, "{case}: {turns} turns with nothing to do");
         }
+        assert!(total(Metric::LettersSent) > 0, "{case}: nothing hopped");
+        // Workers of one thread have no bell to ring.
+        assert_eq!(total(Metric::Wakes) > 0, threads > 1, "{case}: {} wake-ups", total(Metric::Wakes));
         // An item that expires is noticed, and clients that ask for nothing do not hold the end up.
         ask(&mut clients[0], b"*5\r\n$3\r\nSET\r\n$4\r\ngone\r\n$1\r\nv\r\n$2\r\nPX\r\n$2\r\n30\r\n", b"+OK\r\n");
         std::thread::sleep(IDLE);
-        assert_eq!(server.instance().metrics.total(Metric::Expired), 1);
+        assert_eq!(total(Metric::Expired), 1, "{case}");
         let (sender, ended) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
             server.stop();
             sender.send(()).expect("somebody listens");
         });
-        assert_eq!(ended.recv_timeout(PATIENCE / 4), Ok(()), "{io:?}: the workers sleep on");
+        assert_eq!(ended.recv_timeout(PATIENCE / 4), Ok(()), "{case}: the workers sleep on");
         thread.join().expect("no panic");
     }
 }

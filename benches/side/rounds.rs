@@ -3,9 +3,9 @@
 //! In: servers and workloads. Out: for each workload, server and figure, its spread over the rounds and the spread of
 //! its ratio to the first server's figure of the same round. A host that speeds up or slows down between rounds moves
 //! the figures and leaves the ratios. Two things move those as well: where a process happens to have its memory, so all
-//! are started anew now and then (Mytkowicz et al.: Producing Wrong Data Without Doing Anything Obviously Wrong!, ASPLOS
-//! 2009); and how far the host has put the two CPUs from each other (`distance.rs`), so only rounds count in which they
-//! are as far. What must stay true: a figure that may be the generator's own doing is left out.
+//! are started anew now and then (Mytkowicz et al.: Producing Wrong Data Without Doing Anything Obviously Wrong!,
+//! ASPLOS 2009); and how far the host has put the two CPUs from each other (`distance.rs`), so only rounds count in
+//! which they are as far. What must stay true: a figure that may be the generator's own doing is left out.
 
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -157,8 +157,22 @@ fn sample(server: &Running, plan: &Plan) -> Result<Sample, String> {
 pub(crate) struct Rounds {
     /// By workload, server and round.
     samples: Vec<Vec<Vec<Sample>>>,
-    /// By round, how long a cache line takes from the servers' CPU to the generator's and back.
-    trips_ns: Vec<Option<f64>>,
+    /// Of each round, whether it counts or not.
+    pub(crate) trips: Vec<Trip>,
+}
+
+/// How long a cache line took from the servers' CPU to the generator's and back, before and after a round.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Trip {
+    ns: [Option<f64>; 2],
+}
+
+impl Trip {
+    /// Whether the CPUs were near each other throughout, or far; `None` when that changed or is not known.
+    fn is_near(self) -> Option<bool> {
+        let [before, after] = self.ns.map(|ns| Some(ns? < NEAR_NS));
+        before.filter(|_| before == after)
+    }
 }
 
 /// How it is measured.
@@ -189,7 +203,7 @@ const ROUNDS_TIMES_MAX: usize = 3;
 /// # Errors
 /// A server fails, or gives a wrong reply.
 pub(crate) fn rotate(method: Method, workloads: &[Workload], entrants: &[Entrant]) -> Result<Rounds, String> {
-    let mut rounds = Rounds { samples: vec![vec![Vec::new(); entrants.len()]; workloads.len()], trips_ns: Vec::new() };
+    let mut rounds = Rounds { samples: vec![vec![Vec::new(); entrants.len()]; workloads.len()], trips: Vec::new() };
     let is_watched = std::io::stderr().is_terminal();
     while rounds.wants_more(method) {
         let servers = entrants.iter().map(|entrant| entrant.peer.start(SERVER_CPU));
@@ -200,13 +214,15 @@ pub(crate) fn rotate(method: Method, workloads: &[Workload], entrants: &[Entrant
                 break;
             }
             if is_watched {
-                eprint!("\rround {} of {} ", rounds.trips_ns.len() + round.min(1), method.rounds);
+                eprint!("\rround {}, {} of {} count ", rounds.trips.len(), rounds.near(), method.rounds);
             }
-            let trip_ns = distance::round_trip_ns([SERVER_CPU, GENERATOR_CPU]);
-            let seen = visit(round == 0, rounds.trips_ns.len() as u64, method.window, workloads, entrants, &servers)?;
+            let before_ns = distance::round_trip_ns([SERVER_CPU, GENERATOR_CPU]);
+            let number = rounds.trips.len() as u64;
+            let number = if round == 0 { u64::MAX - number } else { number };
+            let seen = visit(round == 0, number, method.window, workloads, entrants, &servers)?;
             let after_ns = distance::round_trip_ns([SERVER_CPU, GENERATOR_CPU]);
             if round > 0 {
-                rounds.trips_ns.push(trip_ns.zip(after_ns).map(|(before, after)| before.max(after)));
+                rounds.trips.push(Trip { ns: [before_ns, after_ns] });
                 let places = rounds.samples.iter_mut().flatten().zip(seen.into_iter().flatten());
                 places.for_each(|(samples, sample)| samples.extend(sample));
             }
@@ -230,7 +246,7 @@ fn visit(
     let mut seen = vec![vec![None; servers.len()]; workloads.len()];
     for (workload, seen) in workloads.iter().zip(&mut seen) {
         for turn in 0..servers.len() {
-            let place = (turn + number as usize) % servers.len();
+            let place = turn.wrapping_add(number as usize) % servers.len();
             let (entrant, server) = (&entrants[place], &servers[place]);
             if !entrant.takes_part(workload) {
                 continue;
@@ -267,46 +283,39 @@ pub(crate) struct Figure {
     pub(crate) ratio: Spread,
     /// The run tells this ratio's median from one [`RESOLUTION`] beside it.
     pub(crate) is_resolved: bool,
-    /// Round by round.
+    /// Of the rounds that count.
     pub(crate) values: Vec<Option<f64>>,
 }
 
 impl Rounds {
-    /// Whether the CPUs were near each other in a round.
-    fn is_near(&self, round: usize) -> bool {
-        self.trips_ns[round].is_some_and(|trip_ns| trip_ns < NEAR_NS)
+    fn near(&self) -> usize {
+        self.trips.iter().filter(|trip| trip.is_near() == Some(true)).count()
     }
 
-    fn near(&self) -> usize {
-        (0..self.trips_ns.len()).filter(|round| self.is_near(*round)).count()
+    fn is_distance_known(&self) -> bool {
+        self.trips.iter().any(|trip| trip.is_near().is_some())
     }
 
     fn wants_more(&self, method: Method) -> bool {
-        let times = if self.trips_ns.iter().all(Option::is_none) { 1 } else { ROUNDS_TIMES_MAX };
-        self.near() < method.rounds && self.trips_ns.len() < method.rounds * times
+        let times = if self.trips.is_empty() || self.is_distance_known() { ROUNDS_TIMES_MAX } else { 1 };
+        self.near() < method.rounds && self.trips.len() < method.rounds * times
     }
 
-    /// Which rounds count: those with the CPUs near each other, unless there are not half as many as asked for.
+    /// Which rounds count: those with the CPUs near each other, unless there are not half as many as asked for; all
+    /// where the distance is not known.
     fn counts(&self) -> impl Fn(usize) -> bool {
-        let is_for_near = self.near() * ROUNDS_TIMES_MAX * 2 >= self.trips_ns.len();
-        move |round| self.is_near(round) == is_for_near
+        let is_for_near = self.near() * ROUNDS_TIMES_MAX * 2 >= self.trips.len();
+        let is_known = self.is_distance_known();
+        move |round| !is_known || self.trips[round].is_near() == Some(is_for_near)
     }
 
-    /// What the figures rest on, in a line.
+    /// What the figures rest on.
     pub(crate) fn basis(&self) -> String {
-        let (all, near) = (self.trips_ns.len(), self.near());
-        let trip_ns = |is_near: bool| {
-            let rounds = (0..all).filter(|round| self.is_near(*round) == is_near);
-            Spread::of(rounds.filter_map(|round| self.trips_ns[round]).collect())
-                .map_or("–".to_owned(), |spread| format!("{:.0} ns", spread.median))
-        };
-        let counted = (0..all).filter(|round| self.counts()(*round)).count();
-        format!(
-            "{counted} of {all} rounds count; a cache line went from CPU to CPU and back in {} in {near} of them, in {} in the \
-             others",
-            trip_ns(true),
-            trip_ns(false)
-        )
+        let counted: Vec<usize> = (0..self.trips.len()).filter(|round| self.counts()(*round)).collect();
+        let trips = counted.iter().flat_map(|round| self.trips[*round].ns).flatten();
+        let trip = Spread::of(trips.collect()).map_or("?".to_owned(), |spread| format!("{:.0} ns", spread.median));
+        let (counted, all) = (counted.len(), self.trips.len());
+        format!("{counted} of {all} rounds count: those in which a cache line went from CPU to CPU and back in {trip}")
     }
 
     /// The first server that takes part in a workload: the others are compared with it.
@@ -352,7 +361,7 @@ pub(crate) fn table(rounds: &Rounds, workloads: &[Workload], entrants: &[Entrant
         }
         text.push('\n');
     }
-    text + "\nEach figure: median, ratio to the first server in a round [its quartiles]; ~: not resolved to 8 %.\n"
+    text + "\nEach figure: median, ratio to the first server in a round [its quartiles]; ~: no ratio, for it is not resolved to 8 %.\n"
         + &rounds.basis()
         + ".\n"
 }
@@ -360,6 +369,6 @@ pub(crate) fn table(rounds: &Rounds, workloads: &[Workload], entrants: &[Entrant
 fn cell(Figure { value, ratio, is_resolved, .. }: &Figure) -> String {
     let digits = if value.median < 100.0 { 2 } else { 0 };
     let Spread { quartile1, median, quartile3 } = ratio;
-    let mark = if *is_resolved { "" } else { "~" };
-    format!("{:.digits$}  {mark}{median:.2} [{quartile1:.2} {quartile3:.2}]", value.median)
+    let median = if *is_resolved { format!("{median:.2}") } else { "~".to_owned() };
+    format!("{:.digits$}  {median} [{quartile1:.2} {quartile3:.2}]", value.median)
 }

@@ -18,7 +18,7 @@
 //! - With several workers, commands over several keys are atomic key by key ([`fanout`] says how each behaves).
 //! - `CONFIG SET` says in its own words what a setting takes; the settings are those of [`config`](crate::config).
 //! - `CLIENT TRACKING ON` is refused; `CLIENT NO-EVICT` and `NO-TOUCH` are shown by `CLIENT LIST` and change nothing.
-//! - `DEBUG SLEEP` stops the worker of its connection, not all; `SHUTDOWN SAVE` is refused, for nothing is saved.
+//! - `DEBUG SLEEP` stops the workers of the client's CPU, not all; `SHUTDOWN SAVE` is refused, for nothing is saved.
 //! - `SLOWLOG` times commands over keys by a sample while its threshold is 1 ms or more; it also knows requests that
 //!   were slow elsewhere than in their command, and says where. `HOTKEYS` is ours; `ACL` knows the one user there is.
 //! - A request may hold as many arguments as `client-query-buffer-limit` has room for, at eight bytes each.

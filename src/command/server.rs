@@ -65,7 +65,8 @@ static CONFIG: &[Spec] = &[
 #[rustfmt::skip]
 static DEBUG: &[Spec] = &[
     row("help", 2, OPERATOR, "5.0.0", "Lists the subcommands.", Run::Session(|_, _, _, reply| help(reply, DEBUG_HELP))),
-    row("sleep", 3, OPERATOR, "1.0.0", "Stops the client's worker for so many seconds.", Run::Session(debug_sleep))
+    row("sleep", 3, OPERATOR, "1.0.0", "Stops the workers of the client's CPU for so many seconds.",
+        Run::Session(debug_sleep))
         .costs("O(N) with the time"),
 ];
 

@@ -128,12 +128,13 @@ settings! {
             "Number of databases. There is one.";
         enable_debug_command: DebugCommands = DebugCommands::Local, "enable-debug-command"
             fixed Choice(DebugCommands::NAMES),
-            "Who may stop a worker with DEBUG SLEEP: nobody, clients on this host, everybody.";
+            "Who may stop a CPU's workers with DEBUG SLEEP: nobody, clients on this host, everybody.";
     }
     "Cores" {
         workers: u16 = 0, "workers" fixed Number(0, 1024),
-            "Worker threads, each with a shard and a ring of its own. 0: one for each CPU that the process may use, \
-             but no more than its control group's quota of CPU time is enough for (rounded up).";
+            "Workers, each with a shard and a ring of its own; those of one CPU share its thread, in turn. 0: one for \
+             each CPU that the process may use, but no more than its control group's quota of CPU time is enough for \
+             (rounded up).";
         cpus: Cpus = Cpus::All, "cpus" fixed CpuChoice,
             "CPUs to pin workers to: a list such as 0,2-5; one-per-core leaves SMT siblings out, which share a core's \
              caches and units; numa:0 takes those next to that node's memory. Empty: all that the process may use.";
@@ -230,7 +231,7 @@ settings! {
         napi_busy_poll: u32 = 0, "napi-busy-poll" fixed Number(0, 1_000_000),
             "Microseconds for which a worker that waits asks the network devices itself, before it sleeps \
              (IORING_REGISTER_NAPI, Linux 6.9): saves an interrupt and a wake-up for each request from a network, at \
-             the price of CPU time. 0: never.";
+             the price of CPU time. Not by workers that share a CPU. 0: never.";
         napi_prefer_busy_poll: bool = false, "napi-prefer-busy-poll" fixed Flag,
             "Hold the devices' interrupts back while workers ask them (with napi-busy-poll and the device's \
              napi_defer_hard_irqs).";

@@ -93,7 +93,7 @@ pub static CHECKS: &[Check] = &[
     inferred("memlock", "rings and their buffers are locked memory on some kernels", ring::memlock),
     seen("cpu_throttling", "a process over its quota stands still until the period of 100 ms is over", cpu::throttling),
     inferred("cpu_quota", "workers that spin or are busy use the quota up and then stand still", cpu::quota),
-    inferred("cpu_sharing", "workers that share a CPU wait for each other's time slices and cannot spin", cpu::sharing),
+    inferred("cpu_sharing", "workers that share a CPU wait for each other's turns and cannot spin", cpu::sharing),
     seen("steal", "the hypervisor gives the CPU to others while requests wait", cpu::steal),
     seen("busy_processes", "their time slices of milliseconds are the tail of the requests on that CPU", cpu::busy),
     inferred("governor", "a clock that is lowered while idle takes tens of microseconds and more to rise",

@@ -248,7 +248,7 @@ pub enum Wait {
     Forever,
 }
 
-/// A submission and completion queue pair. One thread, one ring.
+/// A submission and completion queue pair; a worker has its own.
 pub trait Ring {
     /// Queues an operation for the next [`enter`](Self::enter); submits at once when the queue is full.
     ///

@@ -53,13 +53,15 @@ impl<R: Alarm> Crew<R> {
         let Self { workers, alarms } = self;
         let Some(alarms) = alarms else { return workers.iter_mut().try_for_each(Worker::run) };
         loop {
+            // None of them needs a bell from the others: its turn comes.
+            workers.iter().for_each(Worker::get_up);
             for worker in at_work(workers) {
                 worker.tick_in_company()?;
             }
             if at_work(workers).next().is_none() {
                 return Ok(());
             }
-            if let Some(limit) = lie_down(workers) {
+            if let Some(limit) = sleep_limit(workers) {
                 sleep(workers, alarms, limit)?;
             }
         }
@@ -71,7 +73,7 @@ fn at_work<R: Alarm>(workers: &mut [Worker<R>]) -> impl Iterator<Item = &mut Wor
 }
 
 /// How long all of them may sleep; `None` when one has work.
-fn lie_down<R: Alarm>(workers: &mut [Worker<R>]) -> Option<Duration> {
+fn sleep_limit<R: Alarm>(workers: &mut [Worker<R>]) -> Option<Duration> {
     let mut limit = SLEEP_MAX;
     for worker in at_work(workers) {
         match worker.lie_down() {
@@ -86,7 +88,8 @@ fn lie_down<R: Alarm>(workers: &mut [Worker<R>]) -> Option<Duration> {
 /// Sleeps until a ring has completions, but no longer than `limit`.
 fn sleep<R: Alarm>(workers: &mut [Worker<R>], alarms: &OwnedFd, limit: Duration) -> io::Result<()> {
     let mut is_ready = false;
-    for worker in workers.iter_mut() {
+    // Nobody takes what comes for those that are done.
+    for worker in at_work(workers) {
         is_ready |= worker.ring.arm()?;
     }
     let limit = Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: limit.subsec_nanos().into() };

@@ -402,9 +402,13 @@ impl<R: Ring> Worker<R> {
         Ok(())
     }
 
-    /// Decides how long a worker may sleep, and if so tells the others that it does: its next turn ends that.
+    /// Tells the others that it is not asleep.
+    pub(super) fn get_up(&self) {
+        self.core.hops.mailboxes.wake();
+    }
+
+    /// After a turn in company: how long the worker may sleep, of which the others are told; its next turn ends that.
     pub fn lie_down(&mut self) -> Wait {
-        self.core.wait = Wait::No;
         if !self.has_work() {
             self.core.lie_down();
         }

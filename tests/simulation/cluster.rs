@@ -78,7 +78,7 @@ struct Seat {
 pub(crate) struct Cluster {
     pub(crate) network: Network,
     pub(crate) instance: Arc<Instance>,
-    /// They take turns as workers of one thread do: with every other seed.
+    /// Each turn is that of a worker whose thread has others: with half of the seeds.
     is_crew: bool,
     seats: Vec<Seat>,
     peers: Vec<Peer>,
@@ -110,7 +110,7 @@ impl Cluster {
     /// The same, with a map of the slots.
     pub(crate) fn with_map(workers: u16, settings: Settings, options: Options, map: Option<Map>) -> Self {
         let (random, epoch_unix_ms) = (Random::new(!options.seed), options.epoch_unix_ms);
-        let is_crew = options.seed % 2 == 1;
+        let is_crew = Random::new(options.seed.rotate_left(32)).chance(0.5);
         let network = Network::new(options);
         let instance = Arc::new(Instance::new(settings, workers, "0".repeat(40), epoch_unix_ms));
         instance.replace_map(map.unwrap_or(Map::alone(workers)));

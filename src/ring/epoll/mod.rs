@@ -247,8 +247,8 @@ impl EpollRing {
         self.completed.push_back(completion);
     }
 
-    /// Takes events, waiting for the first one as long as `timeout` says.
-    fn look(&mut self, timeout: Option<&Timespec>) -> io::Result<()> {
+    /// Takes events, waiting for the first one as long as `timeout` says; how many.
+    fn look(&mut self, timeout: Option<&Timespec>) -> io::Result<usize> {
         let mut events = std::mem::take(&mut self.events);
         let found = epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), timeout);
         for event in events.drain(..) {
@@ -266,7 +266,8 @@ impl EpollRing {
         }
         self.events = events;
         match found {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Ok(count) => Ok(count),
+            Err(rustix::io::Errno::INTR) => Ok(0),
             Err(errno) => Err(errno.into()),
         }
     }
@@ -423,15 +424,14 @@ impl Ring for EpollRing {
             self.looks_left_out += 1;
         } else {
             self.looks_left_out = 0;
-            match wait {
-                Wait::For(limit) if !has_something => {
-                    let limit = limit.min(WAIT_MAX);
-                    let limit = Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: limit.subsec_nanos().into() };
-                    self.look(Some(&limit))?;
-                }
-                Wait::Forever if !has_something => self.look(None)?,
-                _ => self.look(Some(&Timespec::default()))?,
-            }
+            let limit = match wait {
+                Wait::For(limit) if !has_something => Some(limit.min(WAIT_MAX)),
+                Wait::Forever if !has_something => None,
+                _ => Some(Duration::ZERO),
+            };
+            let limit =
+                limit.map(|limit| Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: limit.subsec_nanos().into() });
+            self.look(limit.as_ref())?;
         }
         self.receive();
         Ok(())
@@ -506,8 +506,9 @@ impl Alarm for EpollRing {
 
     fn arm(&mut self) -> io::Result<bool> {
         self.submit();
-        self.look(Some(&Timespec::default()))?;
-        Ok(!self.completed.is_empty() || self.can_receive())
+        // There may be more of them, of which no edge tells again.
+        let is_full = self.look(Some(&Timespec::default()))? == EVENTS_MAX;
+        Ok(is_full || !self.completed.is_empty() || self.can_receive())
     }
 
     fn disarm(&mut self) {}

@@ -12,8 +12,8 @@
 //! `NAME:cluster=COMMAND` for a cluster. All are up at once, on CPU 0, each with one thread; the load comes from CPU 1,
 //! spins, and checks every reply. The method is that of `side/rounds.rs`: figures move with the host, ratios of CPU
 //! time, throughput and the median hardly do. A difference below 8 % is not resolved. Where the table says `~` the run
-//! does not resolve the ratio, and gives none: mostly those of p99 and p99.9 on a shared host. Up to three times as many
-//! rounds are made as are to count.
+//! does not resolve the ratio, and gives none: mostly those of p99 and p99.9 on a shared host. Up to three times as
+//! many rounds are made as are to count.
 //!
 //! Three rows run only when `--rows` names them: OL60, P16-10M (some gigabytes) and B1M (longer windows suit it).
 //! Memory is what is resident beyond an empty server: with a million items, less their keys and values, and with 10,000

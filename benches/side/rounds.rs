@@ -361,7 +361,7 @@ pub(crate) fn table(rounds: &Rounds, workloads: &[Workload], entrants: &[Entrant
         }
         text.push('\n');
     }
-    text + "\nEach figure: median, ratio to the first server in its round [quartiles]; ~: not resolved to 8 %, so none.\n"
+    text + "\nEach figure: median, ratio to the first server in its round [quartiles]; ~: not resolved to 8 %.\n"
         + &rounds.basis()
         + ".\n"
 }

@@ -406,7 +406,7 @@ impl ThreadStart {
             let ring = make().map_err(|error| (start.index, error))?;
             let control = Fd(start.control.as_raw_fd());
             controls.push(start.control);
-            Ok(Worker::new(worker::Options {
+            let worker = Worker::new(worker::Options {
                 index: start.index,
                 ring,
                 listeners: start.listeners,
@@ -416,7 +416,8 @@ impl ThreadStart {
                 shard: ShardOptions::new(&settings, start.instance.workers, random_seed()),
                 instance: start.instance,
                 has_own_cpu: start.has_own_cpu,
-            }))
+            });
+            worker.map_err(|error| (start.index, error))
         };
         let workers = scheduled.map_err(|error| (first, error));
         let workers = workers.and_then(|()| self.workers.into_iter().map(&mut set_up).collect());

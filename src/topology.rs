@@ -8,6 +8,9 @@
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+/// What a process can address: 47 bits on x86-64, and no less on other 64-bit processors.
+const ADDRESSES: u64 = 1 << 47;
+
 /// Which CPUs workers are pinned to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cpus {
@@ -191,9 +194,10 @@ pub fn memory_bytes() -> u64 {
     host.map_or(u64::MAX, |kib| kib << 10).min(cgroup_memory_bytes(Path::new("/")).unwrap_or(u64::MAX))
 }
 
-/// Address space that the process may have (`ulimit -v`), bytes; `u64::MAX` for no limit.
+/// Address space that the process may have (`ulimit -v`), bytes.
 pub fn address_space_bytes() -> u64 {
-    rustix::process::getrlimit(rustix::process::Resource::As).current.unwrap_or(u64::MAX)
+    let limit = rustix::process::getrlimit(rustix::process::Resource::As).current;
+    limit.map_or(ADDRESSES, |limit| limit.min(ADDRESSES))
 }
 
 /// The process's control groups from its own to the topmost: those of version 2, then those of version 1 that have this

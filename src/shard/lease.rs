@@ -49,10 +49,10 @@ impl Shard {
             let attributes = item.attributes();
             (attributes.presence, attributes.is_leased(now), attributes.is_stale(now))
         });
-        if matches!(found, Some((Presence::Awaited | Presence::Vivified, ..))) {
-            // There is nothing for it yet.
+        if let Some((Presence::Awaited | Presence::Vivified, is_leased, _)) = found {
+            // There is nothing for it yet. It is missed once, by who is to compute it; the others ask again and again.
             self.stats.hits -= 1;
-            self.stats.misses += 1;
+            self.stats.misses += u64::from(!is_leased);
         }
         match found {
             None => return self.lease_missing(key, until, now),

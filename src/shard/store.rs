@@ -139,12 +139,16 @@ impl Shard {
     /// An empty shard.
     ///
     /// # Panics
-    /// When not even the address space for a small shard is to be had.
+    /// Where [`try_new`](Self::try_new) fails.
     pub fn new(options: ShardOptions) -> Self {
         Self::try_new(options).expect("address space for a shard")
     }
 
-    pub(super) fn try_new(options: ShardOptions) -> io::Result<Self> {
+    /// An empty shard.
+    ///
+    /// # Errors
+    /// ENOMEM when not even the address space for a small shard is to be had.
+    pub fn try_new(options: ShardOptions) -> io::Result<Self> {
         let seed = options.seed;
         let budget = usize::try_from(options.budget_bytes).unwrap_or(usize::MAX);
         let reserve_bytes = RESERVE_BYTES.max(if budget == usize::MAX { 0 } else { budget.saturating_mul(2) });

@@ -211,12 +211,18 @@ impl Pause {
 
 impl<R: Ring> Worker<R> {
     /// A worker before its first tick.
-    pub fn new(options: Options<R>) -> Self {
+    ///
+    /// # Errors
+    /// When there is no address space for its shard.
+    pub fn new(options: Options<R>) -> io::Result<Self> {
         let now = options.clock.now();
         let settings = options.instance.settings();
         options.mailboxes.register(options.ring.wake_address());
         let listener = |(fd, front)| Listener { fd, front, is_armed: false, resume_ns: 0 };
-        let mut shard = Shard::new(options.shard);
+        let mut shard = Shard::try_new(options.shard).map_err(|error| {
+            let what = "no address space is left for its shard; have fewer workers, or a higher limit (`ulimit -v`)";
+            io::Error::new(error.kind(), format!("{what}: {error}"))
+        })?;
         shard.set_large_value_bytes(settings.large_value_bytes as usize);
         let core = Core {
             index: options.index,
@@ -267,7 +273,7 @@ impl<R: Ring> Worker<R> {
         core.budget.compare(core.shard.budget_max(), core.index);
         let mut worker = Self { ring: options.ring, core, received: Vec::with_capacity(BATCH_REQUESTS) };
         worker.settle();
-        worker
+        Ok(worker)
     }
 
     /// Runs until the server has drained or is to stop.

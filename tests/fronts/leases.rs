@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use corering::observe::Metric;
+
 use crate::server::{Client, Fronts, PATIENCE};
 
 /// A client that finds keys missing, and computes them when it is told to.
@@ -220,6 +222,23 @@ fn a_write_or_a_delete_ends_a_lease() {
         assert_eq!(client.resp("GETLEASE k FOR 0", 1), "-ERR syntax error");
         fronts.server.stop();
     }
+}
+
+/// However often it is looked for meanwhile.
+#[test]
+fn a_value_that_many_wait_for_is_missed_once() {
+    let fronts = Fronts::with_workers(1);
+    let mut client = fronts.resp();
+    let total = |metric| fronts.server.instance().metrics.total(metric);
+    let token = lease(&mut client, "GETLEASE k").replace("lease - ", "");
+    assert!(lease(&mut client, "GETLEASE k WAIT 200").starts_with("wait - "));
+    assert!(lease(&mut fronts.resp(), "GETLEASE k").starts_with("wait - "));
+    assert_eq!((total(Metric::Hits), total(Metric::Misses)), (0, 1));
+    assert_eq!(client.resp(&format!("SETLEASE k {token} v"), 1), "+OK");
+    lease(&mut client, "GETLEASE k WAIT 200");
+    client.resp("PING", 1);
+    assert_eq!((total(Metric::Hits), total(Metric::Misses)), (1, 1));
+    fronts.server.stop();
 }
 
 #[test]

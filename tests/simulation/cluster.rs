@@ -131,7 +131,8 @@ impl Cluster {
                 shard: ShardOptions::new(&settings, workers, index as u64 + 1),
                 // Where it has, it would spin, and no time passes meanwhile.
                 has_own_cpu: settings.spin.is_zero(),
-            });
+            })
+            .expect("address space");
             Seat { worker, address, listeners, control, bell, deadline_ns: None }
         };
         let seats = mailboxes.into_iter().enumerate().map(seat).collect();

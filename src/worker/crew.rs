@@ -72,17 +72,19 @@ fn at_work<R: Alarm>(workers: &mut [Worker<R>]) -> impl Iterator<Item = &mut Wor
     workers.iter_mut().filter(|worker| !worker.is_done())
 }
 
-/// How long all of them may sleep; `None` when one has work.
+/// How long all of them may sleep; `None` when one has work, or when the last has just become done: other threads'
+/// clients count for that.
 fn sleep_limit<R: Alarm>(workers: &mut [Worker<R>]) -> Option<Duration> {
-    let mut limit = SLEEP_MAX;
+    let mut limit = None;
     for worker in at_work(workers) {
-        match worker.lie_down() {
+        let own = match worker.lie_down() {
             Wait::No => return None,
-            Wait::For(duration) => limit = limit.min(duration),
-            Wait::Forever => {}
-        }
+            Wait::For(duration) => duration.min(SLEEP_MAX),
+            Wait::Forever => SLEEP_MAX,
+        };
+        limit = Some(limit.map_or(own, |limit: Duration| limit.min(own)));
     }
-    Some(limit)
+    limit
 }
 
 /// Sleeps until a ring has completions, but no longer than `limit`.

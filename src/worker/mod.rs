@@ -219,11 +219,7 @@ impl<R: Ring> Worker<R> {
         let settings = options.instance.settings();
         options.mailboxes.register(options.ring.wake_address());
         let listener = |(fd, front)| Listener { fd, front, is_armed: false, resume_ns: 0 };
-        let mut shard = Shard::try_new(options.shard).map_err(|error| {
-            let what = "no address space is left for its shard; have fewer workers, or a higher limit (`ulimit -v`)";
-            io::Error::new(error.kind(), format!("{what}: {error}"))
-        })?;
-        shard.set_large_value_bytes(settings.large_value_bytes as usize);
+        let shard = new_shard(options.shard, &settings)?;
         let core = Core {
             index: options.index,
             workers: options.instance.workers,
@@ -647,6 +643,15 @@ impl Core {
         let used_bytes = stats.used_bytes + self.budget.held as u64;
         metrics.set(Metric::UsedBytesPeak, metrics.get(Metric::UsedBytesPeak).max(used_bytes));
     }
+}
+
+fn new_shard(options: ShardOptions, settings: &Settings) -> io::Result<Shard> {
+    let mut shard = Shard::try_new(options).map_err(|error| {
+        let what = "no address space is left for its shard; have fewer workers, or a higher limit (`ulimit -v`)";
+        io::Error::new(error.kind(), format!("{what}: {error}"))
+    })?;
+    shard.set_large_value_bytes(settings.large_value_bytes as usize);
+    Ok(shard)
 }
 
 fn spin_max(settings: &Settings, has_own_cpu: bool) -> Duration {

@@ -32,9 +32,7 @@ impl Meter {
             }
         }
     }
-}
 
-impl Meter {
     /// CPUs beside which threads of a process may run on no other.
     pub fn pinned_cpus(&self) -> Vec<usize> {
         let Meter::Process(pid) = self else { return Vec::new() };

@@ -125,6 +125,23 @@ fn listeners_have_the_backlog_that_was_set() {
     assert_eq!(most, ["37"], "{text}");
 }
 
+#[test]
+fn more_workers_than_addresses_is_one_line_with_the_remedy() {
+    let mut command = corering(&["--port", "0", "--workers", "400", "--maxmemory", "64mb"]);
+    confined::limit(&mut command, libc::RLIMIT_AS, 1 << 30);
+    assert_refusal(&run(&mut command), 1, &["cannot be set up", "address space", "fewer workers", "ulimit -v"]);
+}
+
+/// Each reserves addresses, of which there are 128 TiB for all.
+#[test]
+fn hundreds_of_workers_share_what_can_be_addressed() {
+    let serving = Serving::start(&mut corering(&["--port", "0", "--workers", "400"])).expect("it starts");
+    let client = redis::Client::open(("127.0.0.1", serving.port())).expect("an address");
+    let mut connection = client.get_connection().expect("it listens");
+    let workers: String = redis::cmd("INFO").arg("workers").query(&mut connection).expect("it answers");
+    assert_eq!(workers.lines().filter(|line| line.starts_with("worker")).count(), 400, "{workers}");
+}
+
 /// What does not fit the address space is evicted like what does not fit the memory, and a client that stores it never
 /// ends the server; the line at start says whose limit it is.
 #[test]

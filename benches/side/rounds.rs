@@ -50,8 +50,8 @@ const fn closed(name: &'static str, connections: usize, pipeline: usize) -> Work
 pub(crate) const ECHO_VALUE_BYTES: u32 = 64;
 
 /// Connections × pipeline; MIX has writes, B16K large values, OL20 is an open loop at 20,000/s, H64 values of 1 KiB
-/// over HTTP. OL60 comes at a third to half of what redis-server can do, the ten million keys of P16-10M fit no processor's
-/// cache, and B1M has values of 1 MiB.
+/// over HTTP. OL60 comes at a third to half of what redis-server can do, the ten million keys of P16-10M fit no
+/// processor's cache, and B1M has values of 1 MiB.
 pub(crate) const WORKLOADS: [Workload; 11] = [
     closed("1conn", 1, 1),
     closed("C32", 32, 1),
@@ -190,8 +190,8 @@ const GENERATOR_CPU: usize = 1;
 /// Then all servers are started anew.
 const ROUNDS_PER_START: usize = 11;
 
-/// CPUs behind one cache have a line there and back in less: 46 ns and 360 to 380 ns were found on one host (AMD EPYC, a
-/// virtual machine), little between them.
+/// CPUs behind one cache have a line there and back in less: 46 ns and 360 to 380 ns were found on one host (AMD EPYC,
+/// a virtual machine), little between them.
 const NEAR_NS: f64 = 250.0;
 
 /// Times the rounds that are to count, until enough of them have had the CPUs near each other.

@@ -1,7 +1,7 @@
 //! One run: connections, threads, phases, and the gathering of what the threads have seen.
 //!
 //! In: a plan and a server that listens. Out: an [`Outcome`]. What must stay true: all threads measure the same window;
-//! the server's CPU time is read at its two ends.
+//! the server's CPU time is read just before it and at its end.
 //!
 //! ```text
 //!   look ► connect ► populate ─┬─ warm-up ─┬──────── measured ────────┬─ drain ─► done
@@ -33,6 +33,9 @@ use crate::topology;
 
 /// Between the last thread's being ready and the start of the clock.
 const START_DELAY: Duration = Duration::from_millis(5);
+
+/// CPU times are read so long before the measured part: whoever is to run meanwhile waits for it.
+const READ_EARLY: Duration = Duration::from_millis(1);
 
 /// Shortest slice of the time line.
 const SLICE_MIN: Duration = Duration::from_millis(100);
@@ -324,8 +327,9 @@ impl Meters {
 }
 
 impl CpuTimes {
-    fn since(self, begin: Self) -> Self {
-        let used = |end: Option<Duration>, begin| end.zip(begin).and_then(|(end, begin)| end.checked_sub(begin));
+    /// Of what was used since `begin`, the part of the measured time, which is `share` of the time since then.
+    fn since(self, begin: Self, share: f64) -> Self {
+        let used = |end: Option<Duration>, begin: Option<Duration>| Some(end?.checked_sub(begin?)?.mul_f64(share));
         Self { server: used(self.server, begin.server), generator: used(self.generator, begin.generator) }
     }
 }
@@ -349,7 +353,9 @@ impl Watch {
 
     /// Until the threads have ended and dropped their senders.
     fn run(&mut self, start: Instant, slices: &Receiver<Slice>, progress: &mut impl FnMut(&Point)) {
-        let mut due = vec![start + self.end, start + self.begin];
+        let (begin, end) = (start + self.begin, start + self.end);
+        let mut due = vec![end, begin - READ_EARLY];
+        let mut read_at = begin;
         loop {
             let next = due.last().copied();
             let wait = next.map_or(self.slice, |next| next.saturating_duration_since(Instant::now()));
@@ -359,9 +365,13 @@ impl Watch {
                 self.add(&slice, progress);
             }
             if next.is_some_and(|next| has_ended || next <= Instant::now()) {
-                // Since nothing the first time, since the begin the second.
                 let cpu = self.meters.read();
-                self.cpu = if due.len() == 2 { cpu } else { cpu.since(self.cpu) };
+                if due.len() == 2 {
+                    (self.cpu, read_at) = (cpu, Instant::now().max(start));
+                } else {
+                    let span = end.saturating_duration_since(read_at).max(READ_EARLY);
+                    self.cpu = cpu.since(self.cpu, (end - begin).div_duration_f64(span));
+                }
                 due.pop();
             }
             if has_ended {

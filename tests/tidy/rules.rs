@@ -77,6 +77,7 @@ const FILES_AND_THREADS_OF_THE_LOOP: &[&str] =
 
 /// The only files with unsafe code; the lint `unsafe_code` is lifted at the top of each.
 pub(crate) const UNSAFE_FILES: &[&str] = &[
+    "src/load/cpu.rs",
     "src/mailbox.rs",
     "src/ring/buffer.rs",
     "src/ring/socket.rs",

@@ -15,7 +15,7 @@
 //! does not resolve the ratio, and gives none: mostly those of p99 and p99.9 on a shared host. Up to three times as
 //! many rounds are made as are to count.
 //!
-//! Three rows run only when `--rows` names them: OL60, P16-10M (some gigabytes) and B1M (longer windows suit it).
+//! Three rows run only when `--rows` names them: OLhalf, P16-10M (some gigabytes) and B1M (longer windows suit it).
 //! Memory is what is resident beyond an empty server: with a million items, less their keys and values, and with 10,000
 //! idle connections, each of which has asked once.
 
@@ -74,10 +74,10 @@ END
 redis-server --port $behind --save '' --appendonly no & exec webdis $d/conf"#;
 
 /// Workloads that leave a server idle for much of the time.
-const HAS_ROOM: [&str; 3] = ["1conn", "OL20", "OL60"];
+const HAS_ROOM: [&str; 3] = ["1conn", "OL20", "OLhalf"];
 
 /// Workloads that take gigabytes or say less than they take time.
-const ON_REQUEST: [&str; 3] = ["OL60", "P16-10M", "B1M"];
+const ON_REQUEST: [&str; 3] = ["OLhalf", "P16-10M", "B1M"];
 
 /// Workloads that show what a second worker costs.
 const SHOWS_HOPS: [&str; 2] = ["C32", "P16"];

@@ -25,20 +25,33 @@ pub(crate) struct Workload {
     pub(crate) name: &'static str,
     connections: usize,
     pipeline: usize,
-    /// Requests a second; none is a closed loop.
-    rate: Option<f64>,
+    pace: Pace,
     set_percent: u32,
     keys: u64,
     value_bytes: u32,
     is_http: bool,
 }
 
+/// When requests come.
+#[derive(Clone, Copy, Debug)]
+enum Pace {
+    /// As soon as the replies to those before are there.
+    Closed,
+    /// An open loop, so many a second.
+    PerSecond(f64),
+    /// An open loop, half as many a second as [`YARDSTICK`] serves on as many connections, in the same round.
+    HalfOfYardstick,
+}
+
+/// The server whose saturation is a measure.
+const YARDSTICK: &str = "redis";
+
 const fn closed(name: &'static str, connections: usize, pipeline: usize) -> Workload {
     Workload {
         name,
         connections,
         pipeline,
-        rate: None,
+        pace: Pace::Closed,
         set_percent: 0,
         keys: 10_000,
         value_bytes: ECHO_VALUE_BYTES,
@@ -50,8 +63,8 @@ const fn closed(name: &'static str, connections: usize, pipeline: usize) -> Work
 pub(crate) const ECHO_VALUE_BYTES: u32 = 64;
 
 /// Connections × pipeline; MIX has writes, B16K large values, OL20 is an open loop at 20,000/s, H64 values of 1 KiB
-/// over HTTP. OL60 comes at a third to half of what redis-server can do, the ten million keys of P16-10M fit no
-/// processor's cache, and B1M has values of 1 MiB.
+/// over HTTP. OLhalf comes at half of what redis-server can do, the ten million keys of P16-10M fit no processor's
+/// cache, and B1M has values of 1 MiB.
 pub(crate) const WORKLOADS: [Workload; 11] = [
     closed("1conn", 1, 1),
     closed("C32", 32, 1),
@@ -59,9 +72,9 @@ pub(crate) const WORKLOADS: [Workload; 11] = [
     closed("P16", 32, 16),
     Workload { set_percent: 10, ..closed("MIX", 32, 1) },
     Workload { value_bytes: 16 << 10, ..closed("B16K", 32, 1) },
-    Workload { rate: Some(20_000.0), ..closed("OL20", 32, 1) },
+    Workload { pace: Pace::PerSecond(20_000.0), ..closed("OL20", 32, 1) },
     Workload { value_bytes: 1024, is_http: true, ..closed("H64", 64, 1) },
-    Workload { rate: Some(60_000.0), ..closed("OL60", 32, 1) },
+    Workload { pace: Pace::HalfOfYardstick, ..closed("OLhalf", 32, 1) },
     Workload { keys: 10_000_000, ..closed("P16-10M", 32, 16) },
     Workload { keys: 64, value_bytes: 1 << 20, ..closed("B1M", 32, 1) },
 ];
@@ -102,6 +115,18 @@ impl Workload {
         self.set_percent == 0 && self.value_bytes == ECHO_VALUE_BYTES
     }
 
+    /// With a pace that is known.
+    fn paced(&self, window: Duration, entrants: &[Entrant], servers: &[Running]) -> Result<Self, String> {
+        let Pace::HalfOfYardstick = self.pace else { return Ok(*self) };
+        let place = entrants.iter().position(|entrant| entrant.peer.name == YARDSTICK);
+        let place =
+            place.ok_or_else(|| format!("{} is half of what {YARDSTICK} can do, which is not here", self.name))?;
+        let plan = Plan { populate: true, ..self.plan(&entrants[place], window) };
+        let [_, per_second, ..] = sample(&servers[place], &plan)?;
+        let per_second = per_second.ok_or_else(|| format!("{YARDSTICK} has no throughput"))?;
+        Ok(Self { pace: Pace::PerSecond(per_second / 2.0), ..*self })
+    }
+
     fn plan(&self, entrant: &Entrant, window: Duration) -> Plan {
         // Other values have keys of their own.
         let key_bytes = if self.value_bytes == ECHO_VALUE_BYTES { 16 } else { 7 + self.value_bytes.ilog2() as usize };
@@ -112,7 +137,10 @@ impl Workload {
             cluster: entrant.is_cluster,
             http_prefix: entrant.http_path.0.to_owned(),
             http_suffix: entrant.http_path.1.to_owned(),
-            rate: self.rate.map_or(Rate::Max, Rate::PerSecond),
+            rate: match self.pace {
+                Pace::PerSecond(rate) => Rate::PerSecond(rate),
+                Pace::Closed | Pace::HalfOfYardstick => Rate::Max,
+            },
             connections: self.connections,
             pipeline: self.pipeline,
             duration: window,
@@ -245,6 +273,7 @@ fn visit(
 ) -> Result<Vec<Vec<Option<Sample>>>, String> {
     let mut seen = vec![vec![None; servers.len()]; workloads.len()];
     for (workload, seen) in workloads.iter().zip(&mut seen) {
+        let workload = &workload.paced(window, entrants, servers)?;
         for turn in 0..servers.len() {
             let place = turn.wrapping_add(number as usize) % servers.len();
             let (entrant, server) = (&entrants[place], &servers[place]);

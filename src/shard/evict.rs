@@ -23,8 +23,12 @@ use crate::config::Policy;
 /// Free segments with pages, kept for survivors.
 pub(super) const RESERVE: usize = 2;
 
-/// Records looked at for each change of an item, when room runs short: several times what the change takes.
+/// Records looked at in a slice of eviction ahead of need: what brings them towards the processor takes so many at once.
 const RECORDS_AHEAD: usize = 8;
+
+/// Changes of items for each such slice, while there is time: more than the changes take, and not much more, so that no
+/// pipeline of them takes several times as long as others.
+const CHANGES_PER_SLICE: u32 = 3;
 
 /// Records looked at in one call otherwise.
 pub(super) const RECORDS_PER_CALL: usize = 64;
@@ -89,6 +93,22 @@ impl Work {
     fn frees_on(&self, bytes: u64) -> bool {
         self.freed < FREED_BYTES_PER_CALL + 2 * bytes
     }
+}
+
+/// How soon segments run out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shortage {
+    None,
+    Ahead,
+    /// The next one may be needed at once.
+    Near,
+}
+
+/// Changes since the last slice of work that they bring with them.
+#[derive(Debug, Default)]
+pub(super) struct Owed {
+    changes: u32,
+    bytes: u64,
 }
 
 /// The segment that is being emptied.
@@ -314,17 +334,24 @@ impl Shard {
         self.step_index();
         // As much as comes, and more.
         let _ = (0..2 * bytes / RELEASED_BYTES as u64).take_while(|_| self.alive.free_slice()).count();
-        if self.is_stale || bytes >= self.log.large_bytes_min() as u64 {
+        let is_large = bytes >= self.log.large_bytes_min() as u64;
+        if self.is_stale || is_large {
             self.is_stale = false;
-            self.is_short = self.runs_short();
+            self.shortage = self.find_shortage();
             self.prepare_ghost();
         }
         self.ghost.warm();
-        let is_short = self.is_short;
-        if is_short || self.is_gathering() || self.needs_cleaning() {
-            self.is_stale = true;
-            let records = if self.is_overdrawn_by(OVERDRAFT_SHARE) { RECORDS_PER_CALL } else { RECORDS_AHEAD };
-            self.empty_segments(records, bytes, is_short, now);
+        let shortage = self.shortage;
+        if shortage == Shortage::None && !self.is_gathering() && !self.needs_cleaning() {
+            return;
+        }
+        self.is_stale = true;
+        self.owed = Owed { changes: self.owed.changes + 1, bytes: self.owed.bytes + bytes };
+        let is_overdrawn = self.is_overdrawn_by(OVERDRAFT_SHARE);
+        if is_overdrawn || is_large || shortage == Shortage::Near || self.owed.changes >= CHANGES_PER_SLICE {
+            let owed = std::mem::take(&mut self.owed);
+            let records = if is_overdrawn { RECORDS_PER_CALL } else { RECORDS_AHEAD };
+            self.empty_segments(records, owed.bytes, shortage != Shortage::None, now);
         }
     }
 
@@ -343,13 +370,17 @@ impl Shard {
         self.is_stale |= has_moved;
     }
 
-    /// Whether segments run out soon.
-    fn runs_short(&self) -> bool {
+    /// How soon segments run out.
+    fn find_shortage(&self) -> Shortage {
         let segment_bytes = self.log.segment_bytes() as u64;
         let gone = self.gone_bytes();
         let free = self.budget_bytes.saturating_add(gone).saturating_sub(self.planned_bytes()) / segment_bytes;
-        let free = free + self.log.warm() as u64;
-        free < RESERVE as u64 + 2 && self.policy != Policy::NoEviction
+        match (free + self.log.warm() as u64).checked_sub(RESERVE as u64) {
+            _ if self.policy == Policy::NoEviction => Shortage::None,
+            None | Some(0) => Shortage::Near,
+            Some(1) => Shortage::Ahead,
+            Some(2..) => Shortage::None,
+        }
     }
 
     /// Has room for ghosts before the first item is evicted.

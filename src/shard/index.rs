@@ -29,6 +29,9 @@ pub(super) const UNIT_ENTRIES: usize = BUCKETS * BUCKET_ENTRIES;
 /// Two choices and displacement fill a unit to 97 %; unequal units need the rest.
 const LOAD_MAX: usize = UNIT_ENTRIES * 4 / 5;
 
+/// With less than this a growth has lost its reason.
+const LOAD_EASED: usize = LOAD_MAX * 7 / 8;
+
 /// How a table changes its size.
 #[derive(Clone, Copy, Debug)]
 struct Steps {
@@ -205,7 +208,7 @@ pub(super) struct Index {
     units_new: usize,
     /// Growing: units from here on have migrated. Shrinking: units before it have.
     frontier: usize,
-    /// Changes since a unit last migrated.
+    /// Changes since a unit last migrated, as far as they count.
     changes: usize,
     len: usize,
     /// Entries that found no room in their unit, with hashes that have their places; almost always empty.
@@ -420,7 +423,9 @@ impl Index {
             None => self.memory.words_mut()[slot.0] = 0,
         }
         self.len -= 1;
-        self.changes += 1;
+        // A growth goes at the pace of what comes: where as much goes, it would cost several times what it has to.
+        let is_needed = self.units_new > self.units_old && self.len >= self.units_old * LOAD_EASED;
+        self.changes += usize::from(!is_needed);
     }
 
     /// Adds an entry for a key that has none.

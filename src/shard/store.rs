@@ -12,7 +12,7 @@ use slab::Slab;
 use super::ahead::Ahead;
 use super::attributes::{Attributes, Packed, View, is_hidden, is_seen};
 use super::balance::{Balance, Keeping};
-use super::evict::{Victim, Walk, Work};
+use super::evict::{Owed, Shortage, Victim, Walk, Work};
 use super::ghost::Ghost;
 use super::index::{Index, LOCATION_MAX, Slot};
 use super::large::{Alive, Large, Source};
@@ -71,9 +71,10 @@ pub struct Shard {
     pub(super) shadow: Shadow,
     pub(super) balance: Balance,
     pub(super) work: Work,
-    /// Segments run out soon, as far as was known when that last changed; and whether it may have changed since.
-    pub(super) is_short: bool,
+    /// As far as was known when that last changed; and whether it may have changed since.
+    pub(super) shortage: Shortage,
     pub(super) is_stale: bool,
+    pub(super) owed: Owed,
     random: u64,
     /// Changes whenever slots may have changed their meaning.
     pub(super) moves: u64,
@@ -188,8 +189,9 @@ impl Shard {
             shadow: Shadow::new(false),
             balance: Balance::default(),
             work: Work::default(),
-            is_short: false,
+            shortage: Shortage::None,
             is_stale: true,
+            owed: Owed::default(),
             random: seed | 1,
             moves: 0,
             stats: ShardStats::default(),

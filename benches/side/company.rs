@@ -174,38 +174,37 @@ struct Bursts {
     ends: u64,
     /// No earlier.
     resumes: Instant,
+    /// The next commands.
     text: String,
 }
 
 impl Writer {
-    /// Items that have been written.
+    /// Items that have been written. To take replies, to write the next commands down and to send them are three steps:
+    /// each is short, so that small requests are not late for it.
     fn step(&mut self, bursts: &mut Bursts, now: Instant) -> io::Result<u64> {
-        let mut done = 0;
         if self.awaited > 0 {
             let replies: [u8; REPLIES_BYTES] = std::array::from_fn(|at| OK[at % OK.len()]);
             self.awaited -= take(&self.stream, &replies[REPLIES_BYTES - self.awaited..])?;
-            if self.awaited > 0 {
-                return Ok(0);
-            }
-            done = PIPELINE;
+            return Ok(if self.awaited == 0 { PIPELINE } else { 0 });
         }
-        if bursts.next >= bursts.ends && now >= bursts.resumes {
-            bursts.ends = bursts.next + BURST_ITEMS;
-        }
-        if bursts.next < bursts.ends {
-            bursts.write(&mut self.stream)?;
+        if !bursts.text.is_empty() {
+            self.stream.write_all(bursts.text.as_bytes())?;
+            bursts.text.clear();
             self.awaited = REPLIES_BYTES;
             bursts.resumes = now + BURST_PAUSE;
+        } else if bursts.next < bursts.ends {
+            bursts.write_down();
+        } else if now >= bursts.resumes {
+            bursts.ends = bursts.next + BURST_ITEMS;
         }
-        Ok(done)
+        Ok(0)
     }
 }
 
 impl Bursts {
-    fn write(&mut self, stream: &mut TcpStream) -> io::Result<()> {
+    fn write_down(&mut self) {
         let value = [b'v'; 64];
         let value = std::str::from_utf8(&value).expect("letters");
-        self.text.clear();
         for number in self.next..self.next + PIPELINE {
             let ttl = TTLS[number as usize % TTLS.len()];
             let written = match ttl {
@@ -217,7 +216,6 @@ impl Bursts {
             written.expect("a string takes everything");
         }
         self.next += PIPELINE;
-        stream.write_all(self.text.as_bytes())
     }
 }
 

@@ -63,7 +63,7 @@ fn cpu_time(id: u32, kind: libc::clockid_t) -> Option<Duration> {
     // Zero would be ourselves.
     let id = libc::clockid_t::try_from(id).ok().filter(|id| *id > 0)?;
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` outlives the call, which writes nothing else.
+    // SAFETY: needs room for one `timespec`; holds because `time` is one, and outlives the call.
     let result = unsafe { libc::clock_gettime(!id << 3 | kind, &raw mut time) };
     (result == 0).then(|| Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
 }

@@ -23,7 +23,7 @@ use crate::config::Policy;
 /// Free segments with pages, kept for survivors.
 pub(super) const RESERVE: usize = 2;
 
-/// Records looked at in a slice of eviction ahead of need: what brings them towards the processor takes so many at once.
+/// Records looked at in a slice of eviction ahead of need: so many are on their way to the processor at once.
 const RECORDS_AHEAD: usize = 8;
 
 /// Changes of items for each such slice, while there is time: more than the changes take, and not much more, so that no
@@ -348,10 +348,12 @@ impl Shard {
         self.is_stale = true;
         self.owed = Owed { changes: self.owed.changes + 1, bytes: self.owed.bytes + bytes };
         let is_overdrawn = self.is_overdrawn_by(OVERDRAFT_SHARE);
-        if is_overdrawn || is_large || shortage == Shortage::Near || self.owed.changes >= CHANGES_PER_SLICE {
+        let is_urgent = is_overdrawn || is_large || shortage == Shortage::Near;
+        if is_urgent || self.owed.changes >= CHANGES_PER_SLICE {
             let owed = std::mem::take(&mut self.owed);
             let records = if is_overdrawn { RECORDS_PER_CALL } else { RECORDS_AHEAD };
-            self.empty_segments(records, owed.bytes, shortage != Shortage::None, now);
+            let bytes = if is_urgent { owed.bytes } else { owed.bytes / 2 };
+            self.empty_segments(records, bytes, shortage != Shortage::None, now);
         }
     }
 

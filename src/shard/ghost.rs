@@ -36,10 +36,6 @@ pub(super) struct Known {
     pub(super) is_recent: bool,
 }
 
-/// Pages that are taken in one call. Keys are evicted many at a time and lie anywhere, so that a first touch for each
-/// would make the first evictions slow.
-const WARMED_PAGES: usize = 4;
-
 /// The fingerprints.
 #[derive(Debug)]
 pub(super) struct Ghost {
@@ -79,15 +75,17 @@ impl Ghost {
         }
     }
 
-    /// Takes some of the pages that are still missing; no longer missing any, the new room is in use.
+    /// Takes one of the pages that are still missing; no longer missing any, the new room is in use. Keys are evicted
+    /// many at a time and lie anywhere, so that a first touch for each would make the first evictions slow.
     #[inline]
     pub(super) fn warm(&mut self) {
         if self.sets == self.sets_next {
             return;
         }
-        let (from, missing) = (self.stale_end, (self.sets_next * SET_BYTES).saturating_sub(self.stale_end));
-        self.stale_end += missing.min(WARMED_PAGES * PAGE_BYTES);
-        (from..self.stale_end).step_by(PAGE_BYTES).for_each(|page| self.memory.bytes_mut()[page] = 0);
+        if self.stale_end < self.sets_next * SET_BYTES {
+            self.memory.bytes_mut()[self.stale_end] = 0;
+            self.stale_end += PAGE_BYTES;
+        }
         if self.stale_end >= self.sets_next * SET_BYTES {
             self.sets = self.sets_next;
         }
@@ -183,7 +181,7 @@ mod tests {
         ghost.add(KeyHash(1 << 63), Queue::Small);
         assert_eq!((ghost.memory_bytes(), ghost.take(KeyHash(1 << 63))), (0, None), "nothing is taken at once");
         ghost.warm();
-        assert_eq!(ghost.memory_bytes(), WARMED_PAGES * PAGE_BYTES);
+        assert_eq!(ghost.memory_bytes(), PAGE_BYTES);
         (0..1_000).for_each(|_| ghost.warm());
         let bytes = ghost.memory_bytes();
         assert_eq!(bytes, Ghost::bytes_for(1_000_000));

@@ -654,6 +654,39 @@ mod tests {
 
     #[test]
     #[cfg_attr(miri, ignore = "many steps")]
+    fn a_growth_goes_at_the_pace_of_what_comes_until_it_is_not_needed() {
+        let hash_of = |location: u64| KeyHash(Random(location).below(u64::MAX));
+        let mut index = Index::new(1_000_000).unwrap();
+        let mut next = 0;
+        let mut insert = |index: &mut Index| {
+            next += 1;
+            index.insert(hash_of(next), next);
+            index.step(|_| {}, hash_of);
+        };
+        while index.units_old < 400 || !index.is_changing() {
+            insert(&mut index);
+        }
+        let mut gone = 0;
+        let mut remove = |index: &mut Index| {
+            gone += 1;
+            let slot = index.find(hash_of(gone), |location| location == gone).expect("it was inserted");
+            index.remove(slot);
+            index.step(|_| {}, hash_of);
+        };
+        let (units, steps) = (index.frontier, 100 * CHANGES_PER_UNIT);
+        (0..steps).for_each(|_| {
+            insert(&mut index);
+            remove(&mut index);
+        });
+        assert_eq!(units - index.frontier, 100, "units migrated");
+        while index.is_changing() && index.len() > 0 {
+            remove(&mut index);
+        }
+        assert!(index.len() > index.units_new * LOAD_MAX / 2, "a growth went on until little was left");
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "many steps")]
     fn a_table_that_was_large_does_not_wait_for_what_is_left_of_it() {
         let hash_of = |location: u64| KeyHash(Random(location).below(u64::MAX));
         let mut index = Index::new(60_000_000).unwrap();

@@ -7,10 +7,10 @@
 //! the shard does.
 //!
 //! One key in 16 is seen at first; whenever the largest of the three remembers too many, half of the keys are left out
-//! from then on, until the shard is emptied or its policy changes; one of the three does so in a call, for it takes
-//! 0.1 ms. What is left out: segments, pages being cleaned up, how the share of the small queue would adapt (it is the
-//! shard's own), and items larger than the sample's share of the memory, which all three miss. Where nothing is
-//! evicted, or only what expires, there is nothing to tell.
+//! from then on, until the shard is emptied or its policy changes. One of the three at a time does so, in some calls,
+//! each of which takes 20 to 40 µs. What is left out: segments, pages being cleaned up, how the share of the small
+//! queue would adapt (it is the shard's own), and items larger than the sample's share of the memory, which all three
+//! miss. Where nothing is evicted, or only what expires, there is nothing to tell.
 //! Source: Waldspurger, Park, Garthwaite, Ahmad, "Efficient MRC Construction with SHARDS" (FAST 2015), and "Cache
 //! Modeling and Optimization using Miniature Simulations" (ATC 2017) by most of the same.
 
@@ -24,9 +24,9 @@ use crate::config::Policy;
 /// Zero bits at the end of a hash that is seen, at first: one in 16.
 const BITS_START: u32 = 4;
 
-/// Keys that one of the caches remembers at most, those that it has evicted included, but for one a cache while another
-/// leaves keys out: then its map has 4096 places and no more room. And bytes of the budget for each.
-const KEYS_MAX: u64 = 4096 / 8 * 7 - HALVES.len() as u64;
+/// Keys that one of the caches remembers at most, those that it has evicted included, but for one a call while the
+/// others leave keys out: then its map has 4096 places and no more room. And bytes of the budget for each.
+const KEYS_MAX: u64 = 4096 / 8 * 7 - (HALVES.len() * THINNING_STEPS) as u64;
 const BUDGET_PER_KEY: u64 = 8192;
 
 /// Bytes that the three caches take at most for each key that one may remember.
@@ -89,6 +89,15 @@ impl Entry {
         matches!(self.place, Place::Small | Place::Main)
     }
 
+    /// Accounts for its going: bytes held by queue, and the number of ghosts.
+    fn leave(&self, bytes: &mut [u64; 2], ghosts: &mut usize) {
+        match self.place {
+            Place::Small => bytes[SMALL] -= u64::from(self.bytes),
+            Place::Main => bytes[MAIN] -= u64::from(self.bytes),
+            Place::GhostOfSmall | Place::GhostOfMain => *ghosts -= 1,
+        }
+    }
+
     fn is_expired(&self, now: u32) -> bool {
         self.expires != 0 && now.wrapping_sub(self.expires).cast_signed() >= 0
     }
@@ -145,7 +154,13 @@ struct Simulated {
     stamp: u32,
     keeping: Keeping,
     walked: usize,
+    /// Steps that are left of leaving keys out.
+    thinning: usize,
 }
+
+/// The calls in which a cache leaves half of its keys out: first the keys, then their room in the map, and in each of
+/// the queues.
+const THINNING_STEPS: usize = 5;
 
 /// Numbers of the queues; the first two are those of `bytes`.
 const SMALL: usize = 0;
@@ -163,6 +178,7 @@ impl Simulated {
             stamp: 0,
             keeping: Keeping::default(),
             walked: 0,
+            thinning: 0,
         }
     }
 
@@ -225,18 +241,14 @@ impl Simulated {
         self.queues[queue].push_back((key, self.stamp));
         self.entries.insert(key, Entry { stamp: self.stamp, place, ..entry });
         if self.queues[queue].len() > 2 * self.entries.len() + 16 {
-            self.tidy();
+            self.tidy(queue);
         }
     }
 
     /// Takes an entry out, whatever its place.
     fn remove(&mut self, key: u32) -> Option<Entry> {
         let entry = self.entries.remove(&key)?;
-        match entry.place {
-            Place::Small => self.bytes[SMALL] -= u64::from(entry.bytes),
-            Place::Main => self.bytes[MAIN] -= u64::from(entry.bytes),
-            Place::GhostOfSmall | Place::GhostOfMain => self.ghosts -= 1,
-        }
+        entry.leave(&mut self.bytes, &mut self.ghosts);
         Some(entry)
     }
 
@@ -287,27 +299,33 @@ impl Simulated {
         }
     }
 
-    /// Leaves out half of the keys from now on.
+    /// Leaves out half of the keys from now on: the first of [`THINNING_STEPS`] steps, or the next.
     fn thin(&mut self) {
-        self.bits += 1;
-        let bits = self.bits;
-        let others: Vec<u32> =
-            self.entries.iter().filter(|(_, entry)| u32::from(entry.zeros) < bits).map(|(key, _)| *key).collect();
-        for key in others {
-            self.remove(key);
+        match self.thinning.checked_sub(1) {
+            None => {
+                self.bits += 1;
+                let Self { bits, entries, bytes, ghosts, .. } = self;
+                entries.retain(|_, entry| {
+                    let stays = u32::from(entry.zeros) >= *bits;
+                    if !stays {
+                        entry.leave(bytes, ghosts);
+                    }
+                    stays
+                });
+                self.thinning = THINNING_STEPS - 1;
+                return;
+            }
+            Some(queue @ 0..=GHOSTS) => self.tidy(queue),
+            Some(_) => self.entries.shrink_to_fit(),
         }
-        self.entries.shrink_to_fit();
-        self.tidy();
+        self.thinning -= 1;
     }
 
-    /// Drops places in queues that nobody has any more.
-    fn tidy(&mut self) {
-        let entries = &self.entries;
-        let is_there = |(key, stamp): &(u32, u32)| entries.get(key).is_some_and(|entry| entry.stamp == *stamp);
-        for queue in &mut self.queues {
-            queue.retain(is_there);
-            queue.shrink_to(queue.len() * 5 / 4);
-        }
+    /// Drops places in a queue that nobody has any more.
+    fn tidy(&mut self, queue: usize) {
+        let (entries, queue) = (&self.entries, &mut self.queues[queue]);
+        queue.retain(|(key, stamp)| entries.get(key).is_some_and(|entry| entry.stamp == *stamp));
+        queue.shrink_to(queue.len() * 5 / 4);
     }
 
     fn memory_bytes(&self) -> usize {
@@ -365,12 +383,13 @@ impl Shadow {
         *self = Self { misses: self.misses, ..Self::new(self.is_on()) };
     }
 
-    /// Keeps to its memory: when a cache remembers too many it leaves keys out, and in the next calls the others do.
+    /// Keeps to its memory: when a cache remembers too many it leaves keys out, then the others do, a step in a call.
     fn settle(&mut self, keys_max: u64) {
         let most = self.caches.iter().map(|cache| cache.bits).max();
         let lags = |cache: &Simulated| Some(cache.bits) < most;
         let is_full = |cache: &Simulated| cache.entries.len() as u64 > keys_max;
-        let next = self.caches.iter().position(lags).or_else(|| self.caches.iter().position(is_full));
+        let place = |is_next: &dyn Fn(&Simulated) -> bool| self.caches.iter().position(is_next);
+        let next = place(&|cache| cache.thinning > 0).or_else(|| place(&lags)).or_else(|| place(&is_full));
         if let Some(index) = next {
             self.caches[index].thin();
             self.mask = self.caches.iter().map(|cache| (1 << cache.bits) - 1).min().unwrap_or(OFF);
@@ -615,6 +634,8 @@ mod tests {
             let changed = before.iter().zip(after).filter(|(before, after)| **before != *after).count();
             assert!(changed <= 1, "{before:?} {after:?}");
             before = after;
+            let thinning = shard.shadow.caches.iter().filter(|cache| cache.thinning > 0).count();
+            assert!(thinning <= 1, "{thinning} caches leave keys out at once");
         }
         assert!(before[0] > BITS_START + 1 && before.iter().all(|bits| *bits == before[0]), "{before:?}");
     }

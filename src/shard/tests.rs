@@ -435,6 +435,32 @@ fn no_call_does_more_than_a_slice() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "many steps")]
+fn no_pipeline_brings_much_more_work_than_others() {
+    const PIPELINE: usize = 32;
+    let (mut cache, mut sums) = (shard(64 * MIB, Policy::Cache), Vec::new());
+    let (mut looked_at, mut moved) = (0, 0);
+    for key in 0..3_000_000_u64 {
+        cache.set(&key.to_le_bytes(), NewValue::Copied(&[7; 64]), Expiry::Never, When::Always, 1);
+        (looked_at, moved) = (looked_at + cache.work.records, moved + cache.index.moved);
+        if key % PIPELINE as u64 == 0 {
+            sums.push((looked_at, moved));
+            (looked_at, moved) = (0, 0);
+            cache.maintain(1);
+        }
+    }
+    assert!(cache.stats().evicted > 2_000_000);
+    // Evicting takes a record for each item that comes, and some of it is ahead of need; a unit or two migrate.
+    let mut at_most = |part: fn(&(usize, usize)) -> usize| {
+        sums.sort_unstable_by_key(part);
+        part(&sums[sums.len() - sums.len() / 1_000])
+    };
+    let (looked_at, moved) = (at_most(|sum| sum.0), at_most(|sum| sum.1));
+    assert!((PIPELINE..4 * PIPELINE).contains(&looked_at), "{looked_at} records looked at for {PIPELINE} items");
+    assert!((300..1_000).contains(&moved), "{moved} entries moved for {PIPELINE} items");
+}
+
+#[test]
 fn what_has_expired_goes_without_being_asked_for() {
     let mut cache = shard(u64::MAX, Policy::NoEviction);
     churn(&mut cache, 0, 100_000, 32, |key| if key % 2 == 0 { 2_000 + key % 7 } else { 0 });

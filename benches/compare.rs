@@ -15,7 +15,8 @@
 //! does not resolve the ratio, and gives none: mostly those of p99 and p99.9 on a shared host. Up to three times as
 //! many rounds are made as are to count.
 //!
-//! Three rows run only when `--rows` names them: OLhalf, P16-10M (some gigabytes) and B1M (longer windows suit it).
+//! Three rows run only when `--rows` names them: OLhalf (half of what redis-server can do; shorter windows suit it),
+//! P16-10M (some gigabytes) and B1M (longer windows).
 //! Memory is what is resident beyond an empty server: with a million items, less their keys and values, and with 10,000
 //! idle connections, each of which has asked once.
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::{Value as Json, json};
 
-use super::json::{self, Unfit};
+use super::json::{self, Unfit, check_parameters};
 use super::keys::{TTL_RANGE, TTL_SECONDS_MAX};
 use super::{Call, JSON, Request, share};
 use crate::cluster::Map;
@@ -210,6 +210,7 @@ fn set(item: &Json) -> Result<Command, Unfit> {
 }
 
 fn scan(request: Request<'_>) -> Result<Command, Unfit> {
+    check_parameters(request, &["cursor", "match", "count"])?;
     let parameter = |name| {
         let malformed = |()| Unfit::new(400, format!("the escapes of {name} are malformed"));
         request.parameter(name).transpose().map_err(malformed)

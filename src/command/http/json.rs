@@ -32,6 +32,17 @@ impl Unfit {
     }
 }
 
+/// Whether a request has no parameter but the `known` ones: one that is misspelt would else be left out.
+pub(super) fn check_parameters(request: Request<'_>, known: &[&str]) -> Result<(), Unfit> {
+    match request.unknown_parameter(known) {
+        None => Ok(()),
+        Some(name) => {
+            let name = name.escape_ascii();
+            Err(Unfit::new(400, format!("there is no parameter \"{name}\" here, but {}", known.join(", "))))
+        }
+    }
+}
+
 /// Whether a request says that its body is JSON, or nothing.
 pub(super) fn check_type(request: Request<'_>) -> Result<(), Unfit> {
     let kind = request.field(CONTENT_TYPE).split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();

@@ -7,7 +7,7 @@
 use super::super::Run;
 use super::super::arguments::integer;
 use super::super::table;
-use super::json::{self, Unfit};
+use super::json::{self, Unfit, check_parameters};
 use super::{Call, JSON, PROBLEM, answer, begin_reply, lease, refuse};
 use crate::protocol::http::reply::{Head, problem};
 use crate::protocol::http::request::{CONTENT_TYPE, IF_MATCH, IF_NONE_MATCH, LEASE, Request, matches};
@@ -135,9 +135,13 @@ struct Terms {
     fresh_until: UnixMs,
 }
 
+/// The parameters of a write.
+const OF_WRITES: &[&str] = &["ttl", "nx", "xx"];
+
 /// `?ttl=` in seconds, or `Cache-Control: max-age, stale-while-revalidate`.
 fn terms(request: Request<'_>, now: UnixMs) -> Result<Terms, Unfit> {
     let after = |seconds: u64| now + seconds.min(TTL_SECONDS_MAX) * 1000;
+    check_parameters(request, OF_WRITES)?;
     let mut terms = Terms { expiry: Expiry::Never, fresh_until: 0 };
     if let Some(text) = request.parameter("ttl") {
         let seconds = text.ok().and_then(|text| integer(&text).ok()).and_then(|number| u64::try_from(number).ok());
@@ -262,6 +266,9 @@ pub(super) fn time_to_live(call: &mut Call<'_>, args: Args<'_>, reply: &mut Repl
 /// Adds `?by=` to a number, 1 unless given, as `INCRBY` does.
 pub(super) fn increment(call: &mut Call<'_>, args: Args<'_>, reply: &mut Reply<'_>) {
     let request = Request(args);
+    if let Err(unfit) = check_parameters(request, &["by"]) {
+        return unfit.write(call, request, reply.output);
+    }
     let by = match request.parameter("by").unwrap_or(Ok(b"1".into())) {
         Ok(by) if integer(&by).is_ok() => by,
         _ => return refuse(call, request, 400, "by is a 64-bit integer", reply.output),

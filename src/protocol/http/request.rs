@@ -154,6 +154,12 @@ impl<'a> Request<'a> {
         Some(decode_percent(value, true, &mut bytes).map(|()| Cow::Owned(bytes)))
     }
 
+    /// The name of the first parameter that is not among `known`, as it was sent: a misspelt one.
+    pub fn unknown_parameter(self, known: &[&str]) -> Option<&'a [u8]> {
+        let is_known = |name: &[u8]| known.iter().any(|known| known.as_bytes() == name);
+        self.parameters().map(|(name, _)| name).find(|name| !is_known(name))
+    }
+
     /// Whether a condition is given, by its name or with a value; `None` when that is no boolean.
     pub fn flag(self, name: &str) -> Option<bool> {
         match self.only(name) {

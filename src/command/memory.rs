@@ -163,7 +163,10 @@ fn doctor(call: &mut Call<'_>, _: &mut Session, _: Args<'_>, reply: &mut Reply<'
     let figures = Figures::of(call);
     let maxmemory = call.settings.maxmemory;
     let mut found = Vec::new();
-    if maxmemory != 0 && figures.resident > maxmemory + maxmemory / 10 {
+    // More than there is was told of at start.
+    if let Some(doubt) = call.settings.memory_doubt(call.instance.workers, u64::MAX) {
+        found.push(format!("{doubt}."));
+    } else if maxmemory != 0 && figures.resident > maxmemory + maxmemory / 10 {
         found.push(format!(
             "The process has {} bytes resident, more than maxmemory {maxmemory}: see Transparent huge pages in \
              `corering doctor`, and report it.",

@@ -304,6 +304,27 @@ impl Settings {
         }
     }
 
+    /// Why `maxmemory` may not be what was meant, and the remedy: `workers` take more, or there is less.
+    pub fn memory_doubt(&self, workers: u16, memory_bytes: u64) -> Option<String> {
+        let least = self.startup_bytes(workers) + u64::from(workers) * SHARD_BYTES_MIN;
+        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+        match self.maxmemory {
+            0 => None,
+            bytes if bytes < least => Some(format!(
+                "maxmemory is {bytes} bytes, and the workers ({workers}) take up to {} MiB with hardly anything \
+                 stored: raise it, or have fewer --workers",
+                mib(least)
+            )),
+            bytes if bytes > memory_bytes => Some(format!(
+                "maxmemory is {} MiB and there are {} MiB of memory: the kernel may end the server before anything is \
+                 evicted; lower it",
+                mib(bytes),
+                mib(memory_bytes)
+            )),
+            _ => None,
+        }
+    }
+
     /// What one row cannot see.
     ///
     /// # Errors
@@ -376,6 +397,25 @@ mod tests {
         for (index, setting) in TABLE.iter().enumerate() {
             assert!(TABLE[..index].iter().all(|other| other.key != setting.key), "{} twice", setting.key);
             assert!(setting.doc.ends_with('.'), "{}", setting.key);
+        }
+    }
+
+    #[test]
+    fn memory_that_cannot_be_what_was_meant_is_doubted() {
+        const MIB: u64 = 1 << 20;
+        let least = Settings::default().startup_bytes(2) + 2 * SHARD_BYTES_MIN;
+        let rows = [
+            (0, None),
+            (1, Some("is 1 bytes, and the workers (2) take up to")),
+            (least - 1, Some("raise it")),
+            (least, None),
+            (8192 * MIB, None),
+            (8193 * MIB, Some("is 8193 MiB and there are 8192 MiB of memory")),
+        ];
+        for (maxmemory, expected) in rows {
+            let doubt = Settings { maxmemory, ..Settings::default() }.memory_doubt(2, 8192 * MIB);
+            assert_eq!(doubt.is_some(), expected.is_some(), "{maxmemory}: {doubt:?}");
+            assert!(doubt.unwrap_or_default().contains(expected.unwrap_or_default()), "{maxmemory}");
         }
     }
 

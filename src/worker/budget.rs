@@ -25,10 +25,9 @@ impl Budget {
         Self { share, held: 0, announced: 0 }
     }
 
-    /// Warns when the share is more than the `most` for which the shard has addresses: nothing else shows it. The first
-    /// worker does so for all.
-    pub(super) fn compare(&self, most: u64, worker: u16) {
-        if worker == 0 && self.share != u64::MAX && self.share > most {
+    /// Warns when the share is more than the `most` for which the shard has addresses: nothing else shows it.
+    pub(super) fn compare(&self, most: u64) {
+        if self.share != u64::MAX && self.share > most {
             tracing::warn!(
                 "a worker's share of maxmemory is {} MiB and it has addresses for {} MiB of items, which is its limit: \
                  raise the limit of the address space (ulimit -v, LimitAS= in systemd), have more workers, or lower \

@@ -14,7 +14,7 @@
 //! one worker, nothing on the request path is an atomic read-modify-write (the metrics are plain loads and stores).
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
@@ -31,6 +31,7 @@ use crate::observe::{Metric, WorkerMetrics};
 use crate::protocol::{Limits, Output, Requests};
 use crate::ring::{Completion, Fd, Ring, Wait};
 use crate::shard::{Shard, ShardOptions};
+use crate::topology;
 
 mod budget;
 mod census;
@@ -266,7 +267,7 @@ impl<R: Ring> Worker<R> {
             spare_outputs: Vec::new(),
             due: Vec::new(),
         };
-        core.budget.compare(core.shard.budget_max(), core.index);
+        core.doubt_memory();
         let mut worker = Self { ring: options.ring, core, received: Vec::with_capacity(BATCH_REQUESTS) };
         worker.settle();
         Ok(worker)
@@ -473,6 +474,16 @@ impl Core {
         }
     }
 
+    /// Warns of a `maxmemory` that cannot be what was meant. The first worker does so for all.
+    fn doubt_memory(&self) {
+        static MEMORY_BYTES: LazyLock<u64> = LazyLock::new(topology::memory_bytes);
+        if self.index == 0 {
+            self.budget.compare(self.shard.budget_max());
+            let doubt = self.settings.memory_doubt(self.workers, *MEMORY_BYTES);
+            doubt.into_iter().for_each(|doubt| tracing::warn!("{doubt}"));
+        }
+    }
+
     fn adopt_settings(&mut self) {
         self.settings_version = self.instance.settings_version();
         self.settings = self.instance.settings();
@@ -483,7 +494,7 @@ impl Core {
         let share = std::mem::replace(&mut self.budget.share, self.settings.worker_budget_bytes(self.workers));
         if self.budget.share != share {
             self.shard.resize(self.budget.share);
-            self.budget.compare(self.shard.budget_max(), self.index);
+            self.doubt_memory();
         }
         self.spin.set_max(spin_max(&self.settings, self.has_own_cpu));
         self.stages.adopt(&self.settings);

@@ -100,6 +100,8 @@ fn what_redisinsight_asks_is_answered() {
         assert!(stats.contains(name), "{name}: {stats}");
     }
     assert!(client.ask("MEMORY DOCTOR").contains("Nothing needs attention"));
+    client.ask("CONFIG SET maxmemory 1");
+    assert!(client.ask("MEMORY DOCTOR").contains("raise it, or have fewer --workers"));
 }
 
 #[test]

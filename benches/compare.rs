@@ -346,6 +346,7 @@ impl Options {
                 _ => return Err(format!("{word:?} is no option; the head of benches/compare.rs lists them")),
             }
         }
+        options.workloads.iter().try_for_each(|workload| workload.yardstick(&options.entrants).map(drop))?;
         Ok(options)
     }
 

@@ -17,6 +17,7 @@ use crate::observe::Metric;
 use crate::observe::process::Process;
 use crate::protocol::Args;
 use crate::protocol::resp::Reply;
+use crate::topology;
 
 const READ: Flags = Flags::READONLY;
 
@@ -163,8 +164,7 @@ fn doctor(call: &mut Call<'_>, _: &mut Session, _: Args<'_>, reply: &mut Reply<'
     let figures = Figures::of(call);
     let maxmemory = call.settings.maxmemory;
     let mut found = Vec::new();
-    // More than there is was told of at start.
-    if let Some(doubt) = call.settings.memory_doubt(call.instance.workers, u64::MAX) {
+    if let Some(doubt) = call.settings.memory_doubt(call.instance.workers, topology::memory_bytes()) {
         found.push(format!("{doubt}."));
     } else if maxmemory != 0 && figures.resident > maxmemory + maxmemory / 10 {
         found.push(format!(

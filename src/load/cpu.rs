@@ -1,8 +1,9 @@
 //! CPU time of the server: of a process, or of some threads of ours.
 //!
-//! In: a process or threads. Out: the CPU time that they have had, from their clocks (clock_getcpuclockid(3)), which
-//! are exact to the nanosecond even while they run; what `/proc` has is as old as the last tick of the scheduler. What
-//! must stay true: what cannot be read is `None`, never zero; a reading costs a system call for each process or thread.
+//! In: a process or threads. Out: the CPU time that they have had, from their clocks (clock_getcpuclockid(3)): exact
+//! for threads of our own; of another process, a thread that runs at the moment counts up to the scheduler's last tick.
+//! What must stay true: what cannot be read is `None`, never zero; a reading costs a system call for each process or
+//! thread.
 
 #![allow(unsafe_code, reason = "clock_gettime(2) of another process")]
 
@@ -60,8 +61,8 @@ const THREAD: libc::clockid_t = 4 | PROCESS;
 
 /// Of a process, or of a thread of our own process.
 fn cpu_time(id: u32, kind: libc::clockid_t) -> Option<Duration> {
-    // Zero would be ourselves.
-    let id = libc::clockid_t::try_from(id).ok().filter(|id| *id > 0)?;
+    // Zero would be ourselves, and beyond the largest of numbers (proc(5), `pid_max`) are those of others again.
+    let id = libc::clockid_t::try_from(id).ok().filter(|id| (1..1 << 22).contains(id))?;
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: needs room for one `timespec`; holds because `time` is one, and outlives the call.
     let result = unsafe { libc::clock_gettime(!id << 3 | kind, &raw mut time) };
@@ -105,13 +106,24 @@ mod tests {
 
     #[test]
     fn work_is_seen_and_the_unknown_is_none() {
-        let own = Meter::Process(std::process::id());
-        let before = own.read().unwrap();
-        let start = std::time::Instant::now();
-        while start.elapsed() < Duration::from_millis(50) {
+        let thread = Meter::Threads(vec![own_thread()]);
+        let (own, before) = (Meter::Process(std::process::id()), thread.read().unwrap());
+        let own_before = own.read().unwrap();
+        while thread.read().unwrap() < before + Duration::from_millis(20) {
             std::hint::spin_loop();
         }
-        assert!(own.read().unwrap() > before);
+        let used = own.read().unwrap() - own_before;
+        assert!((Duration::from_millis(20)..Duration::from_secs(60)).contains(&used), "{used:?}");
+        let mut busy = std::process::Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
+        let other = Meter::Family(busy.id());
+        let has_run = (0..500).any(|_| {
+            std::thread::sleep(Duration::from_millis(10));
+            other.read().unwrap() > Duration::from_millis(20)
+        });
+        busy.kill().unwrap();
+        busy.wait().unwrap();
+        assert!(has_run && other.read().is_none());
+        assert!(Meter::Process(std::process::id() + (1 << 29)).read().is_none(), "no other number for a process");
         // Other tests' threads come and go: a list may be outdated once, hardly ten times.
         assert!((0..10).any(|_| Meter::Threads(own_threads()).read().is_some()));
         assert!(Meter::Process(u32::MAX).read().is_none());

@@ -34,7 +34,7 @@ use crate::topology;
 /// Between the last thread's being ready and the start of the clock.
 const START_DELAY: Duration = Duration::from_millis(5);
 
-/// CPU times are read so long before the measured part: whoever is to run meanwhile waits for it.
+/// CPU times are read so long before the measured part: a request that was due meanwhile would have to wait for it.
 const READ_EARLY: Duration = Duration::from_millis(1);
 
 /// Shortest slice of the time line.
@@ -299,7 +299,7 @@ struct Watch {
     begin: Duration,
     end: Duration,
     meters: Meters,
-    /// At the begin of the measured part; after its end, what was used in it.
+    /// Just before the measured part; after its end, what was used in it.
     cpu: CpuTimes,
     /// Slices of which some threads are missing.
     partial: BTreeMap<u64, (Histogram<u32>, usize)>,
@@ -324,6 +324,12 @@ impl Meters {
     fn read(&self) -> CpuTimes {
         CpuTimes { server: self.server.as_ref().and_then(Meter::read), generator: self.generator.read() }
     }
+}
+
+/// The measured part's share of the time since the first reading, as long as that leaves little to guess.
+fn share(begin: Instant, end: Instant, read_at: Instant) -> Option<f64> {
+    let since = end.saturating_duration_since(read_at);
+    (since * 2 > end - begin).then(|| (end - begin).div_duration_f64(since))
 }
 
 impl CpuTimes {
@@ -369,8 +375,8 @@ impl Watch {
                 if due.len() == 2 {
                     (self.cpu, read_at) = (cpu, Instant::now().max(start));
                 } else {
-                    let span = end.saturating_duration_since(read_at).max(READ_EARLY);
-                    self.cpu = cpu.since(self.cpu, (end - begin).div_duration_f64(span));
+                    let share = share(begin, end, read_at);
+                    self.cpu = share.map_or_else(CpuTimes::default, |share| cpu.since(self.cpu, share));
                 }
                 due.pop();
             }
@@ -453,4 +459,27 @@ pub(super) fn cpus_beside(plan: &Plan) -> Vec<usize> {
     let usable = topology::usable_cpus();
     let free: Vec<usize> = usable.iter().copied().filter(|cpu| !taken.contains(cpu)).collect();
     if free.is_empty() { usable } else { free }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpu_time_is_that_of_the_measured_part() {
+        let ms = Duration::from_millis;
+        let begin = Instant::now() + ms(10);
+        // The first reading, ms from the start: the share of the 100 ms that follow the first ten.
+        for (read_at, expected) in
+            [(9, Some(100.0 / 101.0)), (10, Some(1.0)), (30, Some(1.25)), (60, None), (200, None)]
+        {
+            let share = share(begin, begin + ms(100), begin + ms(read_at) - ms(10));
+            assert_eq!(share.is_some(), expected.is_some(), "{read_at}");
+            assert!((share.unwrap_or(0.0) - expected.unwrap_or(0.0)).abs() < 1e-6, "{read_at}: {share:?}");
+        }
+        let times = |ns| CpuTimes { server: Some(Duration::from_nanos(ns)), generator: None };
+        let used = times(5_000).since(times(1_000), 0.5);
+        assert_eq!((used.server, used.generator), (Some(Duration::from_nanos(2_000)), None));
+        assert!(times(1).since(times(2), 1.0).server.is_none());
+    }
 }

@@ -348,11 +348,13 @@ impl Shard {
         self.is_stale = true;
         self.owed = Owed { changes: self.owed.changes + 1, bytes: self.owed.bytes + bytes };
         let is_overdrawn = self.is_overdrawn_by(OVERDRAFT_SHARE);
-        let is_urgent = is_overdrawn || is_large || shortage == Shortage::Near;
-        if is_urgent || self.owed.changes >= CHANGES_PER_SLICE {
+        // Only what is ahead of need has time: what has died or expired may be most of what lies there.
+        let has_time = shortage == Shortage::Ahead && !is_overdrawn && !is_large && !self.is_gathering();
+        if !has_time || self.owed.changes >= CHANGES_PER_SLICE {
             let owed = std::mem::take(&mut self.owed);
             let records = if is_overdrawn { RECORDS_PER_CALL } else { RECORDS_AHEAD };
-            let bytes = if is_urgent { owed.bytes } else { owed.bytes / 2 };
+            // Half the usual multiple of what came: twice as much.
+            let bytes = if has_time { owed.bytes / 2 } else { owed.bytes };
             self.empty_segments(records, bytes, shortage != Shortage::None, now);
         }
     }
@@ -374,11 +376,13 @@ impl Shard {
 
     /// How soon segments run out.
     fn find_shortage(&self) -> Shortage {
+        if self.policy == Policy::NoEviction {
+            return Shortage::None;
+        }
         let segment_bytes = self.log.segment_bytes() as u64;
         let gone = self.gone_bytes();
         let free = self.budget_bytes.saturating_add(gone).saturating_sub(self.planned_bytes()) / segment_bytes;
         match (free + self.log.warm() as u64).checked_sub(RESERVE as u64) {
-            _ if self.policy == Policy::NoEviction => Shortage::None,
             None | Some(0) => Shortage::Near,
             Some(1) => Shortage::Ahead,
             Some(2..) => Shortage::None,

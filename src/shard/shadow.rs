@@ -2,12 +2,12 @@
 //!
 //! In: look-ups and writes of keys whose hash ends in enough zero bits. Out: how many look-ups a cache of half, the
 //! same and twice the memory would have missed. Each runs the shard's own policy on that share of the memory. What must
-//! stay true: a key that is not seen costs one comparison; memory is bounded, about a 56th of the budget and 504 KiB
+//! stay true: a key that is not seen costs one comparison; memory is bounded, about a 56th of the budget and 502 KiB
 //! (350 KiB were seen, and deletions can leave places in queues behind), and counted; nothing else here changes what
 //! the shard does.
 //!
 //! One key in 16 is seen at first; whenever the largest of the three remembers too many, half of the keys are left out
-//! from then on, until the shard is emptied or its policy changes. One of the three at a time does so, in some calls,
+//! from then on, until the shard is emptied or its policy changes. One of the three at a time does so, in five calls,
 //! each of which takes 20 to 40 µs. What is left out: segments, pages being cleaned up, how the share of the small
 //! queue would adapt (it is the shard's own), and items larger than the sample's share of the memory, which all three
 //! miss. Where nothing is evicted, or only what expires, there is nothing to tell.
@@ -26,7 +26,8 @@ const BITS_START: u32 = 4;
 
 /// Keys that one of the caches remembers at most, those that it has evicted included, but for one a call while the
 /// others leave keys out: then its map has 4096 places and no more room. And bytes of the budget for each.
-const KEYS_MAX: u64 = 4096 / 8 * 7 - (HALVES.len() * THINNING_STEPS) as u64;
+const KEYS_MAX: u64 = 4096 / 8 * 7;
+const KEYS_BEYOND: u64 = (HALVES.len() * THINNING_STEPS) as u64;
 const BUDGET_PER_KEY: u64 = 8192;
 
 /// Bytes that the three caches take at most for each key that one may remember.
@@ -160,7 +161,7 @@ struct Simulated {
 
 /// The calls in which a cache leaves half of its keys out: first the keys, then their room in the map, and in each of
 /// the queues.
-const THINNING_STEPS: usize = 5;
+const THINNING_STEPS: usize = 2 + GHOSTS + 1;
 
 /// Numbers of the queues; the first two are those of `bytes`.
 const SMALL: usize = 0;
@@ -312,8 +313,7 @@ impl Simulated {
                     }
                     stays
                 });
-                self.thinning = THINNING_STEPS - 1;
-                return;
+                self.thinning = THINNING_STEPS;
             }
             Some(queue @ 0..=GHOSTS) => self.tidy(queue),
             Some(_) => self.entries.shrink_to_fit(),
@@ -410,7 +410,7 @@ impl Shard {
     }
 
     fn shadow_keys_max(&self) -> u64 {
-        (self.budget_bytes / BUDGET_PER_KEY).min(KEYS_MAX)
+        (self.budget_bytes / BUDGET_PER_KEY).min(KEYS_MAX).saturating_sub(KEYS_BEYOND)
     }
 
     /// Begins with empty caches, or ends with them, when there has come to be something to tell, or nothing.

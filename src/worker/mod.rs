@@ -14,7 +14,7 @@
 //! one worker, nothing on the request path is an atomic read-modify-write (the metrics are plain loads and stores).
 
 use std::io;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
@@ -476,16 +476,16 @@ impl Core {
 
     /// Warns of a `maxmemory` that cannot be what was meant. The first worker does so for all.
     fn doubt_memory(&self) {
-        static MEMORY_BYTES: LazyLock<u64> = LazyLock::new(topology::memory_bytes);
         if self.index == 0 {
             self.budget.compare(self.shard.budget_max());
-            let doubt = self.settings.memory_doubt(self.workers, *MEMORY_BYTES);
+            let doubt = self.settings.memory_doubt(self.workers, topology::memory_bytes());
             doubt.into_iter().for_each(|doubt| tracing::warn!("{doubt}"));
         }
     }
 
     fn adopt_settings(&mut self) {
         self.settings_version = self.instance.settings_version();
+        let maxmemory = self.settings.maxmemory;
         self.settings = self.instance.settings();
         self.limits = Limits::new(&self.settings);
         self.time_limits = TimeLimits::new(&self.settings);
@@ -494,6 +494,8 @@ impl Core {
         let share = std::mem::replace(&mut self.budget.share, self.settings.worker_budget_bytes(self.workers));
         if self.budget.share != share {
             self.shard.resize(self.budget.share);
+        }
+        if self.settings.maxmemory != maxmemory {
             self.doubt_memory();
         }
         self.spin.set_max(spin_max(&self.settings, self.has_own_cpu));

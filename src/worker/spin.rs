@@ -13,10 +13,9 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 
-/// What is given for not having to sleep once: as much CPU time as that takes latency away. On a virtual machine a
-/// sleep and its wake-up cost 3 to 5 µs of CPU time and 14 µs of latency (`cargo bench --bench compare -- --rows
-/// 1conn,OL20` with and without `--spin 0`).
-const SLEEP_WORTH_NS: i64 = 14_000;
+/// What is given for not having to sleep once. On a virtual machine a sleep and its wake-up cost 3 to 5 µs of CPU time
+/// and 14 µs of latency (`cargo bench --bench compare -- --rows 1conn,OL20` with and without `--spin 0`).
+const SLEEP_WORTH_NS: i64 = 10_000;
 
 /// The account's lowest state: three or four trials have to hit before a worker spins again.
 const ACCOUNT_NS_MIN: i64 = -3 * SLEEP_WORTH_NS;

@@ -89,6 +89,8 @@ fn parameters_that_a_route_does_not_have_are_refused() {
         ("DELETE /v1/keys/s?ttl=9&if=x", "ttl, nx, xx"),
         ("POST /v1/keys/n/incr?bye=2", "by"),
         ("GET /v1/scan?cursor=0&pattern=a", "cursor, match, count"),
+        ("POST /v1/mset?ttl=60", "none at all"),
+        ("POST /v1/commands?x", "none at all"),
     ] {
         let refused = client.http(request, "", "v");
         assert_eq!(refused.status, 400, "{request}");

@@ -144,6 +144,9 @@ fn read(request: Request<'_>) -> Result<(Shape, Source), Unfit> {
         0..=COMMANDS_MAX => Ok((shape, Source::Made(commands.into()))),
         _ => Err(too_many()),
     };
+    if request.route() != b"GET /v1/scan" {
+        check_parameters(request, &[])?;
+    }
     match request.route() {
         b"GET /v1/stats" => made(Shape::Sections, vec![vec![b"info".to_vec()]]),
         b"GET /v1/scan" => made(Shape::Keys, vec![scan(request)?]),

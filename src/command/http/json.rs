@@ -37,8 +37,8 @@ pub(super) fn check_parameters(request: Request<'_>, known: &[&str]) -> Result<(
     match request.unknown_parameter(known) {
         None => Ok(()),
         Some(name) => {
-            let name = name.escape_ascii();
-            Err(Unfit::new(400, format!("there is no parameter \"{name}\" here, but {}", known.join(", "))))
+            let known = if known.is_empty() { "none at all".to_owned() } else { known.join(", ") };
+            Err(Unfit::new(400, format!("there is no parameter \"{}\" here, but {known}", name.escape_ascii())))
         }
     }
 }

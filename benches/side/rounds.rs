@@ -181,6 +181,9 @@ fn sample(server: &Running, plan: &Plan) -> Result<Sample, String> {
     if !report.is_clean() {
         return Err(format!("{} errors, {} wrong replies", report.counts.errors, report.counts.wrong));
     }
+    if report.counts.misses > 0 {
+        return Err(format!("{} values were not there, which had been written", report.counts.misses));
+    }
     let micros = |quantile| {
         let at = report.quantile(quantile);
         (at.lateness_ns <= LATENESS_NS_MAX).then_some(at.latency_ns as f64 / 1e3)
@@ -302,7 +305,7 @@ fn visit(
             None => *workload,
         };
         for turn in 0..servers.len() {
-            let place = turn.wrapping_add(number as usize) % servers.len();
+            let place = (turn + (number % servers.len() as u64) as usize) % servers.len();
             if entrants[place].takes_part(&paced) {
                 seen[place] = Some(look(&paced, place)?);
             }

@@ -127,7 +127,7 @@ fn listeners_have_the_backlog_that_was_set() {
 
 #[test]
 fn more_workers_than_addresses_is_one_line_with_the_remedy() {
-    let mut command = corering(&["--port", "0", "--workers", "400", "--maxmemory", "64mb"]);
+    let mut command = corering(&["--port", "0", "--workers", "400", "--maxmemory", "1gb"]);
     confined::limit(&mut command, libc::RLIMIT_AS, 1 << 30);
     assert_refusal(&run(&mut command), 1, &["cannot be set up", "address space", "fewer workers", "ulimit -v"]);
 }

@@ -396,7 +396,7 @@ impl Shard {
         }
     }
 
-    fn needs_cleaning(&self) -> bool {
+    pub(super) fn needs_cleaning(&self) -> bool {
         self.log.dead_bytes > 4 * self.log.segment_bytes() as u64
             && self.log.dead_bytes > self.log.memory_bytes() / DEAD_SHARE
     }

@@ -636,6 +636,8 @@ mod tests {
             before = after;
             let thinning = shard.shadow.caches.iter().filter(|cache| cache.thinning > 0).count();
             assert!(thinning <= 1, "{thinning} caches leave keys out at once");
+            let left: usize = shard.shadow.caches.iter().map(|cache| cache.thinning).sum();
+            assert!(changed == 0 || left == THINNING_STEPS - 1, "{left} steps are left after the first");
         }
         assert!(before[0] > BITS_START + 1 && before.iter().all(|bits| *bits == before[0]), "{before:?}");
     }

@@ -319,12 +319,12 @@ fn a_clear_of_many_large_items_takes_a_time_that_is_theirs() {
 fn overwriting_with_other_sizes_leaves_little_behind() {
     // Without a budget, segments are large, and some may be dead before it pays to clean up.
     for (budget, percent) in [(u64::MAX, 55), (32 * MIB, 70)] {
-        let mut cache = shard(budget, Policy::Cache);
-        let mut random = Random(1);
+        let (mut cache, mut random) = (shard(budget, Policy::Cache), Random(1));
         for _ in 0..300_000 {
-            let key = random.below(50_000).to_be_bytes();
-            let value = vec![0; random.below(400) as usize];
+            let (key, value) = (random.below(50_000).to_be_bytes(), vec![0; random.below(400) as usize]);
+            let is_due = budget == u64::MAX && cache.needs_cleaning();
             cache.set(&key, NewValue::Copied(&value), Expiry::Never, When::Always, 1_000);
+            assert!(!is_due || cache.work.records > 0, "cleaning was put off, which is not ahead of need");
         }
         let stats = cache.stats();
         let held = stats.dataset_bytes + stats.keys * 20;
